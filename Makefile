@@ -1,0 +1,42 @@
+# make demo: train the small model and watch it learn. make test: everything that must hold. make help: all targets.
+# The first use makes .venv and installs into it; later uses start at once.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+export OMP_WAIT_POLICY := PASSIVE
+# Arguments for the demo, for example: make demo ARGS="algo=grpo seed=1"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: demo test lint bench help
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## Train the small model on generated household games with GiGPO
+	$(PY) -m agents.train env=alfworld algo=gigpo $(ARGS)
+
+test: lint ## Lint, types and all tests
+	$(PY) -m pytest -q
+
+lint: $(VENV)/.test ## Format, lint and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.demo ## Measure environments, credit assignment and the training loop
+	@for script in scripts/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; use make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp exists only after an installation that succeeded, and is older than what it was made from once that changes.
+$(VENV)/.demo: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
+	$(PY) scripts/install.py
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
+	$(PY) scripts/install.py alfworld smollm2 wandb tensorboard dev
+	@touch $@ $(VENV)/.demo
