@@ -1,0 +1,30 @@
+"""Text environments: the contract, the registry, and the built-in ones. Importing it registers them and loads none."""
+
+from envs.base import SPLITS, Split, TaskError, TextEnv, Turn
+from envs.prompt import Prompt
+from envs.registry import EnvSpec, UnknownEnvironment, make, names, register, spec
+from envs.structured import ConfigError
+
+__all__ = [
+    "SPLITS",
+    "ConfigError",
+    "EnvSpec",
+    "Prompt",
+    "Split",
+    "TaskError",
+    "TextEnv",
+    "Turn",
+    "UnknownEnvironment",
+    "make",
+    "names",
+    "register",
+    "spec",
+]
+
+register(
+    name="alfworld",
+    id="stepcredit/ALFWorld-v0",
+    env="envs.alfworld.env:ALFWorldEnv",
+    config="envs.alfworld.env:ALFWorldConfig",
+    prompt="envs.alfworld.prompt:ALFWorldPrompt",
+)

@@ -1,0 +1,149 @@
+"""The contract of a text environment: text in, text out, and per step what credit assignment needs to know.
+
+An environment says what happened in a `Turn`; `TextEnv` turns that into the gymnasium protocol, counts steps, and keeps the
+time limit, so that every environment reports a cut-off in the same way: `truncated`, never `terminated`, never a success.
+Nothing here knows of tokens or models.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Text
+
+from envs.seeding import generator
+
+Split = Literal["train", "eval", "test"]
+SPLITS: tuple[Split, ...] = ("train", "eval", "test")
+
+
+class TaskError(ValueError):
+    """A task cannot be played: unknown id, or a broken or truncated file. The message names file and place."""
+
+
+class NoOracle(NotImplementedError):
+    """An environment has no way to demonstrate how its tasks are won."""
+
+
+class _FreeText(Text):
+    """Any string: models write what they like, and an environment must answer it."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=1 << 20, min_length=0)
+
+    def contains(self, x: object) -> bool:
+        return isinstance(x, str)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What an environment answers to one action (or to a reset)."""
+
+    observation: str
+    state_key: str
+    """Identity of the underlying state: equal keys mean equal futures for equal actions within one task."""
+    reward: float = 0.0
+    terminated: bool = False
+    valid: bool = True
+    """False if the action was not understood or not possible; the episode goes on."""
+    success: bool = False
+    score: float = 0.0
+    """Graded outcome in 0..1."""
+    admissible_actions: list[str] | None = None
+    """Actions that are possible now, or None where they cannot be listed."""
+    subgoals: tuple[str, ...] = ()
+    """Names of the subgoals achieved so far, by the environment's own rules."""
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """Base of all environments. A subclass gives `name`, `tasks`, `start` and `act`; nothing else is needed.
+
+    `reset(seed=, options={"task": id})` starts the named task; without one, a task of the train panel is drawn from `seed`.
+    `step(action)` returns observation, reward, terminated, truncated, info; info holds `task_id`, `state_key`,
+    `admissible_actions`, `valid`, `success`, `score`, `subgoals` and, when the episode was cut off, `reason`.
+    """
+
+    name: ClassVar[str]
+    stochastic: ClassVar[bool] = False
+    """True if chance decides what an action does, so that equal states and actions may go on differently."""
+
+    def __init__(self, max_steps: int) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps is {max_steps}; it must be at least 1")
+        self.max_steps = max_steps
+        self.observation_space = _FreeText()
+        self.action_space = _FreeText()
+        self._task_id: str | None = None
+        self._steps = 0
+        self._over = True
+
+    # -- what a subclass gives ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tasks(self, split: Split) -> Sequence[str]:
+        """Task ids of a panel, the same on every machine; panels are disjoint."""
+
+    @abstractmethod
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        """Begin `task_id`. All randomness of the episode comes from `rng`. Raises TaskError."""
+
+    @abstractmethod
+    def act(self, action: str) -> Turn:
+        """Execute one action; an impossible one is answered with `valid=False`, never with an exception."""
+
+    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: float) -> list[str]:
+        """Actions of an oracle that win `task_id` within the time limit; optional, needed for a warm start only.
+
+        With probability `detours` a search looks in wrong places first, as an agent's would that does not know the answer;
+        a share `dawdling` of all actions is needless. An environment may have no use for either.
+        """
+        raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
+
+    def task_type(self, task_id: str) -> str:
+        """Kind of a task, by which success is also reported; one kind unless a subclass knows better."""
+        return "all"
+
+    # -- gymnasium protocol ---------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        options = dict(options or {})
+        task_id = options.pop("task", None)
+        if options:
+            raise ValueError(f"unknown reset options {sorted(options)}; allowed: 'task'")
+        if task_id is None:
+            panel = self.tasks("train")
+            task_id = panel[int(self.np_random.integers(len(panel)))]
+        rng = generator(seed, self.name, task_id) if seed is not None else self.np_random
+        self._over = True  # if the task cannot be started, the episode before is not to be gone on with
+        turn = self.start(task_id, rng)
+        self._task_id, self._steps, self._over = task_id, 0, False
+        return turn.observation, self._info(turn, truncated=False)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self._over:
+            raise RuntimeError(f"{self.name}: step() after the end of the episode; call reset() first")
+        turn = self.act(action)
+        self._steps += 1
+        truncated = not turn.terminated and self._steps >= self.max_steps
+        self._over = turn.terminated or truncated
+        return turn.observation, turn.reward, turn.terminated, truncated, self._info(turn, truncated)
+
+    def _info(self, turn: Turn, truncated: bool) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "task_id": self._task_id,
+            "state_key": turn.state_key,
+            "admissible_actions": turn.admissible_actions,
+            "valid": turn.valid,
+            "success": turn.success and not truncated,
+            "score": turn.score,
+            "subgoals": turn.subgoals,
+        }
+        if truncated:
+            info["reason"] = "time_limit"
+        return info

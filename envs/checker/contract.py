@@ -1,0 +1,154 @@
+"""The contract: panels, types and meaning of the answers, end of an episode, nonsense, time limit, unknown task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from envs.base import SPLITS, TaskError, TextEnv
+from envs.checker.playing import Play, Record, replay
+from envs.checker.problems import Problems, short
+
+NONSENSE = "xyzzy the plugh"
+
+
+def check_panels(one: TextEnv, two: TextEnv, problems: Problems) -> None:
+    if not isinstance(one, TextEnv):
+        problems.add(f"it is a {type(one).__name__}, no TextEnv", "derive the class from envs.TextEnv")
+        return
+    if not isinstance(getattr(one, "name", None), str):
+        problems.add("it has no name", 'give the class a name: `name = "..."`, the one it is registered under')
+        return
+    owner: dict[str, str] = {}
+    for split in SPLITS:
+        with problems.on(f"tasks('{split}') fails", "return the ids of the panels train, eval and test"):
+            panel = list(one.tasks(split))
+            if not panel:
+                problems.add(f"panel '{split}' is empty", "give each of the panels train, eval and test at least one task")
+            if not all(isinstance(task, str) and task for task in panel):
+                problems.add(f"panel '{split}' holds a task id that is no text", "name tasks by non-empty strings")
+            if len(set(panel)) < len(panel):
+                problems.add(f"panel '{split}' holds a task twice", "list each task of a panel once")
+            for task in panel:
+                if owner.setdefault(task, split) != split:
+                    problems.add(
+                        f"task {task!r} is in panel '{owner[task]}' and in '{split}'",
+                        "make the panels disjoint, or an evaluation measures what was trained on",
+                    )
+            if list(two.tasks(split)) != panel:
+                problems.add(
+                    f"panel '{split}' differs between two instances", "list panels in an order that depends on nothing"
+                )
+
+
+def check_records(play: Play, records: list[Record], problems: Problems) -> None:
+    """Types and meaning of everything that the episode answered."""
+    allowed: list[str] | None = None
+    for number, record in enumerate(records):
+        where = f"{play}, " + (f"step {number} ({record['action']!r})" if number else "reset")
+        check_info(where, play, record, problems)
+        info = record["info"]
+        if number:
+            for key, kind in (("reward", float), ("terminated", bool), ("truncated", bool)):
+                if type(record[key]) is not kind:
+                    problems.add(f"{where}: {key} is {record[key]!r}", f"return {key} as a {kind.__name__} (Turn does it)")
+            if isinstance(record["reward"], float) and not math.isfinite(record["reward"]):
+                problems.add(f"{where}: the reward is {record['reward']}", "give finite rewards")
+            if record["terminated"] and record["truncated"]:
+                problems.add(
+                    f"{where}: both terminated and truncated", "end an episode in one way: a time limit is truncated only"
+                )
+            if record["truncated"] and not info.get("reason"):
+                problems.add(f"{where}: truncated without info['reason']", "say in info['reason'] why an episode was cut off")
+            if allowed is not None and record["action"] in allowed and info.get("valid") is False:
+                problems.add(f"{where}: listed as admissible, but answered as invalid", "list only actions that are possible")
+        if info.get("success") and not (number and record["terminated"]):
+            problems.add(
+                f"{where}: success, though the episode goes on or was cut off",
+                "report success only in the Turn that terminates the episode; a time limit is never a success",
+            )
+        allowed = info.get("admissible_actions")
+
+
+def check_info(where: str, play: Play, record: Record, problems: Problems) -> None:
+    if not isinstance(record["observation"], str) or not isinstance(record["info"], dict):
+        problems.add(f"{where}: observation and info are no text and dict", "return the observation as str and info as dict")
+        record["info"] = {}
+        return
+    info = record["info"]
+    wanted: dict[str, Callable[[Any], bool]] = {
+        "task_id": lambda v: isinstance(v, str) and (play.task is None or v == play.task),
+        "state_key": lambda v: isinstance(v, str) and v != "",
+        "admissible_actions": lambda v: v is None or (isinstance(v, list) and all(isinstance(a, str) and a for a in v)),
+        "valid": lambda v: isinstance(v, bool),
+        "success": lambda v: isinstance(v, bool),
+        "score": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1,
+        "subgoals": lambda v: isinstance(v, tuple) and all(isinstance(name, str) for name in v),
+    }
+    meaning = {
+        "task_id": "the id of the task that was asked for",
+        "state_key": "a non-empty text that names the state",
+        "admissible_actions": "a list of texts, or None where they cannot be listed",
+        "valid": "True or False",
+        "success": "True or False",
+        "score": "a number from 0 to 1",
+        "subgoals": "a tuple of names",
+    }
+    for key, good in wanted.items():
+        if key not in info:
+            problems.add(f"{where}: info lacks '{key}'", f"info['{key}'] must be {meaning[key]}")
+        elif not good(info[key]):
+            problems.add(f"{where}: info['{key}'] is {short(info[key])}", f"info['{key}'] must be {meaning[key]}")
+
+
+def check_end(env: TextEnv, plays: list[Play], records: list[list[Record]], problems: Problems) -> None:
+    for play, found in zip(plays, records):
+        if len(found) > 1 and (found[-1]["terminated"] or found[-1]["truncated"]):
+            replay(env, play)
+            try:
+                env.step(found[-1]["action"])
+            except Exception:
+                return
+            problems.add(f"{play}: step() after the end is answered", "leave step() to TextEnv, which refuses it")
+            return
+
+
+def check_nonsense(env: TextEnv, play: Play, problems: Problems) -> None:
+    options = {"task": play.task}
+    for action in (NONSENSE, "", "é 🚪 \x00 \n", "go " * 5000):
+        env.reset(seed=play.seed, options=options)
+        fix = "answer an action that cannot be understood with valid=False, and let the episode go on"
+        with problems.on(f"{play}: the action {short(action)} raises", fix):
+            _, _, terminated, _, info = env.step(action)
+            if terminated:
+                problems.add(f"{play}: the action {short(action)} ends the episode", fix)
+            elif info.get("valid") is not False:
+                problems.add(f"{play}: the action {short(action)} counts as valid", fix)
+
+
+def check_time_limit(env: TextEnv, play: Play, problems: Problems) -> None:
+    fix = "leave the time limit to TextEnv (max_steps): it is truncated, never terminated, never a success"
+    env.max_steps = 3
+    env.reset(seed=play.seed, options={"task": play.task})
+    for number in range(1, 4):
+        _, _, terminated, truncated, info = env.step(NONSENSE)
+        if terminated or truncated is not (number == 3) or info.get("success"):
+            problems.add(
+                f"{play}: with max_steps=3, step {number} is terminated={terminated}, truncated={truncated}, "
+                f"success={info.get('success')}",
+                fix,
+            )
+            return
+
+
+def check_unknown_task(env: TextEnv, problems: Problems) -> None:
+    fix = "raise TaskError, with the id in its message, for a task that does not exist"
+    try:
+        env.reset(seed=0, options={"task": "no such task"})
+    except TaskError:
+        return
+    except Exception as error:
+        problems.add(f"an unknown task raises {type(error).__name__}: {error}", fix)
+    else:
+        problems.add("an unknown task is played", fix)

@@ -1,0 +1,90 @@
+"""The environments that one worker holds, by seat number, and how a command to one of them is answered.
+
+Runs inside a worker (thread or process) or, for `inline`, right in the rollout. Which worker and for how long is left
+to `envs.pool`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from envs.base import TextEnv
+
+Reset = tuple[str, dict[str, Any]]
+Result = tuple[str, float, bool, bool, dict[str, Any]]
+Command = tuple[Any, ...]
+"""("reset", seat, seed, task), ("step", seat, action) or ("release", seat)."""
+Outcome = tuple[bool, Any]
+"""(True, answer) or (False, (message, traceback))."""
+
+
+class Seats:
+    """Environments in use and spare ones; a spare one is used again, one that raised is not."""
+
+    def __init__(self, make: Callable[[], TextEnv]) -> None:
+        self._make = make
+        self._used: dict[int, TextEnv] = {}
+        self._spare: list[TextEnv] = []
+
+    def warm_up(self) -> None:
+        """Make the first environment, so that imports and data are there before an episode's clock runs."""
+        self._spare.append(self._make())
+
+    def reset(self, seat: int, seed: int | None, task: str | None) -> Reset:
+        """Begin an episode in `seat`; whatever the environment raises is raised, and the environment dropped."""
+        env = self._used.get(seat)
+        if env is None:
+            env = self._used[seat] = self._spare.pop() if self._spare else self._make()
+        try:
+            return env.reset(seed=seed, options=None if task is None else {"task": task})
+        except BaseException:
+            self.drop(seat)
+            raise
+
+    def step(self, seat: int, action: str) -> Result:
+        """One step of the episode in `seat`; whatever the environment raises is raised, and the environment dropped."""
+        try:
+            return self._used[seat].step(action)
+        except BaseException:
+            self.drop(seat)
+            raise
+
+    def release(self, seat: int) -> None:
+        """Give the seat up; its environment becomes a spare one."""
+        env = self._used.pop(seat, None)
+        if env is not None:
+            self._spare.append(env)
+
+    def drop(self, seat: int) -> None:
+        """Forget the environment in `seat`: after an exception its state is unknown."""
+        self._used.pop(seat, None)
+
+    def hand_over(self, kept: set[int], hung: int) -> Seats:
+        """The same environments for another worker, save the one in seat `hung`; used ones outside `kept` become spare."""
+        other = Seats(self._make)
+        other._used = {number: env for number, env in self._used.items() if number in kept}
+        given_up = [env for number, env in self._used.items() if number not in kept and number != hung]
+        other._spare = [*self._spare, *given_up]
+        return other
+
+    def run(self, command: Command) -> Outcome:
+        """Carry out a command; an exception of the environment is an outcome, never raised."""
+        operation, *arguments = command
+        try:
+            return True, getattr(self, operation)(*arguments)
+        except Exception as error:
+            return False, describe(error)
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in [*self._used.values(), *self._spare]:
+            env.close()
+        self._used.clear()
+        self._spare.clear()
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """Message and traceback of an exception, as text that can travel."""
+    return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
