@@ -1,0 +1,136 @@
+"""Policy, value and KL losses as pure functions on flat tensors [T] of sampled tokens; they know no method and no model.
+
+A loss is the sum over tokens of weight x token loss. `token_weights` is taken over a whole mini-batch, so micro-batches just
+add up: how a mini-batch is cut never changes a gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+Aggregation = Literal["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
+Estimator = Literal["k1", "abs", "k2", "k3", "k1+", "k3+"]
+
+LOG_RATIO = 20.0
+"""Bound of a log-ratio before it is exponentiated."""
+
+
+class PolicyLoss(NamedTuple):
+    """Per token [T]."""
+
+    loss: Tensor
+    clipped: Tensor
+    """bool: the clip decided the loss, so the token has no gradient."""
+    dual_clipped: Tensor
+    """bool: so did the dual clip."""
+    log_ratio: Tensor
+    """log pi - log pi_old, bounded, detached; the mean of its negative estimates the KL from the old policy."""
+
+
+def policy_loss(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = 3.0,
+    weights: Tensor | None = None,
+    sequence: Tensor | None = None,
+) -> PolicyLoss:
+    """PPO's clipped surrogate (arXiv 1707.06347 Eq. 7); dual clip (arXiv 1912.09729) bounds it where the advantage is negative.
+
+    All [T]. `weights`: importance weights of the rollout (algorithms/correction.py). `sequence`: one ratio for a whole
+    sequence, the geometric mean of its tokens' ratios (GSPO, arXiv 2507.18071 Eq. 7); its tokens must all be here.
+    """
+    log_ratio = (logp - old_logp).clamp(-LOG_RATIO, LOG_RATIO)
+    measured = log_ratio.detach()
+    if sequence is not None:
+        # The value is the sequence's, the gradient goes through each token's own log-probability (GSPO-token, Eq. 14).
+        log_ratio = logp - logp.detach() + _sequence_mean((logp - old_logp).detach(), sequence)
+        measured = log_ratio = log_ratio.clamp(max=10.0)
+    ratio = log_ratio.exp()
+    plain = -advantages * ratio
+    inside = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
+    loss, clipped = torch.maximum(plain, inside), inside > plain
+    dual_clipped = torch.zeros_like(clipped)
+    if dual_clip is not None:
+        if dual_clip <= 1:
+            raise ValueError(f"dual_clip is {dual_clip}; it must be more than 1, or None to switch it off")
+        bound = -advantages * dual_clip
+        dual_clipped = (loss > bound) & (advantages < 0)
+        loss = torch.where(advantages < 0, torch.minimum(loss, bound), loss)
+    if weights is not None:
+        loss = loss * weights
+    return PolicyLoss(loss, clipped, dual_clipped, measured.detach())
+
+
+def token_weights(sequence: Tensor, mode: Aggregation, defined: Tensor | None = None, norm_length: int | None = None) -> Tensor:
+    """Weight of every token of a mini-batch, so that loss = (weights * token losses).sum(). [T] -> [T] float32.
+
+    sequence: [T] number of the token's sequence (any integers; the episode, or the row). defined: [T] tokens that count,
+    default all; a sequence without any does not count either. Over the defined tokens, with B sequences of length L_b:
+    token-mean 1/T; token-sum 1; seq-mean-token-sum 1/B; seq-mean-token-mean 1/(B L_b); seq-mean-token-sum-norm
+    1/(B norm_length), where norm_length defaults to the longest sequence of the mini-batch (Dr. GRPO, arXiv 2503.20783, wants a
+    constant).
+    """
+    if mode not in get_args(Aggregation):
+        raise ValueError(f"aggregation is {mode!r}; allowed: {', '.join(get_args(Aggregation))}")
+    kept = torch.ones(len(sequence), dtype=torch.float64, device=sequence.device) if defined is None else defined.double()
+    if mode == "token-sum":
+        return kept.float()
+    if mode == "token-mean":
+        return (kept / kept.sum().clamp(min=1)).float()
+    number, length = _lengths(sequence, kept)
+    sequences = (length > 0).sum().clamp(min=1)
+    if mode == "seq-mean-token-mean":
+        kept = kept / length.clamp(min=1)[number]
+    elif mode == "seq-mean-token-sum-norm":
+        kept = kept / (norm_length if norm_length is not None else length.amax().clamp(min=1) if len(length) else 1)
+    return (kept / sequences).float()
+
+
+def kl(logp: Tensor, ref_logp: Tensor, estimator: Estimator = "k3") -> Tensor:
+    """Per-token estimate of KL(pi || pi_ref) at tokens sampled from pi: [T] -> [T] (joschu.net/blog/kl-approx.html).
+
+    With d = log pi - log pi_ref. k1: d. abs: |d|. k2: d^2 / 2. k3: exp(-d) - 1 + d, d within +-20 and the value within +-10.
+    A trailing + keeps the value but takes k2's gradient, which is the unbiased one.
+    """
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"the KL estimator is {estimator!r}; allowed: {', '.join(get_args(Estimator))}")
+    difference = logp - ref_logp
+    if estimator.endswith("+"):
+        half = 0.5 * difference.square()
+        return half - half.detach() + kl(logp, ref_logp, "k1" if estimator == "k1+" else "k3").detach()
+    if estimator == "k1":
+        return difference
+    if estimator == "abs":
+        return difference.abs()
+    if estimator == "k2":
+        return 0.5 * difference.square()
+    difference = difference.clamp(-LOG_RATIO, LOG_RATIO)
+    return ((-difference).exp() - 1 + difference).clamp(-10, 10)
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None = 0.2) -> Tensor:
+    """Per-token half squared error, the worse of plain and clipped around the old value (PPO): [T] -> [T]."""
+    plain = (values - returns).square()
+    if clip is None:
+        return 0.5 * plain
+    near = old_values + (values - old_values).clamp(-clip, clip)
+    return 0.5 * torch.maximum(plain, (near - returns).square())
+
+
+def _lengths(sequence: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Sequences as numbers 0..B-1 [T], and the sum of `kept` in each [B]."""
+    unique, number = torch.unique(sequence, return_inverse=True)
+    return number, torch.zeros(len(unique), dtype=kept.dtype, device=kept.device).index_add_(0, number, kept)
+
+
+def _sequence_mean(values: Tensor, sequence: Tensor) -> Tensor:
+    """[T] mean over the token's sequence."""
+    number, length = _lengths(sequence, torch.ones_like(values))
+    return (torch.zeros_like(length).index_add_(0, number, values) / length)[number]

@@ -1,0 +1,71 @@
+"""Returns and group statistics over flat arrays: one scatter per quantity, no loop over steps, float64 throughout."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from algorithms.base import Batch, Bools, Floats, Ints
+
+Norm = Literal["std", "mean"]
+
+ROUNDING = 1e-10
+"""Deviations below this share of the mean are rounding: identical returns must give exactly 0, not rounding over rounding."""
+
+
+def discounted_returns(batch: Batch, reward: Floats, gamma: float) -> Floats:
+    """G_t = sum over k >= t of gamma^(k-t) r_k within each trajectory. reward [S] -> [S]."""
+    returns = reward.copy()
+    first = np.cumsum(batch.length) - batch.length  # [N]
+    for t in range(int(batch.length.max(initial=1)) - 2, -1, -1):  # a round for each time, for all trajectories at once
+        here = first[batch.length > t + 1] + t
+        returns[here] += gamma * returns[here + 1]
+    return returns
+
+
+def episode_returns(batch: Batch, reward: Floats) -> Floats:
+    """R(tau), undiscounted, at every step of the trajectory. reward [S] -> [S]."""
+    total = np.bincount(batch.episode, reward, len(batch.failed)).astype(np.float64)  # [N]
+    return total[batch.episode]
+
+
+def normalise(
+    values: Floats,
+    group: Ints,
+    counted: Bools,
+    norm: Norm,
+    epsilon: float,
+    lone: Literal["zero", "raw"] = "zero",
+) -> Floats:
+    """(value - mean of its group) / F, with F = std + epsilon (unbiased) or 1. values [S], group [S] -> [S].
+
+    Mean and std are those of the `counted` [S] values of the group. A group whose values are equal gives exactly 0. A group of
+    one counted value gives 0, or with lone="raw" keeps its value (mean 0, std 1).
+    """
+    groups = int(group.max(initial=-1)) + 1
+    kept = slice(None) if counted.all() else counted
+    of, n = group[kept], np.bincount(group[kept], minlength=groups)  # [G]
+    mean = np.bincount(of, values[kept], groups) / np.maximum(n, 1)
+    if lone == "raw":
+        mean[n == 1] = 0.0
+    deviation = values - mean[group]
+    deviation[np.abs(deviation) <= ROUNDING * np.abs(mean)[group]] = 0.0
+    if norm == "mean":
+        return deviation
+    std = np.sqrt(np.bincount(of, deviation[kept] ** 2, groups) / np.maximum(n - 1, 1))
+    if lone == "raw":
+        std[n == 1] = 1.0
+    scale = np.divide(1.0, std + epsilon, out=np.zeros(groups), where=std > 0)
+    return deviation * scale[group]
+
+
+def share(part: Bools, whole: Bools) -> float:
+    """Share of `whole` that is also `part`; 0 of nothing."""
+    return float((part & whole).sum() / max(1, whole.sum()))
+
+
+def episodes_without_signal(batch: Batch, values: Floats) -> float:
+    """Share of the counted trajectories whose every step has advantage 0: no gradient comes from them."""
+    signal = np.bincount(batch.episode, values != 0, len(batch.failed)) > 0  # [N]
+    return share(~signal, ~batch.failed & (batch.length > 0))
