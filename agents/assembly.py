@@ -1,0 +1,139 @@
+"""Joins environment, policy, engine and rollout as a configuration names them; training and evaluation share it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from agents.config import EvaluateConfig, TrainConfig
+from agents.engines.base import Engine, Sampling
+from agents.models import load_policy
+from agents.policy import Policy
+from agents.prompting import Chat, Plain, Prompter
+from agents.rollout import Episode, Rollout
+from envs import registry
+from envs.base import TextEnv
+from envs.pool import Pool
+from envs.prompt import Prompt
+from envs.seeding import generator
+from envs.trajectory import Trajectory
+
+CORPUS_TASKS = 64
+"""Train tasks whose texts make the vocabulary of a tiny model."""
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The parts of a run that play episodes."""
+
+    env: TextEnv
+    """An instance of its own, for panels, task types and demonstrations."""
+    prompt: Prompt
+    policy: Policy
+    prompter: Prompter
+    engine: Engine
+    pool: Pool
+    config: TrainConfig | EvaluateConfig
+    runner: asyncio.Runner
+
+    def rollout(self, temperature: float, on_episode: Callable[[Trajectory], None] | None = None) -> Rollout:
+        """A way to play episodes at `temperature`."""
+        c = self.config
+        sampling = Sampling(
+            temperature=temperature,
+            top_p=c.engine.top_p,
+            max_tokens=c.engine.max_tokens,
+            stop=tuple(c.engine.stop) if c.engine.stop is not None else self.prompter.stop,
+            stop_ids=self.prompter.stop_ids,
+        )
+        return Rollout(
+            env_id=registry.spec(c.env.name).id,
+            engine=self.engine,
+            prompter=self.prompter,
+            prompt=self.prompt,
+            pool=self.pool,
+            sampling=sampling,
+            context=c.env.context,
+            history=c.env.history,
+            constrained=c.engine.constrained == "admissible",
+            retries=c.env.pool.retries,
+            concurrency=c.engine.max_batch,
+            on_episode=on_episode,
+        )
+
+    def play(self, rollout: Rollout, episodes: Sequence[Episode]) -> list[Trajectory]:
+        """Play from outside any event loop."""
+        return self.runner.run(rollout.play(episodes))
+
+    def close(self) -> None:
+        self.engine.close()
+        self.pool.close()
+        self.runner.close()
+
+
+def assemble(config: TrainConfig | EvaluateConfig, policy: Policy | None = None) -> Assembly:
+    """Build everything; without `policy` the model that the configuration names."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    spec = registry.spec(config.env.name)
+    make = partial(spec.env, config.env.settings)
+    prompt = spec.prompt(thinking=config.env.thinking)
+    policy = policy or fresh_policy(config)
+    prompter: Prompter = (Plain if config.model.prompt == "plain" else Chat)(policy.tokenizer, prompt)
+    pool = Pool(
+        make,
+        workers=config.env.pool.workers or os.cpu_count() or 1,
+        mode=config.env.pool.mode,
+        step_timeout=config.env.pool.step_timeout,
+        reset_timeout=config.env.pool.step_timeout,
+    )
+    return Assembly(make(), prompt, policy, prompter, _engine(config, policy), pool, config, asyncio.Runner())
+
+
+def fresh_policy(config: TrainConfig | EvaluateConfig) -> Policy:
+    """The model that the configuration names, before any training."""
+    spec = registry.spec(config.env.name)
+    prompt = spec.prompt(thinking=config.env.thinking)
+    env = spec.env(config.env.settings)
+    return load_policy(config.model, prompt, corpus(env, prompt), config.device, config.seed)
+
+
+def _engine(config: TrainConfig | EvaluateConfig, policy: Policy) -> Engine:
+    if config.engine.name == "scripted":
+        from agents.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine()
+    from agents.engines.hf import HFEngine
+
+    return HFEngine(policy, max_batch=config.engine.max_batch)
+
+
+def corpus(env: TextEnv, prompt: Prompt) -> Iterable[str]:
+    """Texts of the environment: short random play on some train tasks, the same on every machine."""
+    for task_id in env.tasks("train")[:CORPUS_TASKS]:
+        rng = generator(0, "corpus", task_id)
+        observation, info = env.reset(seed=0, options={"task": task_id})
+        ended = False
+        yield prompt.task(observation)
+        for _ in range(16):
+            yield prompt.plain(observation)
+            actions = info["admissible_actions"]
+            if not actions:
+                break
+            yield from actions
+            if ended:
+                break
+            observation, _, terminated, truncated, info = env.step(actions[int(rng.integers(len(actions)))])
+            ended = terminated or truncated
+
+
+def describe(policy: Policy) -> dict[str, Any]:
+    """Size of a policy, for logs."""
+    total = sum(p.numel() for p in policy.model.parameters())
+    return {"parameters": total, "trainable": sum(p.numel() for _, p in policy.trainable()), "dtype": str(policy.dtype)}

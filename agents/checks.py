@@ -1,0 +1,139 @@
+"""Checks across sections, and the settings of environments and algorithms, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agents.config import EnvConfig, EvaluateConfig, TrainConfig
+from envs import registry
+from envs.base import SPLITS, TaskError
+from envs.structured import ConfigError, build, keys, plain, suggestion, unknown_key
+
+EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
+
+
+def environment_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The env section with the environment's own keys moved into `settings` and checked by its own dataclass."""
+    name = values.get("name")
+    if name is None or name == "???":
+        raise ConfigError(f"no environment is named; choose one: env=<{'|'.join(registry.names())}>")
+    if name not in registry.names():
+        known = registry.names()
+        raise ConfigError(f"env.name is '{name}'; allowed: {', '.join(known)}.{suggestion(str(name), known)}")
+    try:
+        settings_class = registry.spec(name).config
+    except ImportError as exc:
+        raise ConfigError(f"environment '{name}' cannot be imported: {exc}") from exc
+    own = [key for key in keys(EnvConfig) if key != "settings"]
+    for key in values:
+        if key not in own and key not in keys(settings_class):
+            raise unknown_key(f"env.{key}", [*own, *keys(settings_class)])
+    settings = build(settings_class, {key: value for key, value in values.items() if key not in own}, "env")
+    return {**{key: value for key, value in values.items() if key in own}, "settings": settings}
+
+
+def algorithm_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The algo section with every setting of the method, checked by the method's own dataclass."""
+    from algorithms import base
+
+    name = values.get("name")
+    if name not in base.names():
+        known = base.names()
+        raise ConfigError(f"algo.name is '{name}'; allowed: {', '.join(known)}.{suggestion(str(name), known)}")
+    return {"name": name, **_settings_of(base.get(str(name)), values, "algo")}
+
+
+def shaping_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The shaping section with every setting of each shaping, checked by its own dataclass."""
+    from algorithms import shaping
+
+    for name in values:
+        if name not in shaping.names():
+            raise unknown_key(f"shaping.{name}", shaping.names())
+    return {name: _settings_of(shaping.get(name), settings or {}, f"shaping.{name}") for name, settings in values.items()}
+
+
+def _settings_of(cls: type, values: Any, path: str) -> dict[str, Any]:
+    if isinstance(values, Mapping):
+        values = {key: value for key, value in values.items() if key != "name"}
+    checked: dict[str, Any] = plain(build(cls, values, path))
+    return checked
+
+
+def check(config: TrainConfig | EvaluateConfig) -> None:
+    """Combinations that cannot work. Raises ConfigError."""
+    _check_device(config.device)
+    model = config.model
+    if model.name == "tiny" and model.tiny.hidden % model.tiny.heads:
+        raise ConfigError(
+            f"model.tiny.hidden is {model.tiny.hidden}; it must be a multiple of model.tiny.heads={model.tiny.heads}"
+        )
+    if model.name == "tiny" and model.prompt == "chat":
+        raise ConfigError("model.prompt is 'chat', but the tiny model has no chat template; allowed with model=tiny: plain")
+    if config.engine.max_tokens >= model.max_length:
+        raise ConfigError(
+            f"engine.max_tokens is {config.engine.max_tokens}; it must be below model.max_length={model.max_length}"
+        )
+    if isinstance(config, TrainConfig):
+        _check_trackers(config)
+        _check_groups(config)
+
+
+def preflight(config: TrainConfig | EvaluateConfig) -> None:
+    """Begin one episode of the environment before a model is loaded: missing data or packages show now. Raises ConfigError."""
+    name = config.env.name
+    try:
+        env = registry.spec(name).env(config.env.settings)
+        try:
+            panels = {split: env.tasks(split) for split in SPLITS}
+            used = "train" if isinstance(config, TrainConfig) else config.evaluation.panel
+            if not panels[used]:
+                raise ConfigError(f"env={name}: the {used} panel has no tasks")
+            _, info = env.reset(seed=0, options={"task": panels[used][0]})
+        finally:
+            env.close()
+    except (TaskError, ImportError, ValueError, OSError) as exc:
+        raise exc if isinstance(exc, ConfigError) else ConfigError(f"env={name}: {exc}") from exc
+    if config.engine.constrained == "admissible" and info["admissible_actions"] is None:
+        raise ConfigError(
+            f"engine.constrained is 'admissible', but environment '{name}' does not list its actions; allowed here: none"
+        )
+
+
+def _check_groups(config: TrainConfig) -> None:
+    from algorithms import base
+
+    name, size = config.algo["name"], config.rollout.group_size
+    smallest = base.get(name).smallest_group
+    if size < smallest:
+        raise ConfigError(
+            f"rollout.group_size is {size}, but algo={name} compares episodes of the same task: at least {smallest}"
+        )
+
+
+def _check_trackers(config: TrainConfig) -> None:
+    for field in fields(config.tracker):
+        package = EXTRAS.get(field.name)
+        if getattr(config.tracker, field.name) is not None and package and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"tracker '{field.name}' needs the package {package}: pip install 'stepcredit[{package}]'")
+
+
+def _check_device(device: str) -> None:
+    """Ask for what can be known without importing torch; the trainer asks torch itself."""
+    if device != "cuda":
+        return
+    try:
+        build_of_torch = version("torch")
+    except PackageNotFoundError:
+        raise ConfigError("torch is not installed: pip install stepcredit") from None
+    if build_of_torch.endswith("+cpu"):
+        raise ConfigError(f"device is 'cuda', but torch {build_of_torch} is a CPU build; allowed here: auto, cpu")
+    driver = Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1")
+    if platform.system() == "Linux" and not any(path.exists() for path in driver):
+        raise ConfigError("device is 'cuda', but no NVIDIA driver is loaded; allowed here: auto, cpu")

@@ -1,0 +1,150 @@
+"""Hydra's part of the configuration: config groups, their files (this project's and plug-ins'), and overrides.
+
+Every `key=value` is passed on whether or not a YAML file names the key: the dataclasses in agents.config are what decides
+which keys exist, so that one place reports every mistake in one way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.structured import ConfigError, suggestion
+
+ROOT = Path(__file__).resolve().parent.parent / "conf"
+PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
+
+
+def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain mapping that `conf/<job>.yaml` and `overrides` give, interpolations resolved. Raises ConfigError."""
+    parsed = parse(overrides)
+    # A run to go on with, or to evaluate, brings its own configuration.
+    key = {"train": "resume", "evaluate": "run"}[job]
+    named = [override for override in parsed if override.key_or_group == key and override.value() is not None]
+    if named:
+        return _of_run(key, str(named[-1].value()), [one for one in parsed if one not in named])
+    folders = search_path()
+    available = groups(folders)
+    lines = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
+    for override in parsed:
+        if override.key_or_group in available:
+            lines += _group_override(override, available[override.key_or_group])
+        elif override.is_delete():
+            lines.append(str(override.input_line))
+        else:
+            lines.append("++" + str(override.input_line).lstrip("+"))
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            composed = hydra_compose(job, lines)
+        values = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def read(line: str) -> Override:
+    """One override as Hydra's grammar reads it, of one value or several (`seed=0,1`). Raises ConfigError."""
+    try:
+        return OverridesParser.create().parse_override(line)
+    except HydraException as exc:
+        raise ConfigError(f"cannot read '{line}': write key=value, for example optim.lr=1e-4") from exc
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Overrides of one value each. Raises ConfigError."""
+    parsed = []
+    for line in overrides:
+        override = read(line)
+        if override.is_sweep_override():
+            raise ConfigError(f"'{line}' names several values; add --multirun to run them one after another")
+        parsed.append(override)
+    return parsed
+
+
+def search_path() -> list[Path]:
+    """Folders with config groups: this project's, then the `conf` folder of every installed plug-in package that has one."""
+    folders = [ROOT]
+    for group in PLUGIN_GROUPS:
+        for point in entry_points(group=group):
+            # The package is located, not imported: a plug-in may be slow to import.
+            found = importlib.util.find_spec(point.module.split(".")[0])
+            for place in (found.submodule_search_locations or []) if found else []:
+                folder = Path(place) / "conf"
+                if folder.is_dir() and folder.resolve() not in folders:
+                    folders.append(folder.resolve())
+    return folders
+
+
+def groups(folders: Sequence[Path] | None = None) -> dict[str, list[str]]:
+    """Config groups and their options."""
+    found: dict[str, set[str]] = {}
+    for folder in folders or search_path():
+        for path in folder.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def _group_override(override: Override, options: list[str]) -> list[str]:
+    """The override as Hydra wants it, its options checked first because Hydra's own message is long."""
+    group = override.key_or_group
+    if override.is_delete() or override.value() is None:
+        return [f"~{group}"]
+    chosen = override.value()
+    for option in chosen if isinstance(chosen, list) else [chosen]:
+        if str(option) not in options:
+            if group in ("env", "algo") and _registered(group, str(option)):
+                return [f"~{group}", f"++{group}.name={option}"]
+            raise ConfigError(f"{group} is '{option}'; allowed: {', '.join(options)}.{suggestion(str(option), options)}")
+    value = str(override.input_line).partition("=")[2]
+    # Groups outside the defaults list (whole recipes) are added, all others replaced.
+    return [f"{'+' if group == 'experiment' else ''}{group}={value}"]
+
+
+def _registered(group: str, name: str) -> bool:
+    """True for an environment or method that is registered but ships no YAML file: its dataclass has the defaults."""
+    if group == "env":
+        from envs import registry
+
+        return name in registry.names()
+    from algorithms import base
+
+    return name in base.names()
+
+
+def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:
+    """The configuration a run was started with, single values replaced. `key` is the setting that names the run."""
+    folder = Path(run)
+    saved = folder / "config.yaml"
+    if not saved.is_file():
+        near = [str(path.parent) for path in folder.parent.glob("*/config.yaml")] if folder.parent.is_dir() else []
+        known = f"; run folders there: {', '.join(sorted(near))}" if near else ""
+        raise ConfigError(f"{key} is '{run}', but there is no {saved}{known}.{suggestion(run, near)}")
+    available = groups()
+    config = OmegaConf.load(saved)
+    assert isinstance(config, DictConfig)
+    if key == "run":
+        # Of a training run these are a name, a place and a schedule, which mean nothing to an evaluation.
+        for name in ("run", "out", "checkpoint", "resume"):
+            config.pop(name, None)
+    for override in overrides:
+        if override.key_or_group in available:
+            raise ConfigError(
+                f"'{override.input_line}' together with {key}={run}: the run's own choice in {saved} counts. "
+                "Single values (seed=1) may be changed; another choice needs a run of its own"
+            )
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {**{str(name): value for name, value in values.items()}, key: run}

@@ -1,0 +1,402 @@
+"""What a run is made of: typed sections, their defaults, their meaning, and the checks that need no model.
+
+`load` turns command-line overrides into a `TrainConfig` in well under a second: neither torch nor transformers is imported
+here. Hydra's part is in agents.compose, strict conversion in envs.structured, combinations in agents.checks.
+The text below a field is what `python -m agents.train --help` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from envs.structured import AtLeast, AtMost, MoreThan, build, keys, paths, plain, unknown_key
+
+Positive = Annotated[int, AtLeast(1)]
+Natural = Annotated[int, AtLeast(0)]
+Fraction = Annotated[float, AtLeast(0), AtMost(1)]
+
+
+@dataclass
+class PoolConfig:
+    """Where episodes run."""
+
+    mode: Literal["inline", "threads", "processes"] = "inline"
+    """inline: in the trainer's own thread; threads: one thread a worker; processes: one process a worker."""
+    workers: Natural = 0
+    """Number of workers; 0 means one for every CPU core."""
+    step_timeout: Annotated[float, MoreThan(0)] = 60.0
+    """Seconds one reset or step may take before the worker counts as hung and is restarted."""
+    retries: Natural = 1
+    """How often an episode is started again after a crash or a timeout before it is dropped and counted."""
+
+
+@dataclass
+class EnvConfig:
+    """The environment, and how the model sees it. The environment's own settings stand beside these keys."""
+
+    name: str
+    """Registered name of the environment."""
+    context: Literal["full", "window"] = "full"
+    """full: one growing conversation an episode; window: a prompt rebuilt at every step from the last turns."""
+    history: Natural = 2
+    """Turns (observation and action) that a rebuilt prompt shows; used by context=window only."""
+    thinking: bool = False
+    """Ask the model to reason inside <think> </think> before it acts."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    settings: Any = None
+    """The environment's own dataclass; its fields are written as env.<field>."""
+
+
+@dataclass
+class TinyConfig:
+    """Shape of the model that is built from scratch for model=tiny."""
+
+    layers: Positive = 2
+    """Transformer layers."""
+    hidden: Positive = 128
+    """Width of the hidden state; a multiple of heads."""
+    heads: Positive = 4
+    """Attention heads."""
+    intermediate: Positive = 384
+    """Width of the feed-forward layer."""
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters instead of training every weight."""
+
+    enabled: bool = False
+    r: Positive = 16
+    """Rank."""
+    alpha: Annotated[float, MoreThan(0)] = 32.0
+    """Scale: the adapter's output is multiplied by alpha / r."""
+    dropout: Fraction = 0.0
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+    """Names of the layers that get an adapter."""
+
+
+@dataclass
+class ModelConfig:
+    """The policy."""
+
+    name: str
+    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder."""
+    prompt: Literal["plain", "chat"] = "chat"
+    """plain: texts one after another; chat: the tokenizer's chat template."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights; auto: bfloat16 on a GPU, float32 elsewhere."""
+    max_length: Annotated[int, AtLeast(16)] = 2048
+    """Longest context in tokens; an episode that outgrows it is cut off and counted."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    tiny: TinyConfig = field(default_factory=TinyConfig)
+
+
+@dataclass
+class EngineConfig:
+    """What samples the actions."""
+
+    name: str = "hf"
+    """hf: transformers with a KV cache kept through the episode; scripted: fixed answers, for tests."""
+    temperature: Annotated[float, MoreThan(0)] = 1.0
+    """Sampling temperature while training."""
+    top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0
+    """Nucleus sampling; below 1 the log-probabilities of sampling and training differ."""
+    max_tokens: Positive = 64
+    """Longest answer in tokens."""
+    constrained: Literal["none", "admissible"] = "none"
+    """admissible: sample only among the actions the environment lists, log-probabilities renormalised over them."""
+    stop: list[str] | None = None
+    """Strings that end an answer; null: those of the environment's prompt."""
+    max_batch: Positive = 128
+    """Most episodes decoded at once."""
+
+
+@dataclass
+class RolloutConfig:
+    """How many episodes an iteration plays: groups x group_size."""
+
+    groups: Positive = 16
+    """Tasks an iteration."""
+    group_size: Positive = 8
+    """Episodes of each task, compared with each other."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, and how an iteration's episodes become updates."""
+
+    lr: Annotated[float, AtLeast(0)] = 1e-6
+    """Learning rate."""
+    warmup: Natural = 0
+    """Iterations over which the learning rate rises from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up, until the last iteration."""
+    weight_decay: Annotated[float, AtLeast(0)] = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    grad_clip: Annotated[float, MoreThan(0)] = 1.0
+    """Largest norm of the gradient."""
+    epochs: Positive = 1
+    """Passes over an iteration's episodes."""
+    minibatch: Positive = 32
+    """Episodes an optimiser step; an iteration with fewer makes one step."""
+    token_budget: Annotated[int, AtLeast(16)] = 16384
+    """Tokens a forward pass (micro-batch), padding included: bounds memory, never changes the result."""
+
+
+@dataclass
+class KLConfig:
+    """Penalty for leaving the reference policy (the weights at the start of RL)."""
+
+    kind: Literal["none", "k1", "k2", "k3"] = "none"
+    """Estimator; none: no reference policy is kept."""
+    coefficient: Annotated[float, AtLeast(0)] = 0.0
+
+
+@dataclass
+class CorrectionConfig:
+    """Importance weight exp(logp_train - logp_rollout) where sampling and training engines differ numerically."""
+
+    kind: Literal["none", "token", "sequence"] = "none"
+    cap: Annotated[float, MoreThan(0)] = 2.0
+    """Largest weight."""
+
+
+@dataclass
+class LossConfig:
+    """The clipped policy loss."""
+
+    clip_low: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
+    """The ratio is clipped at 1 - clip_low."""
+    clip_high: Annotated[float, AtLeast(0)] = 0.2
+    """The ratio is clipped at 1 + clip_high."""
+    dual_clip: Annotated[float, MoreThan(1)] | None = 3.0
+    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off."""
+    aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
+    """How token losses become one number."""
+    sequence: Literal["episode", "row"] = "episode"
+    """What counts as a sequence in aggregation: a whole episode, or each row it was split into."""
+    kl: KLConfig = field(default_factory=KLConfig)
+    entropy: Annotated[float, AtLeast(0)] = 0.0
+    """Coefficient of the entropy bonus."""
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
+    skip_zero: bool = True
+    """Leave episodes without any advantage out of the forward pass where that changes nothing in the loss."""
+
+
+@dataclass
+class WarmstartConfig:
+    """Behaviour cloning on the environment's oracle before RL."""
+
+    enabled: bool | None = None
+    """null: on for model=tiny, which starts from random weights, off otherwise."""
+    steps: Positive = 1400
+    """Optimiser steps."""
+    batch: Positive = 8
+    """Demonstrations a step."""
+    lr: Annotated[float, MoreThan(0)] = 2e-3
+    """Learning rate."""
+    observation_weight: Fraction = 0.1
+    """Weight of observation tokens in the loss; action tokens have 1."""
+    detours: Fraction = 0.9
+    """Probability that a demonstration looks in wrong places before it finds what it needs."""
+    dawdling: Fraction = 0.4
+    """Share of a demonstration's steps that are needless; what the cloned policy has to unlearn by reinforcement."""
+    demonstrations: Positive = 2000
+    """Demonstrations to draw from, of the train panel's tasks."""
+
+
+@dataclass
+class EvalConfig:
+    """Success on held-out tasks."""
+
+    every: Natural = 10
+    """Iterations between evaluations; 0: never."""
+    panel: Literal["train", "eval", "test"] = "eval"
+    """Which tasks; train panels measure memory, eval panels choose settings, test panels are for the last number."""
+    episodes: Positive | None = None
+    """Number of tasks, the first of the panel; null: all."""
+    repeats: Positive = 1
+    """Episodes a task, with different sampling."""
+    temperature: Annotated[list[float], MoreThan(0)] = field(default_factory=lambda: [1.0])
+    """Sampling temperatures, one evaluation each."""
+    before: bool = True
+    """Evaluate before the first iteration."""
+    after: bool = True
+    """Evaluate after the last iteration."""
+
+
+@dataclass
+class CheckpointConfig:
+    """What is kept to go on after an interruption."""
+
+    every: Natural = 10
+    """Iterations between checkpoints; 0: only at the end or when interrupted."""
+    keep: Positive = 2
+    """Checkpoints kept; older ones are deleted after a newer one is safe."""
+
+
+@dataclass
+class ConsoleConfig:
+    """Progress in the terminal: a live table on a terminal, one line an iteration elsewhere."""
+
+    live: bool | None = None
+    """null: live where the output is a terminal."""
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases; offline where nobody is logged in."""
+
+    project: str = "stepcredit"
+    entity: str | None = None
+    """User or team; null: the account's own."""
+    mode: Literal["auto", "online", "offline"] = "auto"
+    """auto: online if logged in, else offline (upload later with `wandb sync`)."""
+    tags: list[str] = field(default_factory=list)
+    episodes: Natural = 8
+    """Episodes of an iteration shown as a table; 0: none."""
+    artifacts: bool = False
+    """Upload checkpoints as artifacts."""
+
+
+@dataclass
+class TensorboardConfig:
+    """TensorBoard event files in the run folder."""
+
+    flush_s: Positive = 10
+    """Seconds between writes."""
+
+
+@dataclass
+class TrackerConfig:
+    """Where metrics go besides metrics.jsonl, which is always written. A section that is null is off."""
+
+    console: ConsoleConfig | None = None
+    wandb: WandbConfig | None = None
+    tensorboard: TensorboardConfig | None = None
+
+
+@dataclass
+class TrainConfig:
+    """A training run."""
+
+    env: EnvConfig
+    model: ModelConfig
+    algo: dict[str, Any]
+    """The credit-assignment method: its name and its own settings."""
+    shaping: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further step rewards by name, each with its settings."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    warmstart: WarmstartConfig = field(default_factory=WarmstartConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    seed: Natural = 0
+    """Root of all randomness."""
+    iterations: Natural = 100
+    """Rollout-and-update iterations; 0: only warm start and evaluation."""
+    time_budget_s: Annotated[float, MoreThan(0)] | None = None
+    """Wall-clock seconds after which the run finishes its iteration and ends well; null: no limit."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda if there is a usable GPU, else cpu."""
+    threads: Natural = 0
+    """CPU threads of torch; 0: torch's own choice."""
+    run: str | None = None
+    """Name of the run's folder; null: <env>-<algo>-<date>-<time>."""
+    out: str = "runs"
+    """Folder that holds run folders."""
+    resume: str | None = None
+    """A run folder to go on with: its own config.yaml counts, and only single values may be overridden."""
+
+
+@dataclass
+class EvaluateConfig:
+    """An evaluation on its own: of a run's checkpoint, or (run=null) of a model as it is."""
+
+    env: EnvConfig
+    model: ModelConfig
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    run: str | None = None
+    """A run folder: its environment, model, engine and evaluation settings count, and its weights are loaded."""
+    checkpoint: Natural | None = None
+    """Iteration whose checkpoint is loaded; null: the newest."""
+    seed: Natural = 0
+    """Root of all randomness."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda if there is a usable GPU, else cpu."""
+    threads: Natural = 0
+    """CPU threads of torch; 0: torch's own choice."""
+    out: str | None = None
+    """File for the results (JSON); null: evaluation.json in the run's folder or in runs/evaluations/<env>-<model>/."""
+
+
+def load(overrides: Sequence[str] = ()) -> TrainConfig:
+    """The training run that `overrides` describe (`env=alfworld`, `optim.lr=1e-4`, ...). Raises ConfigError."""
+    from agents.compose import compose
+
+    return finish(TrainConfig, compose("train", overrides))
+
+
+def load_evaluate(overrides: Sequence[str] = ()) -> EvaluateConfig:
+    """The evaluation that `overrides` describe. Raises ConfigError."""
+    from agents.compose import compose, parse
+
+    unused = [key for key in keys(TrainConfig) if key not in keys(EvaluateConfig)]
+    for override in parse(overrides):
+        if override.key_or_group.partition(".")[0] in unused:
+            raise unknown_key(override.key_or_group, keys(EvaluateConfig))
+    # A model's YAML file also says how it is trained, which an evaluation does not need.
+    values = compose("evaluate", overrides)
+    return finish(EvaluateConfig, {key: value for key, value in values.items() if key not in unused})
+
+
+C = TypeVar("C", TrainConfig, EvaluateConfig)
+
+
+def finish(cls: type[C], values: dict[str, Any]) -> C:
+    """A checked configuration from a plain mapping, as compose gives it or config.yaml holds it. Raises ConfigError."""
+    from agents.checks import algorithm_settings, check, environment_settings, shaping_settings
+
+    values = dict(values)
+    for key in values:
+        if key not in keys(cls):
+            # A bare `lr=...` is most often a key that stands in a section.
+            inside = [path for path in paths(cls) if path.rpartition(".")[2] == key]
+            raise unknown_key(key, keys(cls), also=inside)
+    if isinstance(values.get("env"), Mapping):
+        values["env"] = environment_settings(values["env"])
+    if isinstance(values.get("algo"), Mapping):
+        values["algo"] = algorithm_settings(values["algo"])
+    if isinstance(values.get("shaping"), Mapping):
+        values["shaping"] = shaping_settings(values["shaping"])
+    config = build(cls, values)
+    check(config)
+    return config
+
+
+def to_dict(config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
+    """The configuration as YAML can hold it; `finish` reads it back."""
+    values = plain(config)
+    values["env"].update(values["env"].pop("settings") or {})
+    return values
+
+
+def save(config: TrainConfig | EvaluateConfig, path: Path) -> None:
+    """Write the resolved configuration as YAML."""
+    path.write_text(to_yaml(config), encoding="utf-8")
+
+
+def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
+    """The resolved configuration as YAML text."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))

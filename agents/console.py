@@ -1,0 +1,155 @@
+"""The terminal's view of a run: a live table on a terminal, one plain line an iteration elsewhere (files, CI)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console as Terminal
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from agents.config import ConsoleConfig
+from agents.tracking import Silent
+
+ROWS = 10
+"""Iterations that the live table shows."""
+BARS = "▁▂▃▄▅▆▇█"
+EVAL = "eval/success@"
+STAGE_INTERVAL = 10.0
+"""Seconds of silence after which a stage says how far it is, where there is no live table."""
+
+
+class Console(Silent):
+    """Shows progress; `past` are the metrics of a resumed run so far."""
+
+    def __init__(
+        self,
+        config: ConsoleConfig,
+        run: str,
+        iterations: int,
+        past: Sequence[Mapping[str, Any]] = (),
+        terminal: Terminal | None = None,
+    ) -> None:
+        self._terminal = terminal or Terminal(stderr=False, highlight=False)
+        self._run, self._iterations = run, iterations
+        self._rows: list[dict[str, Any]] = [dict(row) for row in past]
+        self._stage = ""
+        self._spoke = time.monotonic()
+        live = self._terminal.is_terminal if config.live is None else config.live
+        self._live = Live(self._view(), console=self._terminal, refresh_per_second=4, transient=False) if live else None
+        if self._live:
+            self._live.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._rows.append({"iteration": step, **metrics})
+        self._stage = ""
+        if self._live:
+            self._live.update(self._view())
+        else:
+            self._spoke = time.monotonic()
+            self._terminal.print(line(step, self._iterations, metrics), soft_wrap=True, markup=False)
+
+    def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        numbers = "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+        self._stage = f"{stage} {done}/{total}  {numbers}".rstrip()
+        if self._live:
+            self._live.update(self._view())
+        elif time.monotonic() - self._spoke > STAGE_INTERVAL:
+            self._spoke = time.monotonic()
+            self._terminal.print(f"  {self._stage}", soft_wrap=True, markup=False)
+
+    def close(self, status: str) -> None:
+        self._stage = status
+        if self._live:
+            self._live.update(self._view())
+            self._live.stop()
+        else:
+            self._terminal.print(f"{self._run}: {status}", markup=False)
+
+    def _view(self) -> Group:
+        done = self._rows[-1]["iteration"] if self._rows else 0
+        head = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=max(1, self._iterations), completed=done, width=40)
+        head.add_row(Text(self._run, "bold"), bar, f"iteration {done}/{self._iterations}", self._remaining())
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        for name in (
+            "iteration",
+            "success",
+            "reward",
+            "steps",
+            "valid",
+            "tok/s",
+            "rollout s",
+            "update s",
+            "eval s",
+            "eval success",
+        ):
+            table.add_column(name, justify="right")
+        for row in self._rows[-ROWS:]:
+            table.add_row(*cells(row))
+        parts: list[Any] = [head, table]
+        for temperature, curve in self._curves().items():
+            shape = f"{sparkline(curve[-60:])}  {curve[0]:.2f} -> {curve[-1]:.2f}"
+            parts.append(Text(f"eval success at temperature {temperature}  {shape}"))
+        parts.append(Text(self._stage, "dim"))
+        return Group(*parts)
+
+    def _curves(self) -> dict[str, list[float]]:
+        curves: dict[str, list[float]] = {}
+        for row in self._rows:
+            for temperature, score in evaluations(row).items():
+                curves.setdefault(temperature, []).append(score)
+        return curves
+
+    def _remaining(self) -> str:
+        """Time left by the mean of the last iterations."""
+        recent = [row for row in self._rows if row.get("time/wall") is not None][-6:]
+        if len(recent) < 2:
+            return ""
+        each = (recent[-1]["time/wall"] - recent[0]["time/wall"]) / max(1, recent[-1]["iteration"] - recent[0]["iteration"])
+        seconds = int(each * (self._iterations - recent[-1]["iteration"]))
+        return f"about {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+
+
+def evaluations(row: Mapping[str, Any]) -> dict[str, float]:
+    """Held-out success by temperature."""
+    found = {name.removeprefix(EVAL): value for name, value in row.items() if name.startswith(EVAL)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A table row; what the iteration did not measure stays empty."""
+
+    def number(name: str, form: str) -> str:
+        value = row.get(name)
+        return "" if value is None else format(value, form)
+
+    return [
+        str(row["iteration"]),
+        number("train/success", ".2f"),
+        number("train/reward", ".2f"),
+        number("train/steps", ".1f"),
+        number("train/valid", ".2f"),
+        number("tokens_per_s", ".0f"),
+        number("time/rollout", ".1f"),
+        number("time/update", ".1f"),
+        number("time/evaluation", ".1f"),
+        " ".join(f"{score:.3f}" for score in evaluations(row).values()),
+    ]
+
+
+def line(step: int, iterations: int, metrics: Mapping[str, float]) -> str:
+    """An iteration in one line."""
+    names = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success")
+    values = cells({"iteration": step, **metrics})[1:]
+    return f"[{step}/{iterations}] " + "  ".join(f"{name} {value}" for name, value in zip(names, values) if value)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values in 0..1 as a row of bars."""
+    return "".join(BARS[min(len(BARS) - 1, int(max(0.0, value) * len(BARS)))] for value in values)

@@ -1,0 +1,58 @@
+"""Constrained sampling: a trie of the allowed responses, used alike when sampling and when computing log-probabilities.
+
+Restricting a policy to the admissible actions changes its distribution; the update must see the same one. Both sides ask here
+which tokens are allowed after a prefix, so log-probabilities are renormalised over the same set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+Node = dict[int, "Node"]
+
+
+class Trie:
+    """Allowed responses as token sequences, each ended by `end`. A node without children is a finished response."""
+
+    def __init__(self, responses: Sequence[Sequence[int]], end: int) -> None:
+        if not responses:
+            raise ValueError("constrained sampling needs at least one allowed response")
+        self.root: Node = {}
+        for ids in responses:
+            node = self.root
+            for token in (*ids, end):
+                node = node.setdefault(token, {})
+
+    def allowed(self, ids: Sequence[int]) -> list[list[int]]:
+        """For each token of a response, the tokens that were allowed at its place. Raises ValueError for a foreign response."""
+        node, found = self.root, []
+        for place, token in enumerate(ids):
+            found.append(list(node))
+            if token not in node:
+                raise ValueError(f"token {token} at place {place} of the response is not an allowed one")
+            node = node[token]
+        return found
+
+
+class ActionTries:
+    """Tries of admissible-action lists, cached: the same few lists come up again and again."""
+
+    def __init__(self, encode: Callable[[str], list[int]], end: int, size: int = 8192) -> None:
+        self._encode = lru_cache(maxsize=65536)(lambda action: tuple(encode(action)))
+        self._end = end
+        self._build = lru_cache(maxsize=size)(self._make)
+
+    def _make(self, actions: tuple[str, ...]) -> tuple[Trie, dict[tuple[int, ...], str]]:
+        spelled: dict[tuple[int, ...], str] = {}
+        for action in actions:
+            spelled.setdefault(self._encode(action), action)
+        return Trie(list(spelled), self._end), spelled
+
+    def trie(self, actions: Sequence[str]) -> Trie:
+        return self._build(tuple(actions))[0]
+
+    def action(self, actions: Sequence[str], response_ids: Sequence[int]) -> str | None:
+        """The action that a finished response spells, or None if it was cut off."""
+        ids = tuple(response_ids[:-1]) if response_ids and response_ids[-1] == self._end else tuple(response_ids)
+        return self._build(tuple(actions))[1].get(ids)

@@ -1,0 +1,166 @@
+"""`--dry-run`: what a run would cost, from the configuration and the model's shape alone; no weights are read or made.
+
+Estimates, upper bounds where a length is not known before sampling: they tell whether a run can fit, not how long it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agents.config import TrainConfig
+from envs.structured import ConfigError
+
+TINY_VOCABULARY = 512
+"""Taken for the tiny model, whose word list is only made from the environment's texts when a run starts."""
+
+LOGIT_COPIES = 4
+"""Logits, log-probabilities, their products for the entropy, and the gradient."""
+
+# Shapes of models that are often trained, so that a dry run needs no network: (class, width, feed-forward width, layers,
+# attention heads, key-value heads, vocabulary, tied embeddings), from the models' published configurations.
+KNOWN: dict[str, tuple[str, int, int, int, int, int, int, bool]] = {
+    "smollm2": ("llama", 576, 1536, 30, 9, 3, 49152, True),
+    "Qwen/Qwen2.5-0.5B-Instruct": ("qwen2", 896, 4864, 24, 14, 2, 151936, True),
+    "Qwen/Qwen2.5-1.5B-Instruct": ("qwen2", 1536, 8960, 28, 12, 2, 151936, True),
+    "Qwen/Qwen2.5-3B-Instruct": ("qwen2", 2048, 11008, 36, 16, 2, 151936, True),
+    "Qwen/Qwen2.5-7B-Instruct": ("qwen2", 3584, 18944, 28, 28, 4, 152064, False),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes and counts of a run."""
+
+    parameters: int
+    trainable: int
+    episodes: int
+    """Episodes an iteration."""
+    response_tokens: int | None
+    """Most tokens sampled in an iteration; None if the environment has no step limit that is known here."""
+    context_tokens: int | None
+    """Most tokens read by the forward pass of one epoch."""
+    updates: int
+    """Optimiser steps an iteration."""
+    memory: dict[str, int]
+    """Bytes by use."""
+
+    @property
+    def total(self) -> int:
+        """Bytes in all, as if everything were held at the same time."""
+        return sum(self.memory.values())
+
+
+def estimate(config: TrainConfig) -> Estimate:
+    """The cost of a run. Raises ConfigError where the model's shape cannot be found."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shape = _shape(config)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(shape)
+    parameters = sum(p.numel() for p in model.parameters())
+    trainable = parameters
+    if config.model.lora.enabled:
+        layers = [m for name, m in model.named_modules() if name.rpartition(".")[2] in config.model.lora.targets]
+        trainable = sum(config.model.lora.r * sum(m.weight.shape) for m in layers if isinstance(m, torch.nn.Linear))
+    half = config.model.dtype == "bfloat16" or (
+        config.model.dtype == "auto" and config.device != "cpu" and torch.cuda.is_available()
+    )
+    size = 2 if half else 4
+    hidden, layers_n = shape.hidden_size, shape.num_hidden_layers
+    keys_values = 2 * layers_n * shape.num_key_value_heads * (hidden // shape.num_attention_heads)
+    budget, longest = config.optim.token_budget, config.model.max_length
+    tokens = max(budget, longest)
+    steps = getattr(config.env.settings, "max_steps", None)
+    window = config.env.context == "window"
+    # Logits are computed only where a token was sampled.
+    sampled = min(1.0, config.engine.max_tokens * (1 if window else steps or longest) / longest)
+    per_token = hidden * 16 + shape.intermediate_size * 3
+    kept = tokens * (layers_n * hidden + per_token if config.model.gradient_checkpointing else layers_n * per_token)
+    memory = {
+        "weights": parameters * size,
+        "gradients": trainable * (size + 4 if half else 4),
+        "optimiser (AdamW, float32)": trainable * (12 if half else 8),
+        "activations of a micro-batch": kept * size,
+        "logits of a micro-batch": int(sampled * tokens) * shape.vocab_size * 4 * LOGIT_COPIES,
+        "KV cache": config.engine.max_batch * longest * keys_values * size,
+    }
+    if config.loss.kl.kind != "none" and not config.model.lora.enabled:
+        memory["reference policy"] = parameters * size
+    episodes = config.rollout.groups * config.rollout.group_size
+    responses = None if steps is None else episodes * steps * config.engine.max_tokens
+    context = episodes * longest if not window else None if steps is None else episodes * steps * longest
+    return Estimate(
+        parameters,
+        trainable,
+        episodes,
+        min(responses, context) if responses is not None and context is not None else responses,
+        context,
+        max(1, round(episodes / config.optim.minibatch)) * config.optim.epochs,
+        memory,
+    )
+
+
+def report(config: TrainConfig) -> None:
+    """Print the estimate as a table."""
+    cost = estimate(config)
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    rows: list[tuple[str, str]] = [
+        ("model", config.model.name),
+        ("parameters", f"{cost.parameters / 1e6:,.2f} M"),
+        ("trained", f"{cost.trainable / 1e6:,.2f} M"),
+        ("iterations", f"{config.iterations:,}"),
+        ("episodes an iteration", f"{cost.episodes:,} ({config.rollout.groups} tasks x {config.rollout.group_size})"),
+        ("sampled tokens an iteration, at most", _count(cost.response_tokens)),
+        ("tokens read by one epoch, at most", _count(cost.context_tokens)),
+        ("optimiser steps an iteration", f"{cost.updates:,}"),
+        ("", ""),
+        *((name, _bytes(size)) for name, size in cost.memory.items()),
+        ("memory in all, estimated", _bytes(cost.total)),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _shape(config: TrainConfig) -> Any:
+    from transformers import AutoConfig, LlamaConfig, Qwen2Config
+
+    name = config.model.name
+    if name == "tiny":
+        tiny = config.model.tiny
+        row = ("llama", tiny.hidden, tiny.intermediate, tiny.layers, tiny.heads, tiny.heads, TINY_VOCABULARY, True)
+    elif name in KNOWN:
+        row = KNOWN[name]
+    else:
+        try:
+            return AutoConfig.from_pretrained(name)
+        except (OSError, ValueError) as exc:
+            raise ConfigError(
+                f"model.name is '{name}': no folder and no hub has its configuration ({str(exc).splitlines()[0]}); "
+                f"known without a network: tiny, {', '.join(KNOWN)}"
+            ) from exc
+    kind, hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = row
+    return (LlamaConfig if kind == "llama" else Qwen2Config)(
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+    )
+
+
+def _count(tokens: int | None) -> str:
+    return "not known" if tokens is None else f"{tokens:,}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**28 else f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,88 @@
+"""What a sampling engine is: ids in, ids and log-probabilities out, new weights when told. vLLM fits the same shape.
+
+A request carries the whole sequence so far; an engine may keep what it computed for a session and prefill only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from agents.constraint import Trie
+
+if TYPE_CHECKING:
+    from agents.policy import Policy
+
+
+@dataclass(slots=True)
+class Sampling:
+    """How tokens are drawn. temperature 0 is greedy; log-probabilities are those of the tempered (and constrained) softmax."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 64
+    stop: tuple[str, ...] = ()
+    """Strings that end a response; the tokens that complete one are kept."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a response; the id itself is kept, it was sampled."""
+
+
+@dataclass(slots=True)
+class Request:
+    session: str
+    """Requests of one session continue each other: the engine may reuse what it keeps for it."""
+    ids: Sequence[int]
+    """Everything the model is to read: prompt, earlier responses, new observation."""
+    sampling: Sampling
+    seed: int
+    """Token t of the response is a function of the distribution, this seed and t alone."""
+    trie: Trie | None = None
+    """If given, only these responses are possible; probabilities are renormalised over the allowed tokens."""
+
+
+@dataclass(slots=True)
+class Completion:
+    ids: list[int]
+    logprobs: list[float]
+    stop_reason: str
+    """stop (a stop id or string, or the end of an allowed response), length (max_tokens) or context (model's limit)."""
+    policy_version: int
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Tokens since the last `take()`."""
+
+    prefill_tokens: int = 0
+    sampled_tokens: int = 0
+    reused_tokens: int = 0
+    """Prompt tokens that were kept from earlier turns: a rebuild-every-step layout would compute them again."""
+    forwards: int = 0
+
+    def take(self) -> dict[str, int]:
+        counts = {
+            "prefill": self.prefill_tokens,
+            "sampled": self.sampled_tokens,
+            "reused": self.reused_tokens,
+            "forwards": self.forwards,
+        }
+        self.prefill_tokens = self.sampled_tokens = self.reused_tokens = self.forwards = 0
+        return counts
+
+
+class Engine(Protocol):
+    """Sampling engine. `generate` may be awaited by any number of episodes at once; the engine batches them."""
+
+    stats: EngineStats
+    policy_version: int
+
+    async def generate(self, request: Request) -> Completion: ...
+
+    def release(self, session: str) -> None:
+        """Forget a session: its episode is over."""
+
+    def update_weights(self, policy: Policy, version: int) -> None:
+        """Sample from these weights from now on; everything kept from older weights is dropped."""
+
+    def close(self) -> None: ...

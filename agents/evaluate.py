@@ -1,0 +1,177 @@
+"""`python -m agents.evaluate run=runs/<name>`: success of a checkpoint, or of a model as it is, on a named panel.
+
+Episodes are appended to a file as they end; an evaluation that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agents.config import EvaluateConfig, load, load_evaluate
+from envs.structured import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    from agents.usage import evaluate_help
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        print(evaluate_help())
+        return 0
+    try:
+        config = load_evaluate(given)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from agents.failures import reported
+
+    with reported() as outcome:
+        evaluate(config, Console())
+    return outcome.code
+
+
+def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
+    """Play the panel, `repeats` times a task and temperature; returns and writes the results."""
+    from rich.progress import Progress
+
+    from agents.assembly import assemble
+    from agents.evaluation import by_type, pass_at, rate
+    from agents.rollout import panel_episodes
+    from agents.runfolder import panel_hash
+    from envs.seeding import derive
+    from envs.trajectory import Trajectory, append, read, repair
+
+    parts = assemble(config, policy=policy_of_run(config) if config.run else None)
+    e = config.evaluation
+    tasks = list(parts.env.tasks(e.panel))[: e.episodes]
+    out = Path(config.out) if config.out else Path(config.run or config_out(config)) / "evaluation.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    identity = _identity(config, tasks)
+    episodes_file = out.with_name(f"{out.stem}-{identity[:12]}.episodes.jsonl")
+    done: dict[str, Trajectory] = {}
+    if episodes_file.exists():
+        repair(episodes_file)  # a kill may have cut its last line off
+        done = {t.group_id: t for t in read(episodes_file)}
+        console.print(f"going on with {len(done)} episodes of {episodes_file}", soft_wrap=True)
+    results: dict[str, Any] = {
+        "panel": e.panel,
+        "panel_sha256": panel_hash(tasks),
+        "tasks": len(tasks),
+        "repeats": e.repeats,
+        "run": config.run,
+        "model": config.model.name,
+        "environment": parts.env.name,
+        "temperatures": {},
+    }
+    try:
+        with Progress(console=console, transient=True) as progress:
+            for temperature in e.temperature:
+                seed = derive(config.seed, "evaluation", e.panel)
+                planned = [
+                    replace(one, group_id=f"{one.group_id}@{temperature:g}")
+                    for one in panel_episodes(seed, tasks, e.repeats, e.panel)
+                ]
+                names = [one.group_id for one in planned]
+                missing = [one for one in planned if one.group_id not in done]
+                bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))
+
+                def ended(trajectory: Trajectory, bar: Any = bar) -> None:
+                    append(episodes_file, [trajectory])
+                    done[trajectory.group_id] = trajectory
+                    progress.advance(bar)
+
+                parts.play(parts.rollout(temperature, ended), missing)
+                played = [done[name] for name in names]
+                kinds = {**by_type(played, parts.env.task_type), "all": rate(played)}
+                results["temperatures"][f"{temperature:g}"] = {
+                    "types": {kind: {**asdict(r), "success": r.success, "interval95": r.interval} for kind, r in kinds.items()},
+                    "pass@k": {str(k): pass_at(played, k) for k in range(1, e.repeats + 1)},
+                }
+    finally:
+        parts.close()
+    out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    show(results, console)
+    console.print(f"written: {out} (episodes: {episodes_file})", soft_wrap=True)
+    return results
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """The results as a table a temperature."""
+    for temperature, found in results["temperatures"].items():
+        table = Table(title=f"{results['environment']}, panel {results['panel']}, temperature {temperature}")
+        for column in ("type", "success", "95% interval", "episodes", "faults", "score", "steps"):
+            table.add_column(column, justify="left" if column == "type" else "right")
+        for kind, r in found["types"].items():
+            low, high = r["interval95"]
+            if kind == "all":
+                table.add_section()
+            table.add_row(
+                kind,
+                f"{r['success']:.3f}",
+                f"{low:.3f} - {high:.3f}",
+                str(r["episodes"]),
+                str(r["faults"]),
+                f"{r['score']:.3f}",
+                f"{r['steps']:.1f}",
+            )
+        console.print(table)
+        if results["repeats"] > 1:
+            console.print("  ".join(f"pass@{k} {p:.3f}" for k, p in found["pass@k"].items() if p is not None))
+
+
+def policy_of_run(config: EvaluateConfig) -> Any:
+    """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
+    from agents import checkpoint
+    from agents.assembly import fresh_policy
+
+    assert config.run is not None
+    run = Path(config.run)
+    policy = fresh_policy(load([f"resume={run}", f"device={config.device}"]))
+    if config.checkpoint is None:
+        saved = checkpoint.load_latest(run)
+    else:
+        saved = checkpoint.load(checkpoint.folder_of(run / "checkpoints", config.checkpoint))
+    if saved is None:
+        raise checkpoint.CheckpointError(f"{run} has no checkpoint yet: train it first, or evaluate another run")
+    policy.model.load_state_dict(saved.tensors)
+    return policy
+
+
+def config_out(config: EvaluateConfig) -> Path:
+    """Where the results of a model without a run go."""
+    return Path("runs") / "evaluations" / f"{config.env.name}-{config.model.name.replace('/', '--')}"
+
+
+def _identity(config: EvaluateConfig, tasks: Sequence[str]) -> str:
+    """What makes two evaluations the same: their episodes may then be joined."""
+    about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
+    about["checkpoint"] = str(_checkpoint_hash(config))
+    return hashlib.sha256(json.dumps([about, list(tasks)], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _checkpoint_hash(config: EvaluateConfig) -> str:
+    from agents import checkpoint
+
+    if not config.run:
+        return ""
+    folder = (
+        checkpoint.latest(Path(config.run))
+        if config.checkpoint is None
+        else checkpoint.folder_of(Path(config.run) / "checkpoints", config.checkpoint)
+    )
+    manifest = folder / "manifest.json" if folder else None
+    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

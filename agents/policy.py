@@ -1,0 +1,100 @@
+"""The language model that acts: loading, log-probabilities, saving. It leaves sampling to engines and updates to the learner.
+
+Three sources under one class: a model made here for the environment (`tiny`), SmolLM2 from a registry package, and any causal
+LM by hub name or local folder; each trained whole or through LoRA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+
+class PolicyError(RuntimeError):
+    """A model cannot be loaded or used; the message says which and what to do."""
+
+
+class Policy:
+    """A causal LM and its tokenizer. Holds state: the weights."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, device: str | torch.device = "cpu") -> None:
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+        self.model: Any = model.to(self.device)
+        self.causal: Any = _unwrapped(model)
+        """The transformers model itself, below a LoRA wrapper if there is one."""
+        self.model.eval()
+        self.max_length = int(getattr(self.causal.config, "max_position_embeddings", 1 << 20))
+        self._head_is_plain = self._probe_head()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.causal.parameters()).dtype
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Named parameters that receive gradients, in a fixed order."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def forward(self, ids: Tensor, positions: Tensor | None, mask: Tensor | None, select: Tensor, cache: Any = None) -> Tensor:
+        """Logits [M, V] in float32 at the flat places `select` [M] of `ids` [B, L].
+
+        `mask` is None (causal; right padding needs nothing else) or boolean [B, 1, L, K]. Only selected places go through the
+        output head, which for a large vocabulary costs more than the rest of a small model.
+        """
+        arguments = {
+            "position_ids": positions,
+            "attention_mask": mask,
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+        }
+        if self._head_is_plain:
+            hidden = self.causal.base_model(input_ids=ids, **arguments).last_hidden_state
+            return self.causal.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[select]).float()
+        logits = self.causal(input_ids=ids, **arguments).logits
+        return logits.reshape(-1, logits.shape[-1])[select].float()
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within: the policy before training (adapters off). Only for LoRA; a fully trained model has a frozen copy."""
+        if self.model is self.causal:
+            raise PolicyError("a reference by switched-off adapters needs model.lora.enabled=true")
+        with self.model.disable_adapter():
+            yield
+
+    def save(self, folder: Path) -> None:
+        """Write the model (or its adapter) and tokenizer by `save_pretrained`."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @torch.no_grad()
+    def _probe_head(self) -> bool:
+        """Whether logits are just the output embedding of the last hidden state (no soft cap, no scaling)."""
+        ids = torch.arange(4, device=self.device)[None] % self.causal.config.vocab_size
+        full = self.causal(input_ids=ids).logits
+        hidden = self.causal.base_model(input_ids=ids).last_hidden_state
+        return torch.allclose(full, self.causal.get_output_embeddings()(hidden), rtol=1e-3, atol=1e-3)
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def token_logprobs(logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Log-probability [M] of `targets` [M] and entropy [M] under softmax(`logits` [M, V] / temperature).
+
+    `allowed` [M, V] (bool) restricts and renormalises the distribution as constrained sampling does.
+    """
+    if temperature != 1.0:
+        logits = logits / temperature
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    logp = torch.log_softmax(logits, dim=-1)
+    chosen = logp.gather(-1, targets[:, None])[:, 0]
+    plogp = torch.where(logp > -torch.inf, logp.exp() * logp.clamp_min(-1e9), 0.0)
+    return chosen, -plogp.sum(-1)

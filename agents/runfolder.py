@@ -1,0 +1,145 @@
+"""The folder of one run, `runs/<name>/`: where each file is and how it is written; docs/run-folder.md describes it for users.
+
+Every file is either replaced as a whole or appended a line at a time, so a kill never leaves one unreadable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from agents import config as configuration
+from agents.config import TrainConfig
+from envs import trajectory
+from envs.base import Split
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+class RunFolderError(RuntimeError):
+    """The run's folder cannot be used as asked. The message says why and what to do."""
+
+
+class RunFolder:
+    """Paths inside a run's folder, and the small files that describe the run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.panels = self.path / "panels.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.status = self.path / "status.json"
+        self.traceback = self.path / "traceback.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.plots = self.path / "plots"
+        self.model = self.path / "model"
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> RunFolder:
+        """The folder for `config`: a new one, or with `resume` the old one. Writes config.yaml. Raises RunFolderError."""
+        if config.resume:
+            folder = cls(config.resume)
+            folder._refuse_if_alive()
+        else:
+            name = config.run or f"{config.env.name}-{config.algo['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
+            folder = cls(Path(config.out) / name)
+            if folder.config.exists():
+                raise RunFolderError(
+                    f"{folder.path} already holds a run; go on with resume={folder.path}, or choose another run="
+                )
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            _replace(folder.config, configuration.to_yaml(config).encode())
+            folder.set_status("running")
+        except OSError as exc:
+            raise RunFolderError(f"{folder.path} cannot be written: {exc}; choose another place with out=<folder>") from exc
+        return folder
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.resolve().name
+
+    @property
+    def resume_command(self) -> str:
+        """What a user types to go on."""
+        return f"python -m agents.train resume={self.path}"
+
+    def trajectories(self, iteration: int) -> Path:
+        """The file with an iteration's episodes."""
+        return self.path / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"
+
+    def write_trajectories(self, iteration: int, trajectories: Iterable[trajectory.Trajectory]) -> Path:
+        """Write an iteration's episodes, one JSON object a line, gzipped."""
+        path = self.trajectories(iteration)
+        path.parent.mkdir(exist_ok=True)
+        trajectory.write(path, trajectories)
+        return path
+
+    def write_panels(self, panels: Mapping[Split, Sequence[str]]) -> dict[str, str]:
+        """Record which tasks each panel holds; returns their hashes. Raises RunFolderError if a resumed run's panels differ."""
+        hashes: dict[str, str] = {name: panel_hash(ids) for name, ids in panels.items()}
+        if self.panels.exists():
+            before = orjson.loads(self.panels.read_bytes())
+            for name, digest in hashes.items():
+                if name in before and before[name]["sha256"] != digest:
+                    raise RunFolderError(
+                        f"panel '{name}' has other tasks than when the run began ({self.panels}): its results could not be "
+                        "compared. Restore the data or the environment's settings, or start a new run"
+                    )
+        content = {name: {"sha256": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
+        _replace(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        return hashes
+
+    def set_status(self, status: Status, reason: str | None = None, **details: Any) -> None:
+        """Say in status.json where the run stands; `details` are further plain values (iteration, checkpoint, ...)."""
+        content = {
+            "status": status,
+            "reason": reason,
+            "resume": None if status == "finished" else self.resume_command,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **details,
+        }
+        _replace(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+    def get_status(self) -> dict[str, Any]:
+        """What status.json says; empty if there is none."""
+        return orjson.loads(self.status.read_bytes()) if self.status.exists() else {}
+
+    def _refuse_if_alive(self) -> None:
+        status = self.get_status()
+        here = status.get("host") == socket.gethostname() and status.get("pid") != os.getpid()
+        if status.get("status") == "running" and here and _alive(int(status["pid"])):
+            raise RunFolderError(f"{self.path} is still being written by process {status['pid']}; stop that one first")
+
+
+def panel_hash(ids: Sequence[str]) -> str:
+    """SHA-256 of a panel's task ids in their order."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # A number may have gone to another program since; Linux can tell.
+    command = Path(f"/proc/{pid}/cmdline")
+    return not command.exists() or b"agents" in command.read_bytes()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,237 @@
+"""Where a run's numbers go: metrics.jsonl always; terminal, Weights & Biases and TensorBoard if configured.
+
+The trainer calls `log` once an iteration with flat names. Names the terminal and the plots know (all others are written too):
+    train/success  train/reward  train/steps  train/valid      means over the iteration's episodes
+    eval/success@<temperature>                                  share of held-out episodes won
+    time/rollout  time/update  time/evaluation                  seconds of this iteration
+    time/wall  time/cpu                                         seconds since the run began, resumed parts included
+    tokens_per_s                                                sampled tokens a second of rollout
+A tracker that fails is left out with a warning: training is worth more than its display.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from agents.config import TensorboardConfig, TrackerConfig, WandbConfig
+from envs.trajectory import Trajectory
+
+log = logging.getLogger("stepcredit.tracking")
+
+
+class Tracker(Protocol):
+    """Something that shows or keeps a run's numbers."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of iteration `step`; 0 is before training."""
+
+    def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        """The iteration's episodes."""
+
+    def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """How far a stage within an iteration is (warm start, rollout, update, evaluation)."""
+
+    def artifact(self, path: Path) -> None:
+        """A file or folder the run produced (a checkpoint, the model)."""
+
+    def close(self, status: str) -> None:
+        """The run ended as `status`: finished, interrupted or failed."""
+
+
+class Silent:
+    """A tracker that does nothing; the others override what they show."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None: ...
+
+    def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None: ...
+
+    def artifact(self, path: Path) -> None: ...
+
+    def close(self, status: str) -> None: ...
+
+
+class MetricsFile(Silent):
+    """metrics.jsonl: one flushed line an iteration, `{"iteration": 3, "train/success": 0.5, ...}`."""
+
+    def __init__(self, path: Path, resume_at: int | None = None) -> None:
+        """`resume_at`: lines of later iterations are dropped, because they will be written again."""
+        if path.exists():
+            kept = [line for line in read_metrics(path) if resume_at is not None and line["iteration"] <= resume_at]
+            temporary = path.with_name(path.name + ".writing")
+            temporary.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in kept))
+            os.replace(temporary, path)
+        self._file = path.open("ab")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        # JSON has no NaN; null says that there is no number.
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(orjson.dumps({"iteration": step, **finite}, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self._file.flush()
+
+    def close(self, status: str) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a last line that was cut off by a kill is left out. Raises ValueError for any other."""
+    lines = path.read_bytes().split(b"\n")
+    read = []
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            read.append(orjson.loads(line))
+        except orjson.JSONDecodeError as exc:
+            if number == len(lines) - 1:
+                break
+            raise ValueError(f"{path}, line {number + 1} is not JSON: {exc}") from exc
+    return read
+
+
+class Tensorboard(Silent):
+    """TensorBoard event files."""
+
+    def __init__(self, config: TensorboardConfig, folder: Path, resume_at: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Points after the checkpoint are hidden, as in metrics.jsonl.
+        purge = None if resume_at is None else resume_at + 1
+        self._writer = SummaryWriter(str(folder / "tensorboard"), flush_secs=config.flush_s, purge_step=purge)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self, status: str) -> None:
+        self._writer.close()
+
+
+class Wandb(Silent):
+    """Weights & Biases; a resumed run goes on under the same id."""
+
+    def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._wandb, self._config = wandb, config
+        mode = config.mode
+        if mode == "auto":
+            mode = "online" if _logged_in() else "offline"
+        id_file = folder / "wandb_id"
+        if not id_file.exists():
+            id_file.write_text(uuid.uuid4().hex[:12])
+        self._run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            mode=mode,
+            tags=config.tags,
+            name=folder.resolve().name,
+            id=id_file.read_text(),
+            resume="allow" if mode == "online" else None,
+            dir=str(folder),
+            config=dict(settings),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        if not self._config.episodes:
+            return
+        table = self._wandb.Table(columns=["iteration", "task", "success", "reward", "steps", "transcript"])
+        for one in trajectories[: self._config.episodes]:
+            transcript = "\n".join(f"{step_.observation}\n> {step_.action}" for step_ in one.steps)
+            table.add_data(step, one.task_id, one.success, one.total_reward, len(one.steps), transcript)
+        self._run.log({"episodes": table}, step=step)
+
+    def artifact(self, path: Path) -> None:
+        if not self._config.artifacts:
+            return
+        artifact = self._wandb.Artifact(f"{self._run.id}-{path.parent.name}", type="checkpoint")
+        (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
+        self._run.log_artifact(artifact, aliases=["latest", path.name])
+
+    def close(self, status: str) -> None:
+        self._run.summary["status"] = status
+        self._run.finish(exit_code=0 if status == "finished" else 1)
+
+
+def _logged_in() -> bool:
+    """True if an API key is at hand without asking anybody."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import netrc
+    from urllib.parse import urlparse
+
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class Trackers:
+    """All trackers of a run as one."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = list(trackers)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of iteration `step`; 0 is before training."""
+        plain = {name: float(value) for name, value in metrics.items()}
+        self._each("log", step, plain)
+
+    def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        """The iteration's episodes."""
+        self._each("episodes", step, trajectories)
+
+    def progress(self, stage: str, done: int, total: int, **metrics: float) -> None:
+        """How far a stage within an iteration is."""
+        self._each("progress", stage, done, total, metrics)
+
+    def artifact(self, path: Path) -> None:
+        """A file or folder the run produced."""
+        self._each("artifact", path)
+
+    def close(self, status: str) -> None:
+        """The run ended as `status`."""
+        self._each("close", status)
+        self._trackers = []
+
+    def _each(self, method: str, *arguments: Any) -> None:
+        for tracker in list(self._trackers):
+            try:
+                getattr(tracker, method)(*arguments)
+            except Exception as exc:
+                # metrics.jsonl is the record of the run: without it there is nothing to go on with.
+                if isinstance(tracker, MetricsFile):
+                    raise
+                log.warning("tracker %s failed and is left out from here on: %s", type(tracker).__name__, exc)
+                self._trackers.remove(tracker)
+
+
+def open_trackers(
+    config: TrackerConfig, folder: Path, settings: Mapping[str, Any], iterations: int, resume_at: int | None = None
+) -> Trackers:
+    """The trackers of the run in `folder`. `settings` is the resolved configuration; `resume_at` the checkpoint's iteration."""
+    trackers: list[Tracker] = [MetricsFile(folder / "metrics.jsonl", resume_at)]
+    if config.console is not None:
+        from agents.console import Console
+
+        past = read_metrics(folder / "metrics.jsonl")
+        trackers.append(Console(config.console, folder.name, iterations, past))
+    if config.wandb is not None:
+        trackers.append(Wandb(config.wandb, folder, settings))
+    if config.tensorboard is not None:
+        trackers.append(Tensorboard(config.tensorboard, folder, resume_at))
+    return Trackers(trackers)

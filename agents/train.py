@@ -1,0 +1,87 @@
+"""`python -m agents.train env=alfworld algo=gigpo`: read the configuration, run the trainer, say plainly what went wrong.
+
+The loop itself is in agents.trainer, exit codes in agents.failures. Nothing heavy is imported before the configuration has
+been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from agents import config as configuration
+from agents.checks import preflight
+from agents.config import TrainConfig
+from envs.structured import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the command line says; returns the exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    parser = argparse.ArgumentParser(prog="python -m agents.train", add_help=False, exit_on_error=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--cfg", choices=["job"], nargs="?", const="job")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    try:
+        options, unknown = parser.parse_known_intermixed_args(arguments)
+        if unknown:
+            raise ConfigError(f"unknown option {unknown[0]}; settings are written key=value, for example optim.lr=1e-4")
+        if options.help:
+            from agents.usage import show
+
+            show(options.overrides)
+            return 0
+        if options.multirun:
+            from agents.sweep import sweep
+
+            return sweep(options.overrides)
+        config = configuration.load(options.overrides)
+        if options.cfg:
+            print(configuration.to_yaml(config), end="")
+            return 0
+        if options.dry_run:
+            from agents.dryrun import report
+
+            report(config)
+            return 0
+        preflight(config)
+    except argparse.ArgumentError as exc:
+        return _say(f"error: {exc.message} (see --help)", 2)
+    except ConfigError as exc:
+        return _say(f"error: {exc}", 2)
+    return train(config)
+
+
+def train(config: TrainConfig) -> int:
+    """Run the trainer on a checked configuration; returns the exit code. The run's folder says how it ended."""
+    from agents.failures import reported
+    from agents.runfolder import RunFolder, RunFolderError
+
+    try:
+        folder = RunFolder.open(config)
+    except RunFolderError as exc:
+        return _say(f"error: {exc}", 2)
+    # A cluster that takes the machine away sends SIGTERM: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    with reported(folder) as outcome:
+        from agents.trainer import Interrupted, Trainer
+
+        try:
+            Trainer(config, folder).run()
+        except Interrupted as exc:
+            outcome.code = _say(str(exc), 130)
+    return outcome.code
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""The training loop: rollout, credit, update, now and then an evaluation and a checkpoint.
+
+Every seed is derived from the root seed by names (stage, iteration, task), so an iteration is a function of the weights and its
+number: a run that was killed and resumed goes on exactly as the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from agents import checkpoint
+from agents.assembly import assemble, describe
+from agents.config import TrainConfig
+from agents.evaluation import by_type, rate
+from agents.learner import Learner, Tokens
+from agents.packing import rebuild_tokens
+from agents.plots import plot_run
+from agents.rollout import group_episodes, panel_episodes
+from agents.runfolder import RunFolder
+from agents.tracking import Trackers, open_trackers
+from agents.warmstart import demonstrations, warm_start
+from algorithms import base as algorithms
+from algorithms import shaping
+from algorithms.base import Batch
+from envs.base import SPLITS
+from envs.seeding import derive, generator
+from envs.trajectory import Trajectory
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the run is saved. The message says how to go on."""
+
+
+class Trainer:
+    """One training run. Holds all its state; `run` is the way in."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder | None = None) -> None:
+        self.config = config
+        self.folder = folder or RunFolder.open(config)
+        restored = checkpoint.load_latest(self.folder.path) if config.resume else None
+        self.parts = assemble(config)
+        env = self.parts.env
+        self.panels = {split: list(env.tasks(split)) for split in SPLITS}
+        self.folder.write_panels(self.panels)
+        self.algorithm = algorithms.build(config.algo)
+        self.shapings = [shaping.build(name, settings) for name, settings in config.shaping.items()]
+        self.tries = self.parts.prompter.tries if config.engine.constrained == "admissible" else None
+        self.learner: Learner | None = None
+        """Made after the warm start."""
+        self.iteration = 0
+        self.spent = {"wall": 0.0, "cpu": 0.0}
+        self._warm = False
+        self._stop_asked = False
+        if restored is not None:
+            self._restore(restored)
+        self._began = {"wall": time.monotonic() - self.spent["wall"], "cpu": time.process_time() - self.spent["cpu"]}
+        self.trackers: Trackers = open_trackers(
+            config.tracker, self.folder.path, asdict(config), config.iterations, self.iteration if self._warm else None
+        )
+
+    # -- the run --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end, the time budget or Ctrl-C. Raises Interrupted after saving."""
+        status = "failed"
+        try:
+            with self._asking_to_stop():
+                if not self._warm:
+                    self._begin()
+                while self.iteration < self.config.iterations and not self._stop_asked and not self._out_of_time():
+                    self._iterate(self.iteration + 1)
+            self._save()
+            if self._stop_asked:
+                status = "interrupted"
+                raise Interrupted(
+                    f"stopped and saved after iteration {self.iteration}; go on with: {self.folder.resume_command}"
+                )
+            self._finish()
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            if status != "failed":
+                self.folder.set_status(status, iteration=self.iteration)  # type: ignore[arg-type]
+            self.trackers.close(status)
+            self.parts.close()
+
+    def _begin(self) -> None:
+        """Iteration 0: warm start and the evaluation before training."""
+        metrics: dict[str, float] = {}
+        started = time.process_time()
+        enabled = self.config.warmstart.enabled
+        if enabled or (enabled is None and self.config.model.name == "tiny"):
+            done = warm_start(
+                self.parts.policy,
+                self._demonstrated(),
+                self.config.warmstart,
+                self.config.seed,
+                lambda step, loss: self.trackers.progress("warm start", step, self.config.warmstart.steps, loss=loss),
+            )
+            metrics["warmstart/cached"] = float(bool(done["cached"]))
+            metrics["warmstart/cpu"] = time.process_time() - started
+        self._warm = True
+        self.learner = self._new_learner()
+        self.parts.engine.update_weights(self.parts.policy, 0)
+        metrics.update({f"model/{k}": float(v) for k, v in describe(self.parts.policy).items() if isinstance(v, int)})
+        if self.config.evaluation.before:
+            metrics.update(self._evaluate(0))
+        self.trackers.log(0, {**metrics, **self._clock()})
+        self._save()
+
+    def _iterate(self, iteration: int) -> None:
+        """One rollout and update, and what is due after it."""
+        started = time.perf_counter()
+        trajectories = self._play(iteration)
+        rolled_out = time.perf_counter()
+        metrics = self._rollout_metrics(trajectories, rolled_out - started)
+        metrics.update(self._update(trajectories, iteration))
+        metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
+        self.parts.engine.update_weights(self.parts.policy, iteration)
+        self.folder.write_trajectories(iteration, trajectories)
+        self.trackers.episodes(iteration, trajectories)
+        self.iteration = iteration
+        evaluation = self.config.evaluation
+        last = iteration == self.config.iterations and evaluation.after
+        if last or (evaluation.every and iteration % evaluation.every == 0):
+            metrics.update(self._evaluate(iteration))
+        self.trackers.log(iteration, {**metrics, **self._clock()})
+        every = self.config.checkpoint.every
+        if every and iteration % every == 0:
+            self._save()
+
+    def _play(self, iteration: int) -> list[Trajectory]:
+        tasks = self._tasks(iteration)
+        episodes = group_episodes(self.config.seed, "train", iteration, tasks, self.config.rollout.group_size, "train")
+        done = [0, 0]
+
+        def ended(trajectory: Trajectory) -> None:
+            done[0] += 1
+            done[1] += trajectory.success
+            self.trackers.progress("rollout", done[0], len(episodes), success=done[1] / done[0])
+
+        rollout = self.parts.rollout(self.config.engine.temperature, ended)
+        self.parts.engine.stats.take()
+        trajectories = self.parts.play(rollout, episodes)
+        self._retried = rollout.retried
+        return trajectories
+
+    def _tasks(self, iteration: int) -> list[str]:
+        """The iteration's tasks: the train panel in a new order every pass, cut at where earlier iterations stopped."""
+        panel, n = self.panels["train"], self.config.rollout.groups
+        chosen = []
+        for place in range((iteration - 1) * n, iteration * n):
+            turn, index = divmod(place, len(panel))
+            order = generator(self.config.seed, "panel", "train", turn).permutation(len(panel))
+            chosen.append(panel[int(order[index])])
+        return chosen
+
+    def _update(self, trajectories: Sequence[Trajectory], iteration: int) -> dict[str, float]:
+        """Credit and update; episodes cut off by a fault take no part."""
+        kept = [t for t in trajectories if t.error is None and t.steps]
+        if not kept:
+            return {}
+        for shape in self.shapings:
+            shape.shape(kept)
+        self.algorithm.shape(kept)
+        batch = Batch.from_trajectories(kept)
+        started = time.perf_counter()
+        advantages = self.algorithm.advantages(batch)
+        values, defined = advantages.per_token(batch)
+        credited = time.perf_counter()
+        assert self.learner is not None
+        tokens = Tokens.of(kept, values, defined, self.tries)
+        metrics = self.learner.update(kept, tokens, iteration - 1)
+        metrics = {f"update/{name}": value for name, value in metrics.items()}
+        metrics.update({f"credit/{name}": value for name, value in advantages.metrics.items()})
+        metrics["time/credit"] = credited - started
+        metrics["tokens/update"] = metrics["update/computed_tokens"]
+        metrics["tokens/rebuild_update"] = float(rebuild_tokens(kept) * self.config.optim.epochs)
+        return metrics
+
+    def _rollout_metrics(self, trajectories: Sequence[Trajectory], seconds: float) -> dict[str, float]:
+        summary = rate(trajectories)
+        steps = [step for t in trajectories if t.error is None for step in t.steps]
+        counts = self.parts.engine.stats.take()
+        return {
+            "train/success": summary.success,
+            "train/score": summary.score,
+            "train/reward": float(np.mean([t.total_reward for t in trajectories if t.error is None] or [0.0])),
+            "train/steps": summary.steps,
+            "train/valid": float(np.mean([step.valid for step in steps])) if steps else 0.0,
+            "train/faults": float(summary.faults),
+            "train/retried": float(self._retried),
+            "tokens_per_s": counts["sampled"] / max(seconds, 1e-9),
+            "tokens/prefill": float(counts["prefill"]),
+            "tokens/sampled": float(counts["sampled"]),
+            "tokens/rebuild_rollout": float(rebuild_tokens(trajectories)),
+        }
+
+    def _evaluate(self, iteration: int) -> dict[str, float]:
+        """Success on the evaluation panel at each temperature; the same episodes seeds every time."""
+        evaluation = self.config.evaluation
+        tasks = self.panels[evaluation.panel][: evaluation.episodes]
+        metrics: dict[str, float] = {}
+        started = time.perf_counter()
+        for temperature in evaluation.temperature:
+            seed = derive(self.config.seed, "evaluation", evaluation.panel)
+            episodes = panel_episodes(seed, tasks, evaluation.repeats, evaluation.panel)
+            played = self.parts.play(self.parts.rollout(temperature), episodes)
+            metrics[f"eval/success@{temperature:g}"] = rate(played).success
+            metrics[f"eval/faults@{temperature:g}"] = float(rate(played).faults)
+            for kind, result in by_type(played, self.parts.env.task_type).items():
+                metrics[f"eval/{kind}@{temperature:g}"] = result.success
+        metrics["time/evaluation"] = time.perf_counter() - started
+        return metrics
+
+    def _demonstrated(self) -> list[Trajectory]:
+        """Demonstrations on train tasks for the warm start."""
+        wanted = self.config.warmstart.demonstrations
+
+        def made(n: int) -> None:
+            if n % 50 == 0 or n == wanted:
+                self.trackers.progress("demonstrations", n, wanted)
+
+        return demonstrations(self.parts, self.config, self.panels["train"], wanted, on_made=made)
+
+    # -- state ----------------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Checkpoint of what the next iteration depends on."""
+        target = checkpoint.folder_of(self.folder.checkpoints, self.iteration)
+        state = {
+            "iteration": self.iteration,
+            "spent": self._spent(),
+            "learner": self.learner.state() if self.learner else {},
+            "random": checkpoint.random_states(),
+        }
+        weights = {name: p.detach() for name, p in self.parts.policy.model.state_dict().items()}
+        checkpoint.save(target, weights, state, self.config.checkpoint.keep)
+        self.trackers.artifact(target)
+
+    def _new_learner(self) -> Learner:
+        """A learner whose masters and reference are the policy's weights of this moment."""
+        c = self.config
+        return Learner(self.parts.policy, c.optim, c.loss, c.iterations, c.seed, c.engine.temperature, self.tries)
+
+    def _restore(self, saved: checkpoint.Checkpoint) -> None:
+        self.parts.policy.model.load_state_dict(saved.tensors)
+        self.learner = self._new_learner()
+        self.learner.load_state(saved.state["learner"])
+        checkpoint.restore_random_states(saved.state["random"])
+        self.iteration, self.spent = saved.state["iteration"], saved.state["spent"]
+        self._warm = True
+        self.parts.engine.update_weights(self.parts.policy, self.iteration)
+
+    def _finish(self) -> None:
+        """Final model and plots."""
+        self.parts.policy.save(self.folder.model)
+        plot_run(self.folder.metrics, self.folder.plots)
+
+    # -- clocks and signals ---------------------------------------------------------------------------------------------
+
+    def _spent(self) -> dict[str, float]:
+        return {"wall": time.monotonic() - self._began["wall"], "cpu": time.process_time() - self._began["cpu"]}
+
+    def _clock(self) -> dict[str, float]:
+        return {f"time/{name}": seconds for name, seconds in self._spent().items()}
+
+    def _out_of_time(self) -> bool:
+        budget = self.config.time_budget_s
+        return budget is not None and self._spent()["wall"] >= budget
+
+    @contextmanager
+    def _asking_to_stop(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run after its iteration, saved; the second at once, back to the last checkpoint."""
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            if self._stop_asked or not self._warm:
+                raise KeyboardInterrupt
+            self._stop_asked = True
+            print("\nstopping after this iteration, then saving; Ctrl-C again stops at once", flush=True)
+
+        try:
+            before: Any = signal.signal(signal.SIGINT, asked)
+        except ValueError:  # not the main thread: somebody else handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
