@@ -1,0 +1,44 @@
+"""The dry run's arithmetic, against published sizes and real models."""
+
+import pytest
+
+from agents import config
+from agents.dryrun import KNOWN, estimate
+from envs.structured import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("smollm2", 134.5),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494.0),
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1543.7),
+        ("Qwen/Qwen2.5-3B-Instruct", 3085.9),
+        ("Qwen/Qwen2.5-7B-Instruct", 7615.6),
+    ],
+)
+def test_parameters_are_those_the_models_publish(name: str, millions: float) -> None:
+    cost = estimate(config.load(["model=hub", f"model.name={name}", "model.dtype=bfloat16"]))
+    assert cost.parameters / 1e6 == pytest.approx(millions, abs=0.1)
+    assert cost.memory["weights"] == 2 * cost.parameters
+    assert name in KNOWN
+
+
+def test_adapters_train_few_parameters_and_need_no_second_model() -> None:
+    base = ["model=smollm2", "model.dtype=float32", "loss.kl.kind=k3", "loss.kl.coefficient=0.01"]
+    whole, adapter = estimate(config.load(base)), estimate(config.load([*base, "model.lora.enabled=true", "model.lora.r=8"]))
+    # q, o: 576 -> 576; k, v: 576 -> 192; rank 8, 30 layers.
+    assert adapter.trainable == 8 * 30 * (2 * (576 + 576) + 2 * (576 + 192))
+    assert whole.trainable == whole.parameters
+    assert whole.memory["reference policy"] == whole.memory["weights"]
+    assert "reference policy" not in adapter.memory
+
+
+def test_counts_follow_groups_minibatches_and_epochs() -> None:
+    cost = estimate(config.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch=8", "optim.epochs=2"]))
+    assert (cost.episodes, cost.updates) == (24, 6)
+
+
+def test_a_model_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name is '\./no/such/folder'.*Qwen2\.5"):
+        estimate(config.load(["model=hub", "model.name=./no/such/folder"]))

@@ -1,0 +1,236 @@
+"""The update: gradients do not depend on packing, padding or micro-batches; what takes no part leaves no trace."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from agents.config import CorrectionConfig, KLConfig, LossConfig, OptimConfig
+from agents.constraint import ActionTries
+from agents.learner import Learner, Tokens
+from envs.trajectory import Step, Trajectory
+from tests.agents.models_for_tests import WORDS, full_logprobs, small_policy
+from tests.agents.test_packing import conversation
+
+
+def experience(policy, episodes: int = 6, context: str = "full", seed: int = 3) -> list[Trajectory]:
+    """Conversations whose log-probabilities are the policy's own."""
+    rng = random.Random(seed)
+    prefix = [rng.randrange(5, 60) for _ in range(40)] if context == "window" else None
+    made = [conversation(rng, 2 + i % 4, context, prefix) for i in range(episodes)]
+    for trajectory in made:
+        ids: list[int] = []
+        for step in trajectory.steps:
+            ids = [*(ids if context == "full" else []), *step.prompt_ids]
+            before, ids = len(ids), [*ids, *step.response_ids]
+            step.response_logprobs = full_logprobs(policy, ids)[before:].tolist()
+    return made
+
+
+def credit(trajectories: list[Trajectory], seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    return torch.cat([torch.randn(()).repeat(len(s.response_ids)) for t in trajectories for s in t.steps])
+
+
+def tokens(trajectories: list[Trajectory], values: torch.Tensor, defined: torch.Tensor | None = None, tries=None) -> Tokens:
+    return Tokens.of(trajectories, values, torch.ones(len(values), dtype=torch.bool) if defined is None else defined, tries)
+
+
+def gradients(
+    context: str = "full", budget: int = 10_000, values=None, defined=None, loss=None, keep=None
+) -> dict[str, torch.Tensor]:
+    """Gradients of one mini-batch with all episodes, taken from the masters after an update with learning rate 0."""
+    policy = small_policy()
+    trajectories = experience(policy, context=context)
+    values = credit(trajectories) if values is None else values(trajectories)
+    if keep is not None:
+        trajectories, values = keep(trajectories, values)
+    learner = Learner(
+        policy, OptimConfig(lr=0.0, minibatch=64, token_budget=budget, grad_clip=1e9), loss or LossConfig(skip_zero=False), 1, 0
+    )
+    mask = None if defined is None else defined(trajectories)
+    learner.update(trajectories, tokens(trajectories, values, mask), 0)
+    return {name: p.grad.clone() for name, p in learner.parameters}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 1e-5) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=tolerance, rtol=1e-3)
+
+
+@pytest.mark.parametrize("context", ["full", "window"])
+@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+def test_micro_batches_never_change_a_gradient(context: str, aggregation: str) -> None:
+    loss = LossConfig(aggregation=aggregation, skip_zero=False)  # type: ignore[arg-type]
+    whole, cut = gradients(context, 10_000, loss=loss), gradients(context, 64, loss=loss)
+    assert any(bool(g.abs().max() > 1e-3) for g in whole.values())
+    same(whole, cut)
+
+
+def test_rows_whose_advantage_is_zero_are_skipped_without_changing_the_gradient() -> None:
+    def half(trajectories: list[Trajectory]) -> torch.Tensor:
+        values = credit(trajectories)
+        start = 0
+        for i, t in enumerate(trajectories):
+            n = sum(len(s.response_ids) for s in t.steps)
+            if i % 2:
+                values[start : start + n] = 0.0
+            start += n
+        return values
+
+    same(gradients(values=half, loss=LossConfig(skip_zero=True)), gradients(values=half, loss=LossConfig(skip_zero=False)))
+
+
+def test_skipping_is_left_off_where_zero_advantage_still_has_a_gradient() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    values = torch.zeros(sum(len(s.response_ids) for t in trajectories for s in t.steps))
+    learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64), LossConfig(entropy=0.1), 1, 0)
+    metrics = learner.update(trajectories, tokens(trajectories, values), 0)
+    assert metrics["skipped_rows"] == 0
+    assert metrics["grad_norm"] > 0
+
+
+def test_tokens_without_an_opinion_are_as_if_they_were_not_sampled() -> None:
+    """None differs from 0: an undefined token neither pushes nor dilutes the mean."""
+
+    def only_first_three(trajectories: list[Trajectory]) -> torch.Tensor:
+        n = sum(len(s.response_ids) for t in trajectories[:3] for s in t.steps)
+        total = sum(len(s.response_ids) for t in trajectories for s in t.steps)
+        return torch.arange(total) < n
+
+    def first_three(trajectories: list[Trajectory], values: torch.Tensor) -> tuple[list[Trajectory], torch.Tensor]:
+        n = sum(len(s.response_ids) for t in trajectories[:3] for s in t.steps)
+        return trajectories[:3], values[:n]
+
+    same(gradients(defined=only_first_three), gradients(keep=first_three))
+
+
+def test_before_the_first_step_the_trainer_agrees_with_the_sampler() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    learner = Learner(policy, OptimConfig(lr=1e-2, minibatch=2), LossConfig(), 1, 0)
+    metrics = learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)
+    assert 0 < metrics["mismatch_max"] < 1e-4
+    assert metrics["steps"] == 3
+
+
+def test_a_changed_sampler_shows_up_as_mismatch() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    for t in trajectories:
+        for s in t.steps:
+            s.response_logprobs = [x - 0.25 for x in s.response_logprobs]
+    learner = Learner(policy, OptimConfig(lr=0.0), LossConfig(), 1, 0)
+    metrics = learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)
+    assert metrics["mismatch_mean"] == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    for t in trajectories:
+        for s in t.steps:
+            s.response_logprobs = [x - 0.25 for x in s.response_logprobs]
+    norms = {}
+    for kind in ("none", "token"):
+        loss = LossConfig(correction=CorrectionConfig(kind=kind), clip_low=1.0, clip_high=9.0, dual_clip=None)  # type: ignore[arg-type]
+        learner = Learner(policy, OptimConfig(lr=0.0, grad_clip=1e9, minibatch=64), loss, 1, 0)
+        norms[kind] = learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)["grad_norm"]
+    # Without correction the ratio itself is exp(0.25); with it the ratio is 1 and the weight exp(0.25): the same gradient.
+    assert norms["token"] == pytest.approx(norms["none"], rel=1e-3)
+
+
+def test_training_raises_the_probability_of_credited_actions() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    values = torch.ones(sum(len(s.response_ids) for t in trajectories for s in t.steps))
+    learner = Learner(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(), 1, 0)
+    before = sum(x for t in trajectories for s in t.steps for x in s.response_logprobs)
+    learner.update(trajectories, tokens(trajectories, values), 0)
+    policy.causal.eval()
+    after = 0.0
+    for t in trajectories:
+        ids: list[int] = []
+        for s in t.steps:
+            ids = [*ids, *s.prompt_ids]
+            start, ids = len(ids), [*ids, *s.response_ids]
+            after += float(full_logprobs(policy, ids)[start:].sum())
+    assert after > before + 1.0
+
+
+def test_kl_to_the_reference_is_zero_at_the_start_and_pulls_back_later() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    values = credit(trajectories)
+    learner = Learner(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(kl=KLConfig("k3", 0.1)), 2, 0)
+    first = learner.update(trajectories, tokens(trajectories, values), 0)
+    second = learner.update(trajectories, tokens(trajectories, values), 1)
+    assert first["kl_to_reference"] == pytest.approx(0.0, abs=1e-6)
+    assert second["kl_to_reference"] > 1e-4
+
+
+def test_constrained_training_renormalises_over_the_allowed_tokens() -> None:
+    """Forced tokens have probability 1 and no gradient; at a choice of two only the two matter."""
+    policy = small_policy()
+    tries = ActionTries(lambda action: policy.tokenizer(action, add_special_tokens=False).input_ids, end=2)
+    actions = [WORDS[1], WORDS[2]]
+    ids = [*policy.tokenizer(WORDS[1], add_special_tokens=False).input_ids, 2]
+    with torch.no_grad():
+        logits = policy.causal(input_ids=torch.tensor([[1, 5, 6]])).logits[0, -1]
+    pair = torch.log_softmax(logits[[ids[0], policy.tokenizer(WORDS[2], add_special_tokens=False).input_ids[0]]], 0)
+    step = Step(
+        "o",
+        WORDS[1],
+        admissible_actions=actions,
+        prompt_ids=[1, 5, 6],
+        response_ids=ids,
+        response_logprobs=[float(pair[0]), 0.0],
+    )
+    trajectory = Trajectory("t", "t", "g", 0, "train", steps=[step])
+    learner = Learner(policy, OptimConfig(lr=0.0), LossConfig(), 1, 0, tries=tries)
+    metrics = learner.update([trajectory], tokens([trajectory], torch.ones(2), tries=tries), 0)
+    assert metrics["mismatch_max"] < 1e-5
+    assert metrics["entropy"] == pytest.approx(float(-(pair.exp() * pair).sum()), abs=1e-4)
+
+
+def test_schedule_warms_up_then_follows_its_shape() -> None:
+    learner = Learner(small_policy(), OptimConfig(lr=1.0, warmup=2, schedule="linear"), LossConfig(), 10, 0)
+    rates = [learner.learning_rate(i) for i in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[6] == pytest.approx(0.5)
+
+
+def test_bf16_weights_learn_through_float32_masters() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    policy.model.to(torch.bfloat16)
+    learner = Learner(policy, OptimConfig(lr=1e-5, minibatch=64), LossConfig(), 400, 0)
+    before = [m.detach().clone() for m in learner.masters]
+    for i in range(3):
+        learner.update(trajectories, tokens(trajectories, credit(trajectories)), i)
+    assert all(m.dtype == torch.float32 for m in learner.masters)
+    assert any(bool((m - b).abs().max() > 0) for m, b in zip(learner.masters, before, strict=True))
+    for (_, p), m in zip(learner.parameters, learner.masters, strict=True):
+        assert torch.equal(p, m.detach().to(torch.bfloat16))
+
+
+def test_a_restored_learner_goes_on_exactly() -> None:
+    def trained(interrupt: bool) -> list[torch.Tensor]:
+        policy = small_policy()
+        trajectories = experience(policy)
+        data = tokens(trajectories, credit(trajectories))
+        learner = Learner(policy, OptimConfig(lr=1e-3, minibatch=2), LossConfig(), 4, 0)
+        for i in range(4):
+            if interrupt and i == 2:
+                state = learner.state()
+                learner = Learner(policy, OptimConfig(lr=1e-3, minibatch=2), LossConfig(), 4, 0)
+                learner.load_state(state)
+            learner.update(trajectories, data, i)
+        return [p.detach().clone() for _, p in learner.parameters]
+
+    for one, other in zip(trained(False), trained(True), strict=True):
+        assert torch.equal(one, other)

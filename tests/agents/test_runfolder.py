@@ -1,0 +1,75 @@
+"""The folder of a run: what is in it, and what it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agents import config
+from agents.config import TrainConfig
+from agents.runfolder import RunFolder, RunFolderError
+from envs.trajectory import Step, Trajectory, read
+
+
+def settings(tmp_path: Path, *overrides: str) -> TrainConfig:
+    return config.load([f"out={tmp_path}", *overrides])
+
+
+def test_a_new_run_has_its_configuration_and_says_that_it_is_running(tmp_path: Path) -> None:
+    folder = RunFolder.open(settings(tmp_path, "run=first", "seed=3"))
+    assert folder.path == tmp_path / "first"
+    assert yaml.safe_load(folder.config.read_text())["seed"] == 3
+    status = folder.get_status()
+    assert (status["status"], status["pid"]) == ("running", os.getpid())
+
+
+def test_a_run_without_a_name_is_named_after_environment_and_method(tmp_path: Path) -> None:
+    assert RunFolder.open(settings(tmp_path, "algo=grpo")).name.startswith("alfworld-grpo-")
+
+
+def test_an_old_run_is_never_overwritten(tmp_path: Path) -> None:
+    RunFolder.open(settings(tmp_path, "run=first"))
+    with pytest.raises(RunFolderError, match=r"already holds a run.*resume="):
+        RunFolder.open(settings(tmp_path, "run=first"))
+
+
+def test_a_run_is_resumed_in_its_own_folder(tmp_path: Path) -> None:
+    RunFolder.open(settings(tmp_path, "run=first", "iterations=3")).set_status("interrupted")
+    again = RunFolder.open(config.load([f"resume={tmp_path}/first", "iterations=9"]))
+    assert again.path == tmp_path / "first"
+    assert yaml.safe_load(again.config.read_text())["iterations"] == 9
+
+
+def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder.open(settings(tmp_path, "run=first"))
+    other = subprocess.Popen([sys.executable, "-c", "input()  # agents.train"], stdin=subprocess.PIPE)
+    try:
+        folder.set_status("running", pid=other.pid)
+        with pytest.raises(RunFolderError, match=f"process {other.pid}"):
+            RunFolder.open(config.load([f"resume={folder.path}"]))
+    finally:
+        other.communicate(b"\n")
+    RunFolder.open(config.load([f"resume={folder.path}"]))
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"cannot be written.*out="):
+        RunFolder.open(settings(tmp_path / "file"))
+
+
+def test_an_iterations_episodes_read_back_equal(tmp_path: Path) -> None:
+    folder = RunFolder.open(settings(tmp_path))
+    episode = Trajectory("env", "task", "g", 1, "train", steps=[Step("seen", "done", response_ids=[1, 2])])
+    assert list(read(folder.write_trajectories(1, [episode]))) == [episode]
+
+
+def test_a_resumed_run_refuses_other_tasks(tmp_path: Path) -> None:
+    folder = RunFolder.open(settings(tmp_path))
+    hashes = folder.write_panels({"train": ["a", "b"], "eval": ["c"]})
+    assert folder.write_panels({"train": ["a", "b"], "eval": ["c"]}) == hashes
+    with pytest.raises(RunFolderError, match="panel 'eval'"):
+        folder.write_panels({"train": ["a", "b"], "eval": ["d"]})

@@ -1,0 +1,154 @@
+"""Trackers: what is written, when, and what happens when one fails."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console as Terminal
+
+from agents.config import ConsoleConfig, TrackerConfig
+from agents.console import Console, sparkline
+from agents.tracking import MetricsFile, Silent, Trackers, open_trackers, read_metrics
+from envs.trajectory import Step, Trajectory
+
+EPISODE = Trajectory("env", "task-1", "g", 0, "train", steps=[Step("a room", "look", reward=1.0)], success=True)
+METRICS = {"train/success": 0.25, "train/reward": 2.5, "time/rollout": 3.0, "eval/success@1": 0.5, "time/wall": 9.0}
+
+
+def test_a_line_is_on_disk_as_soon_as_it_is_logged(tmp_path: Path) -> None:
+    trackers = open_trackers(TrackerConfig(), tmp_path, {}, iterations=5)
+    trackers.log(0, {"train/success": 0.25})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"iteration": 0, "train/success": 0.25}]
+    trackers.close("finished")
+
+
+def test_resuming_drops_the_lines_that_will_be_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path)
+    for iteration in range(6):
+        first.log(iteration, {"loss": float(iteration)})
+    first.close("interrupted")
+    second = MetricsFile(path, resume_at=3)
+    second.log(4, {"loss": 40.0})
+    second.close("finished")
+    assert [(row["iteration"], row["loss"]) for row in read_metrics(path)] == [
+        (0, 0.0),
+        (1, 1.0),
+        (2, 2.0),
+        (3, 3.0),
+        (4, 40.0),
+    ]
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out_and_any_other_damage_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 1}\n{"iteration": 2}\n{"iterat')
+    assert [row["iteration"] for row in read_metrics(path)] == [1, 2]
+    MetricsFile(path, resume_at=2).close("finished")
+    assert path.read_text() == '{"iteration":1}\n{"iteration":2}\n'
+    path.write_text('{"iteration": 1}\n{"itera\n{"iteration": 3}\n')
+    with pytest.raises(ValueError, match="line 2 is not JSON"):
+        read_metrics(path)
+
+
+def test_a_number_that_is_none_becomes_null(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.log(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"iteration": 1, "a": None, "b": None, "c": 1.0}]
+
+
+def test_without_a_terminal_every_iteration_is_one_plain_line() -> None:
+    output = io.StringIO()
+    console = Console(ConsoleConfig(), "my-run", 20, terminal=Terminal(file=output, width=60))
+    console.log(3, METRICS)
+    console.close("finished")
+    lines = output.getvalue().splitlines()
+    assert lines == ["[3/20] success 0.25  reward 2.50  rollout s 3.0  eval success 0.500", "my-run: finished"]
+    assert "\x1b" not in output.getvalue()
+
+
+def test_on_a_terminal_a_live_table_shows_iterations_and_the_evaluation_curve() -> None:
+    output = io.StringIO()
+    terminal = Terminal(file=output, width=120, force_terminal=True)
+    console = Console(ConsoleConfig(), "my-run", 20, past=[{"iteration": 0, "eval/success@1": 0.1}], terminal=terminal)
+    console.log(1, METRICS)
+    console.close("finished")
+    for part in ("my-run", "iteration 1/20", "0.10 -> 0.50", "finished"):
+        assert part in output.getvalue()
+
+
+def test_a_sparkline_goes_from_lowest_to_highest_bar() -> None:
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
+
+
+class Failing(Silent):
+    """A tracker whose service is gone."""
+
+    def log(self, step: int, metrics: object) -> None:
+        raise ConnectionError("no route to host")
+
+
+def test_a_failing_tracker_is_left_out_with_a_warning_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trackers = Trackers([Failing(), MetricsFile(tmp_path / "metrics.jsonl")])
+    with caplog.at_level(logging.WARNING):
+        for iteration in (1, 2):
+            trackers.log(iteration, {})
+    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert caplog.text.count("no route to host") == 1
+
+
+def test_a_metrics_file_that_cannot_be_written_is_never_ignored(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.close("failed")
+    with pytest.raises(ValueError, match="closed file"):
+        Trackers([file]).log(1, {})
+
+
+def test_tensorboard_files_hold_the_numbers_and_nothing_after_the_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from agents.config import TensorboardConfig
+
+    config = TrackerConfig(tensorboard=TensorboardConfig())
+    first = open_trackers(config, tmp_path, {}, iterations=5)
+    for iteration in (1, 2, 3):
+        first.log(iteration, {"loss": float(iteration)})
+    first.close("interrupted")
+    second = open_trackers(config, tmp_path, {}, iterations=5, resume_at=2)
+    second.log(3, {"loss": 30.0})
+    second.close("finished")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_wandb_records_offline_where_nobody_is_logged_in(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    code = (
+        "import sys; from pathlib import Path; from agents.config import TrackerConfig, WandbConfig;"
+        "from agents.tracking import open_trackers; from tests.agents.test_tracking import EPISODE, METRICS;"
+        "trackers = open_trackers(TrackerConfig(wandb=WandbConfig(artifacts=True)), Path(sys.argv[1]), {'seed': 7}, 2);"
+        "trackers.log(1, METRICS); trackers.episodes(1, [EPISODE]); trackers.artifact(Path(sys.argv[1]) / 'metrics.jsonl');"
+        "trackers.close('finished')"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
+    run = next((tmp_path / "wandb").glob("offline-run-*"))
+    written = next(run.glob("*.wandb")).read_bytes()
+    for part in (b"train/success", b"seed", b"episodes"):
+        assert part in written
+    table = json.loads(next(run.rglob("*.table.json")).read_text())
+    assert table["data"] == [[1, "task-1", True, 1.0, 1, "a room\n> look"]]

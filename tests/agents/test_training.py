@@ -1,0 +1,231 @@
+"""The real command, end to end: trains, survives kill -9, Ctrl-C and a full disk, and goes on to the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.checkpoint import latest
+from agents.tracking import read_metrics
+from envs.trajectory import read
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "env=alfworld",
+    "algo=gigpo",
+    "env.max_steps=20",
+    "env.train_games=12",
+    "env.eval_games=6",
+    "env.test_games=6",
+    "model.tiny.hidden=64",
+    "model.tiny.intermediate=64",
+    "warmstart.steps=150",
+    "warmstart.detours=0",
+    "warmstart.dawdling=0",
+    "warmstart.lr=5e-3",
+    "warmstart.demonstrations=60",
+    "warmstart.batch=8",
+    "rollout.groups=3",
+    "rollout.group_size=4",
+    "optim.minibatch=6",
+    "optim.warmup=1",
+    "evaluation.every=2",
+    "evaluation.episodes=4",
+    "checkpoint.every=1",
+    "iterations=5",
+    "threads=1",
+]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "STEPCREDIT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "agents.train", *arguments]
+
+
+def start(run: Path) -> subprocess.Popen[str]:
+    """A small training that is still going."""
+    return subprocess.Popen(
+        command(*SMALL, f"out={run.parent}", f"run={run.name}"),
+        cwd=ROOT,
+        env=environment(run.parent),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(tmp_path: Path, *arguments: str) -> None:
+    """Run the command to its end, which must be a good one."""
+    done = subprocess.run(command(*arguments), cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def train(tmp_path: Path, name: str, *more: str) -> Path:
+    finish(tmp_path, *SMALL, f"out={tmp_path}", f"run={name}", *more)
+    return tmp_path / name
+
+
+def wait_for_iteration(run: Path, iteration: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"ended early: {process.communicate()}")
+        if (run / "metrics.jsonl").exists() and any(
+            row["iteration"] >= iteration for row in read_metrics(run / "metrics.jsonl")
+        ):
+            return
+        time.sleep(0.01)
+    raise AssertionError("no such iteration in time")
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def comparable(run: Path) -> list[dict[str, float]]:
+    """Metrics without clocks."""
+    clocks = ("time/", "tokens_per_s", "warmstart/")
+    return [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in read_metrics(run / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("runs"), "whole")
+
+
+def test_a_run_leaves_what_reports_need(uninterrupted: Path) -> None:
+    rows = read_metrics(uninterrupted / "metrics.jsonl")
+    assert [row["iteration"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert "eval/success@1" in rows[0]
+    assert "eval/success@1" in rows[2]
+    for part in ("time/rollout", "time/update", "tokens/update", "tokens/rebuild_update", "update/mismatch_max"):
+        assert rows[1][part] >= 0
+    assert rows[1]["update/mismatch_max"] < 1e-3
+    assert any(0 < row["train/success"] < 1 for row in rows[1:]), "nothing to learn: the other tests would show little"
+    assert rows[1]["tokens/update"] < rows[1]["tokens/rebuild_update"]
+    panels = json.loads((uninterrupted / "panels.json").read_text())
+    assert set(panels) == {"train", "eval", "test"}
+    assert not set(panels["train"]["ids"]) & set(panels["eval"]["ids"])
+    assert json.loads((uninterrupted / "status.json").read_text())["status"] == "finished"
+    assert list((uninterrupted / "plots").glob("*.png"))
+
+
+def test_every_sampled_token_is_stored_with_its_probability(uninterrupted: Path) -> None:
+    for trajectory in read(uninterrupted / "trajectories" / "iteration_000001.jsonl.gz"):
+        assert trajectory.steps
+        for step in trajectory.steps:
+            assert len(step.response_ids) == len(step.response_logprobs) > 0
+            assert step.state_key
+            assert step.policy_version == 0
+            assert step.action in step.admissible_actions or not step.valid
+
+
+def test_the_same_command_gives_the_same_run(uninterrupted: Path, tmp_path: Path) -> None:
+    again = train(tmp_path, "again")
+    assert comparable(again) == comparable(uninterrupted)
+    assert weights(again) == weights(uninterrupted)
+
+
+@pytest.mark.parametrize("iteration", [0, 2])
+def test_a_run_killed_and_resumed_equals_the_uninterrupted_one(uninterrupted: Path, tmp_path: Path, iteration: int) -> None:
+    run = tmp_path / "killed"
+    process = start(run)
+    wait_for_iteration(run, iteration, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(tmp_path, f"resume={run}")
+    assert comparable(run) == comparable(uninterrupted)
+    assert weights(run) == weights(uninterrupted)
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    process = start(run)
+    wait_for_iteration(run, 1, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert f"resume={run}" in output
+    assert json.loads((run / "status.json").read_text())["status"] == "interrupted"
+    finish(tmp_path, f"resume={run}")
+    assert weights(run) == weights(uninterrupted)
+
+
+def test_a_full_disk_at_a_checkpoint_loses_nothing_written_before(uninterrupted: Path, tmp_path: Path) -> None:
+    """The file size limit stands in for the disk: small files go on, the checkpoint of the third iteration does not."""
+    run = train(tmp_path, "full", "iterations=2")
+    before = latest(run)
+    assert before is not None
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        "sys.argv[0] = 'agents.train'; runpy.run_module('agents.train', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, f"resume={run}", "iterations=5"],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert before.name in done.stderr
+    assert "is intact" in done.stderr
+    assert "Traceback" not in done.stderr
+    finish(tmp_path, f"resume={run}", "iterations=5")
+    assert weights(run) == weights(uninterrupted)
+
+
+def test_grpo_trains_too_and_differs(uninterrupted: Path, tmp_path: Path) -> None:
+    other = train(tmp_path, "grpo", "algo=grpo")
+    assert weights(other) != weights(uninterrupted)
+
+
+def test_a_rebuilt_window_trains_with_shared_prefixes(tmp_path: Path) -> None:
+    run = train(tmp_path, "window", "env.context=window", "iterations=2")
+    row = read_metrics(run / "metrics.jsonl")[1]
+    assert row["tokens/update"] <= row["tokens/rebuild_update"]
+    assert row["update/mismatch_max"] < 1e-3
+
+
+def test_worker_processes_play_the_same_episodes(uninterrupted: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, "workers", "env.pool.mode=processes", "env.pool.workers=2", "iterations=1", "evaluation.after=false")
+    inline, pooled = (
+        [
+            [(s.observation, s.action, s.state_key) for s in t.steps]
+            for t in read(r / "trajectories" / "iteration_000001.jsonl.gz")
+        ]
+        for r in (uninterrupted, run)
+    )
+    assert [t[0] for t in inline if t] == [t[0] for t in pooled if t]
+
+
+def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(uninterrupted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    arguments = [
+        sys.executable, "-m", "agents.evaluate", f"run={uninterrupted}", "evaluation.panel=test", "evaluation.repeats=2",
+        "evaluation.temperature=[1.0,0.4]", f"out={out}",
+    ]  # fmt: skip
+    done = subprocess.run(arguments, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = json.loads(out.read_text())
+    assert set(first["temperatures"]) == {"1", "0.4"}
+    assert first["temperatures"]["1"]["types"]["all"]["episodes"] == 8
+    assert set(first["temperatures"]["1"]["pass@k"]) == {"1", "2"}
+    (episodes,) = tmp_path.glob("*.episodes.jsonl")
+    lines = episodes.read_bytes().splitlines(keepends=True)
+    episodes.write_bytes(b"".join(lines[:7]) + lines[7][:50])  # killed in the middle of a line
+    out.unlink()
+    done = subprocess.run(arguments, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on with 7 episodes" in done.stdout
+    assert json.loads(out.read_text()) == first

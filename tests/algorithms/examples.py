@@ -1,0 +1,62 @@
+"""Trajectories for tests: small ones written by hand, and hypothesis strategies for random ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from envs.trajectory import Step, Trajectory
+
+
+def episode(
+    rewards: list[float],
+    *,
+    group: str = "task",
+    states: str | None = None,
+    tokens: int = 2,
+    valid: list[bool] | None = None,
+    **fields: Any,
+) -> Trajectory:
+    """One trajectory; `states` has a letter for each step's state (default: all different within and between episodes)."""
+    steps = [
+        Step(
+            f"observation {t}",
+            f"action {t}",
+            reward,
+            valid=valid[t] if valid else True,
+            state_key=states[t] if states else f"{group} {id(rewards)} {t}",
+            response_ids=list(range(tokens)),
+        )
+        for t, reward in enumerate(rewards)
+    ]
+    return Trajectory("env", group, group, 0, "train", steps=steps, success=sum(rewards) > 0, **fields)
+
+
+REWARDS = (0.0, 0.0, 0.0, 1.0, 10.0, -0.1, 0.25, 1 / 3)
+TEXTS = ("you see a door", "you see a desk", "nothing happens", "you see a door")
+
+
+def _step(bits: int) -> Step:
+    """A step read off 12 bits: one drawn number a step keeps hypothesis quick."""
+    return Step(
+        observation=TEXTS[bits & 3],
+        action="go",
+        reward=REWARDS[bits >> 2 & 7],
+        shaped_rewards={name: 0.5 for place, name in enumerate(("invalid_action", "subgoal")) if bits >> 5 + place & 1},
+        valid=bool(bits >> 7 & 1),
+        state_key="abcd"[bits >> 8 & 3],
+        response_ids=list(range(bits >> 10 & 3)),
+    )
+
+
+def _trajectory(task: str, steps: list[int], success: bool, error: str | None) -> Trajectory:
+    return Trajectory("env", task, task, 0, "train", steps=[_step(bits) for bits in steps], success=success, error=error)
+
+
+def trajectories(faults: bool = True) -> st.SearchStrategy[list[Trajectory]]:
+    """Lists of random trajectories of up to three tasks that share states; with `faults`, some were cut off."""
+    steps = st.lists(st.integers(0, 2**12 - 1), min_size=1, max_size=5)
+    errors = st.sampled_from([None, None, "timeout"] if faults else [None])
+    tasks = st.sampled_from(["task 1", "task 2", "task 3"])
+    return st.lists(st.builds(_trajectory, tasks, steps, st.booleans(), errors), min_size=1, max_size=7)

@@ -1,0 +1,287 @@
+"""Every case of every golden file (tests/golden, or the folder in GOLDEN_DIR) against this library.
+
+A file, case or recorded output that has no implementation yet is reported as skipped, by name; nothing is left out silently.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms import correction, losses
+from algorithms.base import Algorithm, Batch
+from algorithms.gigpo import OFFICIAL, GiGPO
+from algorithms.grouping import same_state, similar_text
+from algorithms.grpo import GRPO
+from algorithms.shaping.invalid_action import InvalidAction
+from algorithms.stats import discounted_returns
+from envs.trajectory import Step, Trajectory
+
+FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).resolve().parents[1] / "golden")
+Case = dict[str, Any]
+Check = Callable[[Case, float], None]
+NORMS = {"mean_norm": "mean", "mean_std_norm": "std"}
+
+
+# -- from rows of the official trainer to trajectories and back -------------------------------------------------------------
+
+
+class Rows:
+    """Trajectories made of rows in any order (those of one trajectory in time order), and their batch."""
+
+    def __init__(self, group: Sequence[str], episode: Sequence[str], steps: Sequence[Step]) -> None:
+        members: dict[str, list[int]] = {}
+        for row, name in enumerate(episode):
+            members.setdefault(name, []).append(row)
+        self.trajectories = [
+            Trajectory("golden", group[rows[0]], group[rows[0]], 0, "train", steps=[steps[row] for row in rows])
+            for rows in members.values()
+        ]
+        self.place = np.argsort([row for rows in members.values() for row in rows])
+        """[S] where each row stands in the batch."""
+
+    @property
+    def batch(self) -> Batch:
+        return Batch.from_trajectories(self.trajectories)
+
+
+def scored(group: Sequence[str], episode: Sequence[str], score: Sequence[float], lengths: Sequence[int]) -> Rows:
+    """Rows with a score each: the first row's is the episode's return, what others differ by enters at their own step."""
+    first: dict[str, float] = {}
+    steps = []
+    for name, value, length in zip(episode, score, lengths, strict=True):
+        new = name not in first
+        total = first.setdefault(name, value)
+        shaped = {"row": value - total}
+        steps.append(Step("", "", value if new else 0.0, shaped, state_key="-", response_ids=[0] * length))
+    return Rows(group, episode, steps)
+
+
+def per_token(method: Algorithm, rows: Rows, lengths: Sequence[int], width: int) -> np.ndarray:
+    """[rows, width] advantages of the response tokens, 0 after a response's end, in the rows' order."""
+    batch = rows.batch
+    values, defined = method.advantages(batch).per_token(batch)
+    assert bool(defined.all())
+    flat, ends = values.numpy(), np.cumsum(batch.tokens)
+    table = np.zeros((len(lengths), width))
+    for row, place in enumerate(rows.place):
+        table[row, : lengths[row]] = flat[ends[place] - batch.tokens[place] : ends[place]]
+    return table
+
+
+def close(found: Any, expected: Any, tolerance: float) -> None:
+    # The recorded figures are float32: beyond the file's absolute tolerance they carry a relative one.
+    np.testing.assert_allclose(np.asarray(found, float), np.asarray(expected, float), rtol=1e-6, atol=tolerance)
+
+
+def canonical(numbers: Sequence[int]) -> list[int]:
+    """Groups numbered in the order of their first row."""
+    seen: dict[int, int] = {}
+    return [seen.setdefault(number, len(seen)) for number in numbers]
+
+
+# -- GiGPO and GRPO ---------------------------------------------------------------------------------------------------------
+
+
+def gigpo_step_returns(case: Case, tolerance: float) -> None:
+    given = case["inputs"]
+    steps = [Step("", "", reward, state_key="-") for reward in given["rewards"]]
+    rows = Rows(["g"] * len(steps), given["traj_uid"], steps)
+    found = discounted_returns(rows.batch, rows.batch.reward, given["gamma"])
+    close(found[rows.place], case["outputs"]["returns"], tolerance)
+
+
+def gigpo_step_groups(case: Case, tolerance: float) -> None:
+    given = case["inputs"]
+    # Arrays as observations: state keys are text here, so the flattened values stand for them.
+    keys = [one if isinstance(one, str) else repr(np.asarray(one).ravel().tolist()) for one in given["anchor_obs"]]
+    steps = [Step(key, "", state_key=key) for key in keys]
+    batch = Rows(given["index"], [str(row) for row in range(len(steps))], steps).batch
+    groups = similar_text(batch, given["similarity_thresh"]) if given["enable_similarity"] else same_state(batch)
+    assert canonical(groups.tolist()) == case["outputs"]["labels"]
+
+
+def gigpo_advantage(case: Case, tolerance: float) -> None:
+    given, expected = case["inputs"], case["outputs"]
+    lengths = given["response_lengths"]
+    steps = [
+        Step("", "", reward, valid=bool(valid), state_key=key, response_ids=[0] * length)
+        for reward, valid, key, length in zip(given["rewards"], given["is_action_valid"], given["anchor_obs"], lengths)
+    ]
+    rows = Rows(given["index"], given["traj_uid"], steps)
+    settings = {"gamma": given["gamma"], "omega": given["step_advantage_w"], "norm": NORMS[given["mode"]]}
+    settings["epsilon"] = given["epsilon"]
+
+    paper = GiGPO(**{**OFFICIAL, **settings, "episode_stats": "trajectories", "shaped": {}})
+    close(paper.advantages(rows.batch).parts["episode"][rows.place], expected["paper_eq3_episode_adv_no_penalty"], tolerance)
+
+    InvalidAction(given["invalid_action_penalty_coef"]).shape(rows.trajectories)
+    official = GiGPO(**{**OFFICIAL, **settings})
+    found = official.advantages(rows.batch)
+    for part, name in (("episode", "episode_adv"), ("step", "step_adv")):
+        close(found.parts[part][rows.place], expected[name], tolerance)
+    close(found.values[rows.place], expected["row_adv"], tolerance)
+    close(per_token(official, rows, lengths, given["response_length_padded"]), expected["advantages"], tolerance)
+    assert canonical(official.step_groups(rows.batch)[rows.place].tolist()) == expected["step_group_labels"]
+    if "episode_adv_per_traj_stats" in expected:
+        once = GiGPO(**{**OFFICIAL, **settings, "episode_stats": "trajectories"})
+        close(once.advantages(rows.batch).parts["episode"][rows.place], expected["episode_adv_per_traj_stats"], tolerance)
+
+
+def agent_group_estimators(case: Case, tolerance: float) -> None:
+    given, ((output, expected),) = case["inputs"], case["outputs"].items()
+    norm = estimator({"grpo_std": "std", "dr_grpo_no_std": "mean"}, output, case)
+    rows = scored(given["index"], given["traj_uid"], given["row_score"], given["response_lengths"])
+    stats: Any = "rows" if given["compute_mean_std_cross_steps"] else "trajectories"
+    found = GRPO(norm=norm, episode_stats=stats, lone_episode="raw", shaped={"row": "return"}).advantages(rows.batch)
+    close(found.values[rows.place], expected, tolerance)
+
+
+def verl_advantages(case: Case, tolerance: float) -> None:
+    given, ((output, expected),) = case["inputs"], case["outputs"].items()
+    norm = estimator({"grpo": "std", "grpo_vectorized": "std", "dr_grpo_no_std": "mean"}, output, case)
+    lengths = given["response_lengths"]
+    rows = scored(given["index"], [str(row) for row in range(len(lengths))], given["scores"], lengths)
+    found = per_token(GRPO(norm=norm, lone_episode="raw"), rows, lengths, given["response_length_padded"])
+    close(found, expected, tolerance)
+
+
+def estimator(implemented: dict[str, Any], output: str, case: Case) -> Any:
+    if output not in implemented:
+        pytest.skip(f"'{output}' of case {case['name']} has no implementation yet")
+    return implemented[output]
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------------
+
+
+class Padded:
+    """Tensors [rows, width] of a case as flat tensors of the tokens under its mask, and back."""
+
+    def __init__(self, given: Case) -> None:
+        self.given = given
+        self.mask = torch.tensor(given["response_mask"]) > 0
+        self.sequence = torch.arange(len(self.mask))[:, None].expand_as(self.mask)[self.mask]
+
+    def flat(self, name: str) -> Tensor:
+        return torch.tensor(self.given[name], dtype=torch.float64)[self.mask]
+
+    def table(self, flat: Tensor) -> Tensor:
+        return torch.zeros(self.mask.shape, dtype=torch.float64).masked_scatter(self.mask, flat.detach().double())
+
+
+def verl_policy_losses(case: Case, tolerance: float) -> None:
+    kind = case["name"].split("|")[0]
+    if kind == "kl_penalty":
+        kl_penalty(case, tolerance)
+        return
+    if kind not in ("vanilla", "vanilla_with_rollout_is_weights", "gspo"):
+        pytest.skip(f"no implementation yet for the loss of {case['name']}")
+    given, expected, tokens = case["inputs"], case["outputs"], Padded(case["inputs"])
+    only: Any = "seq-mean-token-mean" if kind == "gspo" else given.get("loss_agg_mode")
+    outputs = expected if kind == "vanilla" else {only: expected}
+    for mode, output in outputs.items():
+        logp = tokens.flat("log_prob").requires_grad_()
+        result = losses.policy_loss(
+            logp,
+            tokens.flat("old_log_prob"),
+            tokens.flat("advantages"),
+            clip_low=given.get("clip_low", given.get("clip")),
+            clip_high=given.get("clip_high", given.get("clip")),
+            dual_clip=given.get("clip_ratio_c", None if kind == "gspo" else 3.0),
+            weights=tokens.flat("rollout_is_weights") if "rollout_is_weights" in given else None,
+            sequence=tokens.sequence if kind == "gspo" else None,
+        )
+        # The official norm of seq-mean-token-sum-norm is the padded length.
+        weights = losses.token_weights(tokens.sequence, mode, norm_length=tokens.mask.shape[1])
+        loss = (weights * result.loss).sum()
+        (gradient,) = torch.autograd.grad(loss, logp)
+        close(loss.item(), output["loss"], tolerance)
+        close(tokens.table(gradient), output["grad"], tolerance)
+        if "metrics" in output:
+            close(result.clipped.double().mean(), output["metrics"]["actor/pg_clipfrac"], tolerance)
+            close(result.dual_clipped.double().mean(), output["metrics"]["actor/pg_clipfrac_lower"], tolerance)
+            moved = tokens.flat("log_prob") - tokens.flat("old_log_prob") if kind == "gspo" else result.log_ratio
+            close(-moved.mean(), output["metrics"]["actor/ppo_kl"], tolerance)
+
+
+def kl_penalty(case: Case, tolerance: float) -> None:
+    tokens = Padded(case["inputs"])
+    for estimator, output in case["outputs"].items():
+        logp = tokens.flat("logprob").requires_grad_()
+        value = losses.kl(logp, tokens.flat("ref_logprob"), estimator)
+        (gradient,) = torch.autograd.grad(value.sum(), logp)
+        close(tokens.table(value), np.where(tokens.mask, output["value"], 0.0), tolerance)
+        close(tokens.table(gradient), output["grad_of_masked_sum"], tolerance)
+
+
+def verl_rollout_correction(case: Case, tolerance: float) -> None:
+    given, tokens = case["inputs"], Padded(case["inputs"])
+    r = tokens.flat("log_ratio")
+    floor, cap = ([None, *map(float, str(given["threshold"]).split("_"))])[-2:]
+    bounds: dict[str, Any] = {"cap": cap, "floor": floor, "sequence": tokens.sequence}
+    if "option" in given:
+        if given["option"] not in ("token_k1", "token_k2", "seq_sum_k1"):
+            pytest.skip(f"no implementation yet for the rejection of {case['name']}")
+        kept = correction.kept_tokens(r, torch.zeros_like(r), given["option"], **bounds)
+        close(tokens.table(kept), case["outputs"]["modified_mask"], tolerance)
+        return
+    level, mean_one = given["level"], given["batch_normalize"]
+    found = correction.correction_weights(r, torch.zeros_like(r), level, mean_one=mean_one, **bounds)
+    close(tokens.table(found), case["outputs"]["weights"], tolerance)
+
+
+# -- all files --------------------------------------------------------------------------------------------------------------
+
+CHECKS: dict[str, Check] = {
+    "gigpo_step_returns": gigpo_step_returns,
+    "gigpo_step_groups": gigpo_step_groups,
+    "gigpo_advantage": gigpo_advantage,
+    "verl_agent_group_estimators": agent_group_estimators,
+    "verl_advantages": verl_advantages,
+    "verl_policy_losses": verl_policy_losses,
+    "verl_rollout_correction": verl_rollout_correction,
+}
+
+
+BY_OUTPUT = ("verl_agent_group_estimators", "verl_advantages")
+"""Files whose outputs are those of several methods: each output is a case of its own."""
+
+
+def cases() -> Iterator[Any]:
+    for path in sorted(FOLDER.glob("*.json")):
+        content = json.loads(path.read_text())
+        for case in content["cases"]:
+            case = {**case, "inputs": numbers(case["inputs"]), "outputs": numbers(case["outputs"])}
+            parts = [{name: value} for name, value in case["outputs"].items()] if path.stem in BY_OUTPUT else [case["outputs"]]
+            for outputs in parts:
+                name = "|".join([f"{path.stem}:{case['name']}", *(outputs if path.stem in BY_OUTPUT else [])])
+                yield pytest.param(path.stem, {**case, "outputs": outputs}, content["abs_tolerance"], id=name)
+
+
+def numbers(value: Any) -> Any:
+    """Numbers that JSON lacks are written as text."""
+    if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
+        return float(value)
+    if isinstance(value, list):
+        return [numbers(one) for one in value]
+    return {key: numbers(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize(("file", "case", "tolerance"), cases())
+def test_the_library_agrees_with_the_recorded_figures(file: str, case: Case, tolerance: float) -> None:
+    if file not in CHECKS:
+        pytest.skip(f"{file}.json has no implementation yet")
+    CHECKS[file](case, tolerance)
+
+
+def test_there_are_golden_files() -> None:
+    assert list(FOLDER.glob("*.json")), f"no golden files in {FOLDER}"

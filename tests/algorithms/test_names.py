@@ -1,0 +1,86 @@
+"""Methods and shapings by name, their settings, and plug-ins of other packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithms import base, shaping
+from algorithms.base import Algorithm
+from algorithms.gigpo import GiGPO
+from algorithms.grpo import GRPO
+from algorithms.registry import Registry
+from algorithms.shaping.invalid_action import InvalidAction
+
+
+def test_methods_are_found_by_name() -> None:
+    assert {"gigpo", "grpo"} <= set(base.names())
+    assert base.build({"name": "gigpo", "omega": 0.8}) == GiGPO(omega=0.8)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "parts"),
+    [
+        ({"name": "gigppo"}, LookupError, ["no method 'gigppo'", "gigpo, grpo", "did you mean 'gigpo'"]),
+        ({"omega": 1.0}, ValueError, ["has no name", "gigpo, grpo"]),
+        ({"name": "gigpo", "gama": 0.9}, ValueError, ["no setting 'gama'", "did you mean 'gamma'", "omega"]),
+        ({"name": "gigpo", "norm": "var"}, ValueError, ["norm is 'var'", "std, mean"]),
+        ({"name": "gigpo", "gamma": 1.5}, ValueError, ["gamma is 1.5", "between 0 and 1"]),
+        ({"name": "grpo", "epsilon": -1.0}, ValueError, ["epsilon is -1.0"]),
+        ({"name": "grpo", "shaped": {"calm": "befor"}}, ValueError, ["shaped.calm is 'befor'", "reward, return, after, none"]),
+    ],
+)
+def test_a_mistake_in_a_methods_settings_is_named(config: dict[str, Any], error: type[Exception], parts: list[str]) -> None:
+    with pytest.raises(error) as caught:
+        base.build(config)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    with pytest.raises(ValueError, match="'gigpo' is registered already"):
+        base.register("gigpo", GRPO)
+
+
+def test_shapings_are_found_by_name() -> None:
+    assert shaping.names() == ["invalid_action"]
+    assert shaping.build("invalid_action", {"coefficient": 0.2}) == InvalidAction(0.2)
+    with pytest.raises(ValueError, match="coefficient is -1"):
+        shaping.build("invalid_action", {"coefficient": -1})
+
+
+def test_a_plug_in_adds_a_method_and_a_broken_one_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credit_plugin.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from algorithms.base import Algorithm\n"
+        "@dataclass\n"
+        "class Mine(Algorithm):\n"
+        "    weight: float = 0.5\n"
+    )
+    info = tmp_path / "credit_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: credit-plugin\nVersion: 1.0\n")
+    points = "[stepcredit.algorithms]\nmine = credit_plugin:Mine\nbroken = credit_plugin:Missing\n"
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[Algorithm] = Registry("method", "stepcredit.algorithms")
+    registry.register("gigpo", GiGPO)
+    with pytest.warns(RuntimeWarning, match="'broken' of package 'credit-plugin'"):
+        assert registry.names() == ["gigpo", "mine"]
+    assert registry.build("mine", {"weight": 2.0}).weight == 2.0  # type: ignore[attr-defined]
+    with pytest.raises(LookupError, match="did not load: 'broken'"):
+        registry.get("broken")
+
+
+def test_names_and_settings_need_no_torch() -> None:
+    code = (
+        "import sys; from algorithms import base, shaping; base.build({'name': 'gigpo'}); base.build({'name': 'grpo'});"
+        "shaping.build('invalid_action', {}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2], timeout=60)

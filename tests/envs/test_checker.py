@@ -1,0 +1,73 @@
+"""The checker finds each breach of the contract, says what to do, and is silent about a sound environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs.base import TextEnv
+from envs.checker import check
+from envs.checker.__main__ import main
+from tests.envs import toys
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_sound_environment_has_no_problem() -> None:
+    assert check(toys.Corridor) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "what"),
+    [
+        (toys.LeaksRandomness, "differs when it is played in another instance"),
+        (toys.LeaksState, "differs when it is played again in the same instance"),
+        (toys.HashOrder, "observation differs in a fresh process"),
+        (toys.NoKey, "info['state_key'] is ''"),
+        (toys.CoarseKey, "has different outcomes"),
+        (toys.Overlapping, "is in panel 'train' and in 'eval'"),
+        (toys.ShufflesPanels, "panel 'train' differs between two instances"),
+        (toys.EarlySuccess, "success, though the episode goes on"),
+        (toys.BigScore, "info['score'] is 10.0"),
+        (toys.RefusesItsOwnActions, "listed as admissible, but answered as invalid"),
+        (toys.EndsOnNonsense, "the action 'xyzzy the plugh' ends the episode"),
+        (toys.RaisesOnNonsense, "the action 'xyzzy the plugh' raises: ValueError"),
+        (toys.TimesOutAsTerminated, "with max_steps=3, step 3 is terminated=True, truncated=False"),
+        (toys.GoesOnAfterTheEnd, "step() after the end is answered"),
+        (toys.Broken, "it cannot be made: FileNotFoundError: the map of the corridor is missing"),
+    ],
+)
+def test_each_breach_is_found_and_comes_with_advice(env: type[TextEnv], what: str) -> None:
+    problems = check(env)
+    assert any(what in problem.what for problem in problems), [str(problem) for problem in problems]
+    assert all(problem.fix for problem in problems)
+
+
+def test_chance_by_the_episode_seed_is_sound_if_the_class_says_so() -> None:
+    assert check(toys.Corridor, slippery=0.5) != []
+    assert check(toys.Slippery, slippery=0.5) == []
+
+
+def test_the_command_tells_problems_apart_from_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tests.envs.toys:Corridor", "max_steps=9"]) == 0
+    assert "no problem found; panels: train 3 (" in capsys.readouterr().out
+    assert main(["tests.envs.toys:NoKey"]) == 1
+    assert "-> info['state_key'] must be a non-empty text" in capsys.readouterr().out
+    assert main(["tests.envs.toys:Corridor", "max_step=9"]) == 2
+    refused = capsys.readouterr().err
+    assert "unknown key 'Corridor.max_step'. Did you mean 'Corridor.max_steps'?" in refused
+    assert "keys of Corridor: max_steps, slippery" in refused
+    assert main(["tests.envs.toys:Maze"]) == 2
+    assert main(["maze"]) == 2
+    assert "no environment 'maze'; registered:" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "envs.checker", "tests.envs.toys:BigScore"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "a number from 0 to 1" in done.stdout

@@ -1,0 +1,261 @@
+"""Small real environments for the tests: a corridor to walk along, and variants that misbehave in one way each."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from envs.base import Split, TaskError, TextEnv, Turn
+from envs.prompt import Prompt
+
+
+@dataclass
+class CorridorConfig:
+    max_steps: int = 20
+    slippery: float = 0.0
+    """Probability that a step goes nowhere."""
+
+
+class Corridor(TextEnv):
+    """A corridor of cells; the exit is at one end, and you start somewhere (drawn from the episode's seed)."""
+
+    name = "corridor"
+
+    def __init__(self, config: CorridorConfig) -> None:
+        super().__init__(config.max_steps)
+        self.config = config
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        first = {"train": 3, "eval": 8, "test": 11}[split]
+        return [f"length-{n}" for n in range(first, first + 3)]
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        kind, _, number = task_id.partition("-")
+        if kind != "length" or not number.isdigit():
+            raise TaskError(f"unknown task '{task_id}'; tasks are named length-N")
+        self.length, self.rng = int(number), rng
+        self.cell = int(rng.integers(1, self.length))
+        return self._turn(f"Your task is to leave the corridor of {self.length} cells.")
+
+    def act(self, action: str) -> Turn:
+        move = {"left": -1, "right": 1, "wait": 0}.get(action)
+        if move is None:
+            return self._turn("Nothing happens.", valid=False)
+        if self.rng.random() >= self.config.slippery:
+            self.cell = max(0, min(self.length, self.cell + move))
+        return self._turn(f"You go {action}." if move else "You wait.")
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        out = self.cell == self.length
+        return Turn(
+            observation=f"{text} You are in cell {self.cell}.",
+            state_key=f"{self.length}:{self.cell}",
+            reward=float(out),
+            terminated=out,
+            valid=valid,
+            success=out,
+            score=float(out),
+            admissible_actions=[] if out else ["left", "right", "wait"],
+            subgoals=("out",) if out else (),
+        )
+
+
+class CorridorPrompt(Prompt):
+    def role(self) -> str:
+        return "You are walking along a corridor."
+
+
+class Moody(Corridor):
+    """Answers "hang", "die", "raise", "garbage" and "forkhang" by doing so."""
+
+    name = "moody"
+
+    def act(self, action: str) -> Turn:
+        if action == "hang":
+            time.sleep(3600)
+        if action.startswith("nap "):
+            time.sleep(float(action[4:]))
+        if action == "die":
+            os._exit(3)
+        if action == "raise":
+            raise ZeroDivisionError("the corridor has no end")
+        turn = super().act(action)
+        if action == "garbage":
+            turn.subgoals = (lambda: None,)  # type: ignore[assignment]  # cannot be pickled
+        if action.startswith("child "):
+            import subprocess
+
+            Path(action[6:]).write_text(str(subprocess.Popen(["sleep", "3600"]).pid))
+        return turn
+
+
+class HangsAtReset(Corridor):
+    name = "hangs-at-reset"
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        if task_id == "length-5":
+            time.sleep(3600)
+        return super().start(task_id, rng)
+
+
+class Broken(Corridor):
+    """Cannot be made."""
+
+    name = "broken"
+
+    def __init__(self, config: CorridorConfig) -> None:
+        raise FileNotFoundError("the map of the corridor is missing")
+
+
+# -- breaches of the contract, for the checker ------------------------------------------------------------------------------
+
+
+class LeaksRandomness(Corridor):
+    """Slips by a generator that the episode's seed does not reach."""
+
+    name = "leaks-randomness"
+
+    def act(self, action: str) -> Turn:
+        self.rng = np.random.default_rng()
+        self.config.slippery = 0.5
+        return super().act(action)
+
+
+class HashOrder(Corridor):
+    """Its observation follows the order of a set of strings, which differs between processes."""
+
+    name = "hash-order"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.observation += " You see " + ", ".join({"a lamp", "a chair", "a table", "a door", "a window", "a rug"})
+        return turn
+
+
+class LeaksState(Corridor):
+    """Counts steps over all episodes of the instance."""
+
+    name = "leaks-state"
+    steps = 0
+
+    def act(self, action: str) -> Turn:
+        self.steps += 1
+        turn = super().act(action)
+        turn.observation += f" ({self.steps} steps)"
+        return turn
+
+
+class NoKey(Corridor):
+    name = "no-key"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.state_key = ""
+        return turn
+
+
+class CoarseKey(Corridor):
+    """Its key does not tell states apart that have different futures."""
+
+    name = "coarse-key"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.state_key = "corridor"
+        return turn
+
+
+class Overlapping(Corridor):
+    name = "overlapping"
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        return ["length-3", "length-4"]
+
+
+class ShufflesPanels(Corridor):
+    """Its panels differ between two instances."""
+
+    name = "shuffles-panels"
+    instances = itertools.count()
+
+    def __init__(self, config: CorridorConfig) -> None:
+        super().__init__(config)
+        self.number = next(self.instances)
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        panel = super().tasks(split)
+        return panel if self.number % 2 else panel[::-1]
+
+
+class EarlySuccess(Corridor):
+    name = "early-success"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.success = True
+        return turn
+
+
+class BigScore(Corridor):
+    name = "big-score"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.score = 10.0
+        return turn
+
+
+class RefusesItsOwnActions(Corridor):
+    name = "refuses"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.admissible_actions = ["left", "right", "wait", "fly"]
+        return turn
+
+
+class EndsOnNonsense(Corridor):
+    name = "ends-on-nonsense"
+
+    def act(self, action: str) -> Turn:
+        turn = super().act(action)
+        turn.terminated = turn.terminated or not turn.valid
+        return turn
+
+
+class RaisesOnNonsense(Corridor):
+    name = "raises-on-nonsense"
+
+    def act(self, action: str) -> Turn:
+        if action not in ("left", "right", "wait"):
+            raise ValueError(f"what is {action!r}?")
+        return super().act(action)
+
+
+class TimesOutAsTerminated(Corridor):
+    """Keeps its own time limit and reports it as an end."""
+
+    name = "times-out-as-terminated"
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:  # type: ignore[type-arg]
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated or truncated, False, info
+
+
+class GoesOnAfterTheEnd(Corridor):
+    name = "goes-on"
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:  # type: ignore[type-arg]
+        self._over = False
+        return super().step(action)
+
+
+class Slippery(Corridor):
+    name = "slippery"
+    stochastic = True

@@ -1,0 +1,47 @@
+"""What only a GPU can show; skipped where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+
+from agents.engines.base import Request, Sampling
+from agents.engines.hf import HFEngine
+from agents.policy import Policy
+from tests.agents.models_for_tests import full_logprobs, small_policy
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+def test_the_engine_on_a_gpu_samples_with_the_cpus_probabilities() -> None:
+    here = small_policy()
+    there = Policy(small_policy().model, here.tokenizer, "cuda")
+
+    async def main() -> list[tuple[list[int], list[int], list[float]]]:
+        engine = HFEngine(there)
+        found = []
+        for seed in range(8):
+            ids = [1, 5, 6, 7 + seed]
+            done = await engine.generate(Request(str(seed), ids, Sampling(max_tokens=6), seed=seed))
+            found.append((ids, done.ids, done.logprobs))
+        return found
+
+    for ids, response, logprobs in asyncio.run(main()):
+        expected = full_logprobs(here, [*ids, *response])[len(ids) :]
+        torch.testing.assert_close(torch.tensor(logprobs), expected, atol=2e-3, rtol=1e-3)
+
+
+def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
+    from agents.config import LossConfig, OptimConfig
+    from agents.learner import Learner
+    from tests.agents.test_learner import credit, experience, tokens
+
+    here = small_policy()
+    trajectories = experience(here)
+    norms = []
+    for policy in (here, Policy(small_policy().model, here.tokenizer, "cuda")):
+        learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0)
+        norms.append(learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)["grad_norm"])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-2)

@@ -1,0 +1,65 @@
+"""The project's ten invariants and the tests that hold them; a renamed or deleted test is noticed here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+
+INVARIANTS = {
+    "1 tokens in, tokens out": [
+        "agents/test_rollout.py::test_what_is_trained_on_is_what_was_sampled",
+        "agents/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
+    ],
+    "2 every sampled token has exactly one advantage, environment tokens none": [
+        "algorithms/test_advantages.py::test_every_sampled_token_has_exactly_one_advantage",
+        "agents/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
+    ],
+    "3 an episode's weight does not depend on its rows": [
+        "algorithms/test_losses.py::test_an_episodes_weight_does_not_depend_on_how_its_steps_are_split_into_rows",
+    ],
+    "4 copies and padding never enter statistics or results": [
+        "algorithms/test_advantages.py::test_copied_episodes_and_rows_cannot_enter_statistics",
+        "agents/test_packing.py::test_padding_never_changes_a_logprob",
+        "agents/test_learner.py::test_micro_batches_never_change_a_gradient",
+    ],
+    "5 a cut-off episode is never a success and is reported apart": [
+        "envs/test_pool.py::test_timeout_is_never_a_success",
+        "envs/test_pool.py::test_crash_is_reported_apart_from_failure",
+        "envs/test_base.py::test_a_time_limit_is_truncated_never_terminated_never_a_success",
+        "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
+        "algorithms/test_advantages.py::test_a_failed_episode_is_never_a_success",
+    ],
+    "6 same seed, same panel, same behaviour": [
+        "envs/test_pool.py::test_same_seed_same_behaviour_with_any_number_of_workers",
+        "envs/alfworld/test_tasks.py::test_panels_mean_the_games_they_always_meant",
+        "agents/test_training.py::test_the_same_command_gives_the_same_run",
+    ],
+    "7 no generation for finished episodes, no waiting for stragglers": [
+        "agents/test_engine.py::test_no_generation_is_spent_on_a_finished_episode",
+        "agents/test_engine.py::test_a_long_answer_does_not_hold_the_others_back",
+    ],
+    "8 what failed is retried or dropped alone": [
+        "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
+        "agents/test_rollout.py::test_a_retry_plays_the_same_episode_again",
+        "envs/test_pool.py::test_hung_worker_is_replaced_and_others_go_on",
+    ],
+    "9 shaping never overwrites the environment's reward": [
+        "algorithms/test_advantages.py::test_shaping_never_changes_the_environments_reward",
+    ],
+    "10 the mismatch of engine and learner is measured and can be corrected": [
+        "agents/test_learner.py::test_a_changed_sampler_shows_up_as_mismatch",
+        "agents/test_learner.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
+    ],
+}
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS)
+def test_every_invariant_has_its_tests(invariant: str) -> None:
+    for name in INVARIANTS[invariant]:
+        file, _, test = name.partition("::")
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
