@@ -87,7 +87,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Any, keep: int) -> 
     needed = sum(t.nbytes for t in weights.values()) + sum(t.nbytes for t in state_tensors.values()) + SPARE
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for stale in parent.glob(".writing-*"):
+        for stale in (*parent.glob(".writing-*"), *parent.glob(".deleting-*")):
             shutil.rmtree(stale)
         temporary.mkdir()
         save_file(weights, temporary / FILES[0], metadata={"format": "pt"})
@@ -102,7 +102,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Any, keep: int) -> 
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(_what_happened(folder, needed, exc)) from exc
     for old in complete(parent)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _delete(old)
 
 
 def load(folder: Path) -> Checkpoint:
@@ -202,6 +202,17 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     temporary.rename(folder)
     _sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a checkpoint; renamed first, so that a kill on the way leaves no half of one under its name."""
+    doomed = folder.with_name(f".deleting-{folder.name}")
+    try:
+        folder.rename(doomed)
+    except OSError as exc:
+        log.warning("the old checkpoint %s could not be deleted: %s", folder, exc)
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _what_happened(folder: Path, needed: int, exc: Exception) -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from agents.constraint import ActionTries
 from agents.tokenizer import ACT
-from envs.prompt import Prompt
+from envs.prompt import Prompt, Window
 
 Context = Literal["full", "window"]
 
@@ -32,16 +32,11 @@ class Prompter(Protocol):
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool, response_ids: Sequence[int]) -> list[int]:
         """Ids that follow `response_ids` and lead to the next response."""
 
-    def window(
-        self,
-        task: str,
-        history: Sequence[tuple[str, str]],
-        step: int,
-        observation: str,
-        admissible: Sequence[str] | None,
-        valid: bool,
-    ) -> list[int]:
+    def window(self, now: Window) -> list[int]:
         """Ids of a whole prompt, rebuilt for one step."""
+
+    def spell(self, action: str) -> list[int]:
+        """The response ids that say `action`, without the one that ends a response."""
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         """The text to execute, and whether the response was well formed."""
@@ -59,28 +54,23 @@ class Plain:
         self.stop: tuple[str, ...] = ()
         # The same few sentences come up again and again.
         self._ids = lru_cache(maxsize=65536)(lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids))
-        self.tries = ActionTries(self.encode, self._end)
+        self.tries = ActionTries(self.spell, self._end)
 
-    def encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         return list(self._ids(text))
 
+    def spell(self, action: str) -> list[int]:
+        return self._encode(action)
+
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
-        return self._bos + self.encode(self._prompt.plain(observation)) + self._act
+        return self._bos + self._encode(self._prompt.plain(observation)) + self._act
 
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool, response_ids: Sequence[int]) -> list[int]:
-        return self.encode(self._prompt.plain(observation)) + self._act
+        return self._encode(self._prompt.plain(observation)) + self._act
 
-    def window(
-        self,
-        task: str,
-        history: Sequence[tuple[str, str]],
-        step: int,
-        observation: str,
-        admissible: Sequence[str] | None,
-        valid: bool,
-    ) -> list[int]:
-        past = [self._prompt.plain(o) + " " + a for o, a in history]
-        return self._bos + self.encode("\n".join([task, *past, self._prompt.plain(observation)])) + self._act
+    def window(self, now: Window) -> list[int]:
+        past = [self._prompt.plain(o) + " " + a for o, a in now.history]
+        return self._bos + self._encode("\n".join([now.task, *past, self._prompt.plain(now.observation)])) + self._act
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         if admissible:
@@ -115,10 +105,13 @@ class Chat:
         self._end_text = tokenizer.eos_token
         self.stop_ids: tuple[int, ...] = (self._end,)
         self.stop = prompt.stop
-        self.tries = ActionTries(lambda action: self.encode(f"<action>{action}</action>"), self._end)
+        self.tries = ActionTries(self.spell, self._end)
 
-    def encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
+
+    def spell(self, action: str) -> list[int]:
+        return self._encode(f"<action>{action}</action>")
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
@@ -130,18 +123,10 @@ class Chat:
         glue = self._after_answer
         if response_ids and response_ids[-1] == self._end and glue.lstrip().startswith(self._end_text):
             glue = glue.lstrip()[len(self._end_text) :]
-        return self.encode(glue + self._prompt.turn(observation, admissible, valid) + self._to_answer)
+        return self._encode(glue + self._prompt.turn(observation, admissible, valid) + self._to_answer)
 
-    def window(
-        self,
-        task: str,
-        history: Sequence[tuple[str, str]],
-        step: int,
-        observation: str,
-        admissible: Sequence[str] | None,
-        valid: bool,
-    ) -> list[int]:
-        return self._whole(self._prompt.window(task, history, step, observation, admissible, valid))
+    def window(self, now: Window) -> list[int]:
+        return self._whole(self._prompt.window(now))
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         text = self._tokenizer.decode(list(response_ids), skip_special_tokens=True)
@@ -149,4 +134,4 @@ class Chat:
         return (text.strip(), False) if action is None else (action, True)
 
     def _whole(self, text: str) -> list[int]:
-        return self.encode(self._before + text + self._first_to_answer)
+        return self._encode(self._before + text + self._first_to_answer)

@@ -14,7 +14,7 @@ from typing import Any
 from agents.engines.base import Engine, Request, Sampling
 from agents.prompting import Prompter
 from envs.pool import EpisodeError, Pool
-from envs.prompt import Prompt
+from envs.prompt import Prompt, Window
 from envs.seeding import derive
 from envs.trajectory import Step, Trajectory
 
@@ -103,7 +103,7 @@ class Rollout:
             t = len(trajectory.steps)
             if self.context == "window":
                 recent = past[-self.history :] if self.history else []
-                prompt_ids = self.prompter.window(task, recent, t, observation, admissible, info["valid"])
+                prompt_ids = self.prompter.window(Window(task, recent, t, observation, admissible, info["valid"]))
                 ids = list(prompt_ids)
             else:
                 prompt_ids = (

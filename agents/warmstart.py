@@ -23,9 +23,9 @@ from agents.config import TrainConfig, WarmstartConfig
 from agents.models import cache_folder
 from agents.packing import Row, collate, rows
 from agents.policy import Policy
-from agents.prompting import Plain, Prompter
+from agents.prompting import Prompter
 from envs.base import TextEnv
-from envs.prompt import Prompt
+from envs.prompt import Prompt, Window
 from envs.seeding import derive, generator
 from envs.trajectory import Step, Trajectory
 
@@ -59,7 +59,6 @@ def as_trajectory(
     prompt: Prompt,
     context: str,
     history: int,
-    encode: Callable[[str], list[int]],
 ) -> Trajectory:
     """A demonstration as the model would have read and written it."""
     trajectory = Trajectory("", "", "", 0, "train", context=context)
@@ -68,12 +67,12 @@ def as_trajectory(
     response: list[int] = []
     for t, (observation, admissible, valid, action) in enumerate(demonstration):
         if context == "window":
-            ids = prompter.window(task, past[-history:] if history else [], t, observation, admissible, valid)
+            ids = prompter.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
         elif t == 0:
             ids = prompter.opening(observation, admissible)
         else:
             ids = prompter.turn(observation, admissible, valid, response)
-        response = [*encode(action), prompter.stop_ids[0]]
+        response = [*prompter.spell(action), prompter.stop_ids[0]]
         trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
         past.append((observation, action))
     return trajectory
@@ -89,7 +88,6 @@ def demonstrations(
 ) -> list[Trajectory]:
     """`count` demonstrations on the tasks of `panel`, one after the other, in the layout of rollouts."""
     root = config.seed if seed is None else seed
-    write = encoder(parts.prompter)
     made = []
     for n in range(count):
         played = demonstrate(
@@ -99,17 +97,10 @@ def demonstrations(
             config.warmstart.detours,
             config.warmstart.dawdling,
         )
-        made.append(as_trajectory(played, parts.prompter, parts.prompt, config.env.context, config.env.history, write))
+        made.append(as_trajectory(played, parts.prompter, parts.prompt, config.env.context, config.env.history))
         if on_made:
             on_made(n + 1)
     return made
-
-
-def encoder(prompter: Prompter) -> Callable[[str], list[int]]:
-    """How an action is written as a response of this prompter."""
-    if isinstance(prompter, Plain):
-        return prompter.encode
-    return lambda action: prompter.encode(f"<action>{action}</action>")  # type: ignore[attr-defined]
 
 
 def clone(

@@ -8,9 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 _THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a prompt says that is rebuilt for one step (context=window)."""
+
+    task: str
+    """The task's own line."""
+    history: Sequence[tuple[str, str]]
+    """The last k (observation, action) pairs, oldest first."""
+    step: int
+    """Steps taken so far."""
+    observation: str
+    admissible: Sequence[str] | None
+    valid: bool = True
+    """Whether the last action was possible."""
 
 
 class Prompt:
@@ -44,24 +61,16 @@ class Prompt:
         note = "" if valid else "Your last answer was not a possible action.\n"
         return f"{note}{observation}{self.listing(admissible)}"
 
-    def window(
-        self,
-        task: str,
-        history: Sequence[tuple[str, str]],
-        step: int,
-        observation: str,
-        admissible: Sequence[str] | None,
-        valid: bool = True,
-    ) -> str:
-        """The whole prompt rebuilt for step `step` (from 0): `history` holds the last k (observation, action) pairs."""
-        parts = [self.role(), f"Task: {task}"]
-        if history:
-            first = step - len(history) + 1
-            lines = [f"[{first + i}] observation: {o}\n[{first + i}] action: {a}" for i, (o, a) in enumerate(history)]
-            parts.append(f"You have taken {step} steps. The last {len(history)}:\n" + "\n".join(lines))
-        if not valid:
+    def window(self, now: Window) -> str:
+        """The whole prompt, rebuilt for one step (context=window)."""
+        parts = [self.role(), f"Task: {now.task}"]
+        if now.history:
+            first = now.step - len(now.history) + 1
+            lines = [f"[{first + i}] observation: {o}\n[{first + i}] action: {a}" for i, (o, a) in enumerate(now.history)]
+            parts.append(f"You have taken {now.step} steps. The last {len(now.history)}:\n" + "\n".join(lines))
+        if not now.valid:
             parts.append("Your last answer was not a possible action.")
-        parts.append(f"Step {step + 1}. Current observation: {observation}{self.listing(admissible)}")
+        parts.append(f"Step {now.step + 1}. Current observation: {now.observation}{self.listing(now.admissible)}")
         parts.append(self.answer_format())
         return "\n".join(parts)
 

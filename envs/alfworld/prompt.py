@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from envs.alfworld import vocabulary
 from envs.alfworld.texts import BANNER, TASK
-from envs.prompt import Prompt
+from envs.prompt import Prompt, Window
 
 _PHRASES = (
     "you are in the middle of a room. looking quickly around you, you see",
@@ -61,24 +61,16 @@ class ALFWorldPrompt(Prompt):
         _, found, task = observation.partition(TASK)
         return task.splitlines()[0].strip() if found and task else ""
 
-    def window(
-        self,
-        task: str,
-        history: Sequence[tuple[str, str]],
-        step: int,
-        observation: str,
-        admissible: Sequence[str] | None,
-        valid: bool = True,
-    ) -> str:
-        """The whole prompt for step `step` (from 0): task, last (observation, action) pairs, what is seen, what can be done."""
-        parts = [self.role(), f"The task: {task}"]
-        if history:
-            parts.append(f"Steps taken so far: {step}. The last {len(history)} of them, what you saw and what you did:")
-            first = step - len(history) + 1
-            parts += [f"{first + i}. {self._scene(seen)}\n   > {action}" for i, (seen, action) in enumerate(history)]
-        if not valid:
+    def window(self, now: Window) -> str:
+        """The whole prompt, rebuilt for one step: task, last turns, what is seen, what can be done."""
+        parts = [self.role(), f"The task: {now.task}"]
+        if now.history:
+            parts.append(f"Steps taken so far: {now.step}. The last {len(now.history)} of them, what you saw and what you did:")
+            first = now.step - len(now.history) + 1
+            parts += [f"{first + i}. {self._scene(seen)}\n   > {action}" for i, (seen, action) in enumerate(now.history)]
+        if not now.valid:
             parts.append("Your last answer was none of the possible actions.")
-        parts.append(f"Step {step + 1}, you see now: {self._scene(observation)}{self.listing(admissible)}")
+        parts.append(f"Step {now.step + 1}, you see now: {self._scene(now.observation)}{self.listing(now.admissible)}")
         parts.append(self.answer_format())
         return "\n".join(parts)
 

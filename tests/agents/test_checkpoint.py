@@ -219,6 +219,15 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_intact(tmp_path: Path) -> N
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+def test_the_leftovers_of_a_killed_deletion_are_no_checkpoint_and_go_with_the_next(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    half = tmp_path / "checkpoints/.deleting-iteration_000001"
+    half.mkdir()
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoints/iteration_000002"
+    write(tmp_path, 3)
+    assert not half.exists()
+
+
 ENDLESS = """
 import itertools, sys
 from pathlib import Path
@@ -236,7 +245,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     child = python(ENDLESS, tmp_path)
     assert child.stdout is not None
     reached = 0
-    for delay in (0.0, 0.003, 0.007):
+    for delay in (0.0, 0.001, 0.002, 0.003, 0.005, 0.007):
         if reached:
             child = python(ENDLESS, tmp_path)
         assert child.stdout is not None

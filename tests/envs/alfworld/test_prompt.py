@@ -1,6 +1,7 @@
 from envs.alfworld.env import ALFWorldEnv
 from envs.alfworld.prompt import ALFWorldPrompt
 from envs.alfworld.texts import BANNER
+from envs.prompt import Window
 
 ROOM = "You are in the middle of a room. Looking quickly around you, you see a bed 1."
 FIRST = f"{BANNER}\n\n{ROOM}\n\nYour task is to: put a pen in bed."
@@ -42,7 +43,9 @@ def test_every_task_line_of_the_environment_is_found():
 
 def test_the_window_holds_task_history_and_now_in_order():
     history = [("You arrive at bed 1.", "look"), ("You are facing the bed 1.", "inventory")]
-    text = ALFWorldPrompt(thinking=True).window("put a pen in bed.", history, 5, "You are not carrying anything.", ACTIONS)
+    text = ALFWorldPrompt(thinking=True).window(
+        Window("put a pen in bed.", history, 5, "You are not carrying anything.", ACTIONS)
+    )
     order = [
         "put a pen in bed.",
         "so far: 5",
@@ -56,12 +59,12 @@ def test_the_window_holds_task_history_and_now_in_order():
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     assert "none of the possible actions" not in text
-    assert "none of the possible actions" in ALFWorldPrompt().window("x", [], 1, "y", ACTIONS, valid=False)
+    assert "none of the possible actions" in ALFWorldPrompt().window(Window("x", [], 1, "y", ACTIONS, valid=False))
 
 
 def test_the_window_states_the_task_once_and_no_banner():
     for step, history, now in ((0, [], FIRST), (1, [(FIRST, "look")], "You see nothing.")):
-        text = ALFWorldPrompt().window("put a pen in bed.", history, step, now, ACTIONS)
+        text = ALFWorldPrompt().window(Window("put a pen in bed.", history, step, now, ACTIONS))
         assert text.count("put a pen in bed.") == 1
         assert "you see a bed 1." in text
         assert "TextWorld" not in text
