@@ -50,8 +50,9 @@ class SlotCache(Cache):
             if len(self._places) != flat.shape[0]:
                 flat = flat[self._places]
             buffer[self._slots, :, self._positions] = flat
-            taken = buffer[: self._rows] if isinstance(self._rows, int) else buffer[self._rows]
-            seen.append(taken[:, :, : self.length])
+            # Cut to length before rows are gathered: a buffer is as long as the longest episode ever was.
+            needed = buffer[:, :, : self.length]
+            seen.append(needed[: self._rows] if isinstance(self._rows, int) else needed.index_select(0, self._rows))
         return seen[0], seen[1]
 
     def _grow(self, layer: int) -> None:
