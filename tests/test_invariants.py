@@ -27,8 +27,8 @@ INVARIANTS = {
         "agents/test_learner.py::test_micro_batches_never_change_a_gradient",
     ],
     "5 a cut-off episode is never a success and is reported apart": [
-        "envs/test_pool.py::test_timeout_is_never_a_success",
-        "envs/test_pool.py::test_crash_is_reported_apart_from_failure",
+        "envs/test_pool_faults.py::test_timeout_is_never_a_success",
+        "envs/test_pool_faults.py::test_crash_is_reported_apart_from_failure",
         "envs/test_base.py::test_a_time_limit_is_truncated_never_terminated_never_a_success",
         "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
         "algorithms/test_advantages.py::test_a_failed_episode_is_never_a_success",
@@ -45,7 +45,7 @@ INVARIANTS = {
     "8 what failed is retried or dropped alone": [
         "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
         "agents/test_rollout.py::test_a_retry_plays_the_same_episode_again",
-        "envs/test_pool.py::test_hung_worker_is_replaced_and_others_go_on",
+        "envs/test_pool_faults.py::test_hung_worker_is_replaced_and_others_go_on",
     ],
     "9 shaping never overwrites the environment's reward": [
         "algorithms/test_advantages.py::test_shaping_never_changes_the_environments_reward",

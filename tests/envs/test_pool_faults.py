@@ -1,0 +1,224 @@
+"""A fault is its own episode's: what hangs or dies is replaced, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from envs.pool import Mode, Pool
+from envs.pool.processes import ProcessWorker
+from tests.envs.pool_tools import MODES, environment_threads, fault, maker
+from tests.envs.toys import Corridor, HangsAtReset, Moody
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_exception_is_the_error_of_that_episode_with_its_message(mode: Mode) -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode=mode) as pool:
+            with pool.slot() as good, pool.slot() as bad:
+                await asyncio.gather(good.reset(seed=1, task="length-5"), bad.reset(seed=2, task="length-5"))
+                error = await fault(bad.step("raise"))
+                assert (error.kind, error.detail) == ("exception", "ZeroDivisionError: the corridor has no end")
+                assert (await fault(bad.step("wait"))).kind == "exception"
+                assert "You wait" in (await good.step("wait"))[0]
+                await bad.reset(seed=2, task="length-5")
+                assert "You wait" in (await bad.step("wait"))[0]
+            assert pool.counts == {"exception": 1}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_task_that_cannot_be_played_is_an_error_of_its_episode(mode: Mode) -> None:
+    async def run() -> None:
+        async with Pool(maker(Corridor), mode=mode) as pool:
+            with pool.slot() as env:
+                error = await fault(env.reset(seed=1, task="maze"))
+                assert (error.kind, error.detail) == ("exception", "TaskError: unknown task 'maze'; tasks are named length-N")
+                assert (await env.reset(seed=1))[0]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_timeout_is_never_a_success(mode: Mode) -> None:
+    """A hung step has no result at all that could count as one: it raises, and its slot gives nothing until a new reset."""
+
+    async def run() -> None:
+        async with Pool(maker(Moody), mode=mode, step_timeout=0.3) as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                error = await fault(env.step("nap 1.5"))
+                assert (error.kind, error.detail) == ("timeout", "'step' took more than 0.3 s")
+                assert (await fault(env.step("right"))).kind == "timeout"
+                await asyncio.sleep(1.5)  # the late answer of an abandoned thread must not surface
+                assert (await fault(env.step("right"))).kind == "timeout"
+            assert pool.counts["timeout"] == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_a_hung_reset_is_a_timeout(mode: Mode) -> None:
+    async def run() -> None:
+        async with Pool(maker(HangsAtReset), mode=mode, reset_timeout=0.3) as pool:
+            with pool.slot() as env:
+                assert (await fault(env.reset(seed=1, task="length-5"))).kind == "timeout"
+                assert (await env.reset(seed=1, task="length-4"))[1]["task_id"] == "length-4"
+
+    asyncio.run(run())
+
+
+def test_crash_is_reported_apart_from_failure() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody, max_steps=2), mode="processes") as pool:
+            with pool.slot() as failed:
+                await failed.reset(seed=1, task="length-5")
+                await failed.step("left")
+                *_, truncated, info = await failed.step("left")
+                assert truncated
+                assert not info["success"]
+            assert not pool.counts  # an episode that reached nothing is a result
+            with pool.slot() as crashed:
+                await crashed.reset(seed=1, task="length-5")
+                error = await fault(crashed.step("die"))
+                assert (error.kind, error.detail) == ("crash", "the worker process ended with exit code 3")
+            assert pool.counts == {"crash": 1, "workers_replaced": 1}
+
+    asyncio.run(run())
+
+
+def test_hung_worker_is_replaced_and_others_go_on() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), workers=2, mode="processes", step_timeout=0.5) as pool:
+            hung, elsewhere, neighbour, waiting = (pool.slot() for _ in range(4))
+            for env in (hung, elsewhere, neighbour):  # fewest first: worker 0, worker 1, worker 0
+                await env.reset(seed=1, task="length-5")
+            error, other, late = await asyncio.gather(
+                fault(hung.step("hang")), elsewhere.step("wait"), fault(neighbour.step("wait"))
+            )
+            assert error.kind == "timeout"
+            assert "You wait" in other[0]
+            assert late.kind == "worker_lost"
+            await waiting.reset(seed=1, task="length-5")
+            for env in (hung, neighbour):
+                await env.reset(seed=1, task="length-5")
+            for env in (hung, elsewhere, neighbour, waiting):
+                assert "You wait" in (await env.step("wait"))[0]
+                env.release()
+            assert pool.counts == {"timeout": 1, "worker_lost": 1, "workers_replaced": 1}
+
+    asyncio.run(run())
+
+
+def test_an_idle_neighbour_of_a_crash_hears_of_it_at_its_next_step() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="processes") as pool:
+            with pool.slot() as crashed, pool.slot() as idle:
+                await crashed.reset(seed=1)
+                await idle.reset(seed=2)
+                await fault(crashed.step("die"))
+                error = await fault(idle.step("wait"))
+                assert error.kind == "worker_lost"
+                assert "exit code 3" in error.detail
+
+    asyncio.run(run())
+
+
+def test_neighbours_of_a_hung_thread_go_on_where_they_were() -> None:
+    others = environment_threads()  # threads that hang in other tests cannot be ended
+
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="threads", step_timeout=0.3) as pool:
+            with pool.slot() as hung, pool.slot() as first, pool.slot() as second:
+                for env in (hung, first, second):
+                    await env.reset(seed=4, task="length-5")
+                before = (await first.step("left"))[4]["state_key"]
+                error, answer = await asyncio.gather(fault(hung.step("nap 1")), first.step("wait"))
+                assert error.kind == "timeout"
+                assert answer[4]["state_key"] == before
+                assert "You wait" in (await second.step("wait"))[0]
+            await asyncio.sleep(1.0)
+            assert environment_threads() == others + 1  # the abandoned one has ended by itself
+
+    asyncio.run(run())
+    assert environment_threads() == others
+
+
+def test_waiting_behind_a_slow_neighbour_is_no_timeout() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="processes", step_timeout=1.0) as pool:
+            slots = [pool.slot() for _ in range(4)]
+            await asyncio.gather(*(env.reset(seed=1, task="length-5") for env in slots))
+            await asyncio.gather(*(env.step("nap 0.4") for env in slots))  # the last one waits 1.2 s for its turn
+            assert not pool.counts
+
+    asyncio.run(run())
+
+
+def test_a_busy_neighbour_does_not_extend_the_time_of_a_hung_step() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="processes", step_timeout=0.5) as pool:
+            with pool.slot() as hung:
+                await hung.reset(seed=1, task="length-5")
+                step = asyncio.ensure_future(fault(hung.step("hang")))
+                while not step.done():  # would go on for ever if each message started the clock anew
+                    with pool.slot() as neighbour:
+                        asking = asyncio.ensure_future(neighbour.reset(seed=1))
+                        await asyncio.sleep(0.05)
+                        asking.cancel()
+                assert step.result().kind == "timeout"
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_is_killed_while_idle_is_replaced() -> None:
+    async def run() -> None:
+        async with Pool(maker(Corridor), mode="processes") as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                (worker,) = pool._workers
+                assert isinstance(worker, ProcessWorker)
+                os.kill(worker.pid, signal.SIGKILL)
+                error = await fault(env.step("wait"))
+                assert error.kind in ("crash", "worker_lost")  # as the step came before or after the news
+                assert "killed by SIGKILL" in error.detail
+                await env.reset(seed=1, task="length-5")
+                assert pool.counts["workers_replaced"] == 1
+
+    asyncio.run(run())
+
+
+def test_a_busy_event_loop_is_no_timeout() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="processes", step_timeout=0.2) as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                step = asyncio.ensure_future(env.step("wait"))
+                await asyncio.sleep(0)  # the step is asked for, but not yet sent
+                time.sleep(0.5)
+                assert "You wait" in (await step)[0]
+                step = asyncio.ensure_future(env.step("wait"))
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                time.sleep(0.5)
+                assert "You wait" in (await step)[0]
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_cannot_travel_is_an_error_of_its_episode() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="processes") as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                error = await fault(env.step("garbage"))
+                assert error.kind == "exception"
+                assert "cannot be sent to another process" in error.detail
+                await env.reset(seed=1)
+
+    asyncio.run(run())
