@@ -57,6 +57,8 @@ class Trainer:
         """Made after the warm start."""
         self.iteration = 0
         self.spent = {"wall": 0.0, "cpu": 0.0}
+        self._saved = -1
+        """Iteration of the newest checkpoint."""
         self._warm = False
         self._stop_asked = False
         if restored is not None:
@@ -77,7 +79,8 @@ class Trainer:
                     self._begin()
                 while self.iteration < self.config.iterations and not self._stop_asked and not self._out_of_time():
                     self._iterate(self.iteration + 1)
-            self._save()
+            if self._saved != self.iteration:
+                self._save()
             if self._stop_asked:
                 status = "interrupted"
                 raise Interrupted(
@@ -246,6 +249,7 @@ class Trainer:
         }
         weights = {name: p.detach() for name, p in self.parts.policy.model.state_dict().items()}
         checkpoint.save(target, weights, state, self.config.checkpoint.keep)
+        self._saved = self.iteration
         self.trackers.artifact(target)
 
     def _new_learner(self) -> Learner:
@@ -259,6 +263,7 @@ class Trainer:
         self.learner.load_state(saved.state["learner"])
         checkpoint.restore_random_states(saved.state["random"])
         self.iteration, self.spent = saved.state["iteration"], saved.state["spent"]
+        self._saved = self.iteration
         self._warm = True
         self.parts.engine.update_weights(self.parts.policy, self.iteration)
 

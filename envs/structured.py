@@ -6,8 +6,9 @@ and knows neither: what may be set is said by the dataclasses, where values come
 from __future__ import annotations
 
 import difflib
+import operator
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -25,40 +26,35 @@ class Bound:
 
     bound: float
     words: ClassVar[str]
+    compare: ClassVar[Callable[[float, float], bool]]
 
     def __str__(self) -> str:
         return f"{self.words} {self.bound:g}"
 
     def holds(self, value: float) -> bool:
         """Whether `value` keeps to it."""
-        raise NotImplementedError
+        return type(self).compare(value, self.bound)
 
 
 class AtLeast(Bound):
     """Lower bound, included."""
 
     words = "at least"
-
-    def holds(self, value: float) -> bool:
-        return value >= self.bound
+    compare = operator.ge
 
 
 class MoreThan(Bound):
     """Lower bound, excluded."""
 
     words = "more than"
-
-    def holds(self, value: float) -> bool:
-        return value > self.bound
+    compare = operator.gt
 
 
 class AtMost(Bound):
     """Upper bound, included."""
 
     words = "at most"
-
-    def holds(self, value: float) -> bool:
-        return value <= self.bound
+    compare = operator.le
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:

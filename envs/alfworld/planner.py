@@ -19,6 +19,9 @@ from envs.base import TaskError
 
 _VERBS: dict[str, str] = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 
+IDLE = 0.8
+"""Probability with which one that dawdles does something needless before a command, or after another needless one."""
+
 Fetch = tuple[int, int]
 """An object and the receptacle to take it from, as indices."""
 
@@ -34,8 +37,9 @@ def demonstration(
     """Commands of an agent that wins within `limit` but does not know where things are.
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a
-    thing could be, opening what is closed, and never the same place twice. Before each command it dawdles with probability
-    `dawdling`: looks around, or examines what is at hand. Raises TaskError if no plan fits into `limit`.
+    thing could be, opening what is closed, and never the same place twice. With probability `dawdling` it is one that dawdles:
+    for every useful command about four times it looks around or examines what is at hand, while steps can be spared. Raises
+    TaskError if no plan fits into `limit`.
     """
     trips = list(_trips(game))
     if not trips:
@@ -48,20 +52,20 @@ def demonstration(
     for most in (3, 2, 1, 0):
         commands = _until_won(game, _execute(game, fetches, end, _Search(game, rng, detours if most else 0.0, most)))
         if len(commands) <= limit:
-            return _dawdling(commands, rng, dawdling, limit)
+            return _dawdling(commands, rng, limit) if rng.random() < dawdling else commands
     commands = plan(game)
     if len(commands) <= limit:
         return commands
     raise TaskError(f"{game.source}: '{game.task}' needs {len(commands)} steps, more than the limit of {limit}")
 
 
-def _dawdling(commands: Sequence[str], rng: np.random.Generator, probability: float, limit: int) -> list[str]:
+def _dawdling(commands: Sequence[str], rng: np.random.Generator, limit: int) -> list[str]:
     """The same commands with needless ones between them, at most `limit` in all; none of those changes anything."""
     spare = limit - len(commands)
     place = ""
     slow: list[str] = []
     for command in commands:
-        while spare > 0 and rng.random() < probability:
+        while spare > 0 and rng.random() < IDLE:
             idle = ["look", "inventory", *([f"examine {place}"] if place else [])]
             slow.append(idle[int(rng.integers(len(idle)))])
             spare -= 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from envs.alfworld import planner
 from envs.alfworld.engine import Engine
 from envs.alfworld.game import Game, parse_game
 from envs.alfworld.generator import generate
@@ -72,19 +73,30 @@ IDLE = ("look", "inventory", "examine ")
 
 
 def test_dawdling_changes_nothing_and_happens_as_often_as_asked(games: list[Game]) -> None:
-    idle = total = 0
+    dawdlers = idle = total = 0
     for i, game in enumerate(games):
         assert not any(command.startswith(IDLE) for command in demonstration(game, rng(i), 1.0, LIMIT))
         engine = Engine(game)
-        for command in demonstration(game, rng(i), 0.0, 200, dawdling=0.3):
+        needless = 0
+        commands = demonstration(game, rng(i), 0.0, 400, dawdling=0.5)
+        for command in commands:
             before = engine.state_key
             engine.step(command)
             if command.startswith(IDLE):
-                idle += 1
+                needless += 1
                 assert engine.state_key == before
-            total += 1
+        if needless:
+            dawdlers, idle, total = dawdlers + 1, idle + needless, total + len(commands)
+    assert 0.35 < dawdlers / len(games) < 0.65
     # At probability p there is p / (1 - p) of it before each command, so a share p of all.
-    assert 0.25 < idle / total < 0.35
+    assert planner.IDLE - 0.05 < idle / total < planner.IDLE + 0.05
+
+
+def test_one_that_dawdles_still_wins_in_time(games: list[Game]) -> None:
+    for i, game in enumerate(games):
+        commands = demonstration(game, rng(i), 0.9, 30, dawdling=1.0)
+        assert play(game, commands).won
+        assert len(commands) <= 30
 
 
 def visited_in_vain(commands: list[str]) -> list[str]:
