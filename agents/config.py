@@ -178,6 +178,8 @@ class LossConfig:
     """Bound of the loss for negative advantages, as a multiple of the advantage; null: off."""
     aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
     """How token losses become one number."""
+    norm_length: Positive | None = None
+    """Constant that seq-mean-token-sum-norm divides by (Dr. GRPO); null: the longest sequence of the mini-batch."""
     sequence: Literal["episode", "row"] = "episode"
     """What counts as a sequence in aggregation: a whole episode, or each row it was split into."""
     kl: KLConfig = field(default_factory=KLConfig)
@@ -217,7 +219,7 @@ class EvalConfig:
     every: Natural = 10
     """Iterations between evaluations; 0: never."""
     panel: Literal["train", "eval", "test"] = "eval"
-    """Which tasks; train panels measure memory, eval panels choose settings, test panels are for the last number."""
+    """Which tasks. train measures memory; eval and test are held out: choose settings on the one, report the other."""
     episodes: Positive | None = None
     """Number of tasks, the first of the panel; null: all."""
     repeats: Positive = 1

@@ -108,7 +108,7 @@ def check_end(env: TextEnv, plays: list[Play], records: list[list[Record]], prob
             replay(env, play)
             try:
                 env.step(found[-1]["action"])
-            except Exception:
+            except Exception:  # a class of one's own may refuse with an error of its own
                 return
             problems.add(f"{play}: step() after the end is answered", "leave step() to TextEnv, which refuses it")
             return

@@ -99,6 +99,7 @@ def in_fresh_process(luggage: bytes) -> str | tuple[dict[str, list[str]], list[l
             return f"it took more than {PROCESS_TIMEOUT:g} s"
         if done.returncode:
             return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        # Pickle is safe here: both processes are ours, and the folder is readable by this user only.
         answer: tuple[dict[str, list[str]], list[list[Record]]] = pickle.loads(Path(folder, "answer").read_bytes())
         return answer
 

@@ -2,6 +2,7 @@
 
 A reply leaves as soon as its command is done, so that the parent always knows which command a hung or dead worker was at.
 Two frames differ: the first holds the environment's maker, and an end of the stream means: close the environments and end.
+Messages are pickled: nobody but parent and worker holds an end of the socket.
 """
 
 from __future__ import annotations

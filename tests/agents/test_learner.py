@@ -62,12 +62,19 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance
 
 
 @pytest.mark.parametrize("context", ["full", "window"])
-@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"])
 def test_micro_batches_never_change_a_gradient(context: str, aggregation: str) -> None:
     loss = LossConfig(aggregation=aggregation, skip_zero=False)  # type: ignore[arg-type]
     whole, cut = gradients(context, 10_000, loss=loss), gradients(context, 64, loss=loss)
     assert any(bool(g.abs().max() > 1e-3) for g in whole.values())
     same(whole, cut)
+
+
+def test_norm_length_is_the_constant_of_seq_mean_token_sum_norm() -> None:
+    def norm(length: int) -> dict[str, torch.Tensor]:
+        return gradients(loss=LossConfig(aggregation="seq-mean-token-sum-norm", norm_length=length, skip_zero=False))
+
+    same(norm(100), {name: g / 2 for name, g in norm(50).items()}, tolerance=1e-7)
 
 
 def test_rows_whose_advantage_is_zero_are_skipped_without_changing_the_gradient() -> None:
