@@ -19,7 +19,7 @@ from envs.base import TaskError
 
 _VERBS: dict[str, str] = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 
-IDLE = 0.9
+IDLE = 0.8
 """Probability with which one that dawdles does something needless before a command, or after another needless one."""
 
 Fetch = tuple[int, int]
