@@ -207,7 +207,7 @@ class WarmstartConfig:
     detours: Fraction = 0.9
     """Probability that a demonstration looks in wrong places before it finds what it needs."""
     dawdling: Fraction = 0.4
-    """Share of demonstrations by one who dawdles, with most steps needless; what reinforcement has to unlearn."""
+    """Share of demonstrations by one who dawdles and often runs out of steps; what reinforcement has to unlearn."""
     demonstrations: Positive = 2000
     """Demonstrations to draw from, of the train panel's tasks."""
 

@@ -159,9 +159,7 @@ class Learner:
             return
         sequence = (tokens.episode if self.loss.sequence == "episode" else tokens.row)[numbers]
         weights = torch.zeros(len(tokens.advantages))
-        weights[numbers] = losses.token_weights(
-            sequence, self.loss.aggregation, tokens.defined[numbers], self.loss.norm_length
-        )
+        weights[numbers] = losses.token_weights(sequence, self.loss.aggregation, tokens.defined[numbers], self.loss.norm_length)
         packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], self.optim.token_budget)
         if self.loss.skip_zero and self._zero_advantage_is_no_gradient():
             kept = [row for row in packed if bool((tokens.advantages[row.tokens] != 0).any())]

@@ -100,8 +100,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """Actions of an oracle that win `task_id` within the time limit; optional, needed for a warm start only.
 
         With probability `detours` a search looks in wrong places first, as an agent's would that does not know the answer;
-        with probability `dawdling` the oracle is one that does needless things on its way. An environment may have no use
-        for either.
+        with probability `dawdling` the oracle is one that does needless things on its way and may run out of time. An
+        environment may have no use for either.
         """
         raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
 

@@ -1,7 +1,8 @@
 """Commands that win a game: the shortest plan of one who sees everything, and demonstrations of one who has to search.
 
 Plans are made from the initial state alone and then played, so that what is returned has won and ends there. They serve as
-walkthroughs and prove that a game can be won; demonstrations are what a model clones before reinforcement learning.
+walkthroughs and prove that a game can be won; demonstrations are what a model clones before reinforcement learning. Only a
+demonstrator that dawdles may end without having won.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def plan(game: Game) -> list[str]:
 def demonstration(
     game: Game, rng: np.random.Generator, detours: float = 0.4, limit: int = 20, dawdling: float = 0.0
 ) -> list[str]:
-    """Commands of an agent that wins within `limit` but does not know where things are.
+    """Commands, at most `limit`, of an agent that can win but does not know where things are.
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a
     thing could be, opening what is closed, and never the same place twice. With probability `dawdling` it is one that dawdles:
-    for every useful command about four times it looks around or examines what is at hand, while steps can be spared. Raises
-    TaskError if no plan fits into `limit`.
+    for every useful command about four times it looks around or examines what is at hand, and so it often runs out of steps.
+    Raises TaskError if no plan fits into `limit`.
     """
     trips = list(_trips(game))
     if not trips:
@@ -52,23 +53,21 @@ def demonstration(
     for most in (3, 2, 1, 0):
         commands = _until_won(game, _execute(game, fetches, end, _Search(game, rng, detours if most else 0.0, most)))
         if len(commands) <= limit:
-            return _dawdling(commands, rng, limit) if rng.random() < dawdling else commands
+            return _dawdling(commands, rng)[:limit] if rng.random() < dawdling else commands
     commands = plan(game)
     if len(commands) <= limit:
         return commands
     raise TaskError(f"{game.source}: '{game.task}' needs {len(commands)} steps, more than the limit of {limit}")
 
 
-def _dawdling(commands: Sequence[str], rng: np.random.Generator, limit: int) -> list[str]:
-    """The same commands with needless ones between them, at most `limit` in all; none of those changes anything."""
-    spare = limit - len(commands)
+def _dawdling(commands: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """The same commands with needless ones between them that change nothing."""
     place = ""
     slow: list[str] = []
     for command in commands:
-        while spare > 0 and rng.random() < IDLE:
+        while rng.random() < IDLE:
             idle = ["look", "inventory", *([f"examine {place}"] if place else [])]
             slow.append(idle[int(rng.integers(len(idle)))])
-            spare -= 1
         slow.append(command)
         place = command.removeprefix("go to ") if command.startswith("go to ") else place
     return slow

@@ -92,11 +92,14 @@ def test_dawdling_changes_nothing_and_happens_as_often_as_asked(games: list[Game
     assert planner.IDLE - 0.05 < idle / total < planner.IDLE + 0.05
 
 
-def test_one_that_dawdles_still_wins_in_time(games: list[Game]) -> None:
+def test_one_that_dawdles_wins_or_runs_out_of_steps(games: list[Game]) -> None:
+    won = 0
     for i, game in enumerate(games):
-        commands = demonstration(game, rng(i), 0.9, 30, dawdling=1.0)
-        assert play(game, commands).won
-        assert len(commands) <= 30
+        assert play(game, demonstration(game, rng(i), 0.9, 400, dawdling=1.0)).won
+        commands = demonstration(game, rng(i), 0.9, 20, dawdling=1.0)
+        won += play(game, commands).won
+        assert play(game, commands).won or len(commands) == 20
+    assert won < len(games) / 2
 
 
 def visited_in_vain(commands: list[str]) -> list[str]:
