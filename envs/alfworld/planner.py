@@ -21,7 +21,7 @@ from envs.base import TaskError
 _VERBS: dict[str, str] = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 
 IDLE = 0.8
-"""Probability with which one that dawdles does something needless before a command, or after another needless one."""
+"""Probability with which one that dawdles looks around before a command, and again after having looked around."""
 
 Fetch = tuple[int, int]
 """An object and the receptacle to take it from, as indices."""
@@ -39,7 +39,7 @@ def demonstration(
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a
     thing could be, opening what is closed, and never the same place twice. With probability `dawdling` it is one that dawdles:
-    for every useful command about four times it looks around or examines what is at hand, and so it often runs out of steps.
+    it looks around about four times for every useful command, and so it often runs out of steps.
     Raises TaskError if no plan fits into `limit`.
     """
     trips = list(_trips(game))
@@ -61,15 +61,12 @@ def demonstration(
 
 
 def _dawdling(commands: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """The same commands with needless ones between them that change nothing."""
-    place = ""
+    """The same commands with needless ones between them."""
     slow: list[str] = []
     for command in commands:
         while rng.random() < IDLE:
-            idle = ["look", "inventory", *([f"examine {place}"] if place else [])]
-            slow.append(idle[int(rng.integers(len(idle)))])
+            slow.append("look")
         slow.append(command)
-        place = command.removeprefix("go to ") if command.startswith("go to ") else place
     return slow
 
 
