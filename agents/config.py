@@ -209,7 +209,7 @@ class WarmstartConfig:
     dawdling: Fraction = 0.4
     """Share of demonstrations by one who dawdles and often runs out of steps; what reinforcement has to unlearn."""
     demonstrations: Positive = 2000
-    """Demonstrations to draw from, of the train panel's tasks."""
+    """Demonstrations to draw from, of the train panel's tasks; those that dawdle are the last that training reaches."""
 
 
 @dataclass

@@ -36,7 +36,7 @@ Demonstration = list[tuple[str, list[str] | None, bool, str]]
 """(observation, admissible actions, whether the last action was valid, action) of each step."""
 
 
-def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling: float) -> Demonstration:
+def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling: bool) -> Demonstration:
     """One oracle episode through the real environment. It must win, or dawdle until its time is over: else it is an error."""
     rng = generator(seed, "demonstration", task_id)
     actions = env.demonstration(task_id, rng, detours, dawdling)
@@ -86,8 +86,9 @@ def demonstrations(
     seed: int | None = None,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """`count` demonstrations on the tasks of `panel`, one after the other, in the layout of rollouts."""
+    """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts."""
     root = config.seed if seed is None else seed
+    careful = round(count * (1 - config.warmstart.dawdling))
     made = []
     for n in range(count):
         played = demonstrate(
@@ -95,7 +96,7 @@ def demonstrations(
             panel[n % len(panel)],
             derive(root, "warmstart", n // len(panel)),
             config.warmstart.detours,
-            config.warmstart.dawdling,
+            n >= careful,
         )
         made.append(as_trajectory(played, parts.prompter, parts.prompt, config.env.context, config.env.history))
         if on_made:
@@ -112,6 +113,8 @@ def clone(
 ) -> float:
     """Supervised training on demonstration rows; returns the mean loss of the last tenth of the steps.
 
+    The rows are a curriculum: a step draws from as large a part of them as of all steps it has reached. Poor examples among the
+    first would hide what a task's words have to do with its observations, and that is then never learned.
     Action tokens weigh 1, the others `observation_weight` (rows without branches only). Learning rate: 5% linear warm-up,
     then cosine to a tenth.
     """
@@ -124,7 +127,8 @@ def clone(
         scale *= 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * scale
-        chosen = [packed[i] for i in draw.choice(len(packed), size=min(config.batch, len(packed)), replace=False)]
+        reached = max(math.ceil(len(packed) * (step + 1) / config.steps), min(config.batch, len(packed)))
+        chosen = [packed[i] for i in draw.choice(reached, size=min(config.batch, reached), replace=False)]
         loss = _supervised_loss(policy, chosen, config.observation_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -96,12 +96,12 @@ class TextEnv(gymnasium.Env[str, str]):
     def act(self, action: str) -> Turn:
         """Execute one action; an impossible one is answered with `valid=False`, never with an exception."""
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: float) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
         """Actions of an oracle that win `task_id` within the time limit; optional, needed for a warm start only.
 
         With probability `detours` a search looks in wrong places first, as an agent's would that does not know the answer;
-        with probability `dawdling` the oracle is one that does needless things on its way and may run out of time. An
-        environment may have no use for either.
+        one that is `dawdling` does needless things on its way and may run out of time. An environment may have no use
+        for either.
         """
         raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
 

@@ -85,7 +85,7 @@ class ALFWorldEnv(TextEnv):
         observation, valid = self._engine.step(action)
         return self._turn(observation, valid)
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: float) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
         """Commands that win after searching; `detours` in 0..1 is how often a search goes wrong first. Raises TaskError."""
         return planner.demonstration(tasks.load(self.config, task_id), rng, detours, self.max_steps, dawdling)
 

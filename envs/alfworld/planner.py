@@ -33,14 +33,13 @@ def plan(game: Game) -> list[str]:
 
 
 def demonstration(
-    game: Game, rng: np.random.Generator, detours: float = 0.4, limit: int = 20, dawdling: float = 0.0
+    game: Game, rng: np.random.Generator, detours: float = 0.4, limit: int = 20, dawdling: bool = False
 ) -> list[str]:
     """Commands, at most `limit`, of an agent that can win but does not know where things are.
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a
-    thing could be, opening what is closed, and never the same place twice. With probability `dawdling` it is one that dawdles:
-    it looks around about four times for every useful command, and so it often runs out of steps.
-    Raises TaskError if no plan fits into `limit`.
+    thing could be, opening what is closed, and never the same place twice. One that is `dawdling` looks around about four times
+    for every useful command, and so often runs out of steps. Raises TaskError if no plan fits into `limit`.
     """
     trips = list(_trips(game))
     if not trips:
@@ -53,7 +52,7 @@ def demonstration(
     for most in (3, 2, 1, 0):
         commands = _until_won(game, _execute(game, fetches, end, _Search(game, rng, detours if most else 0.0, most)))
         if len(commands) <= limit:
-            return _dawdling(commands, rng)[:limit] if rng.random() < dawdling else commands
+            return _dawdling(commands, rng)[:limit] if dawdling else commands
     commands = plan(game)
     if len(commands) <= limit:
         return commands
