@@ -1,6 +1,6 @@
 """Several methods, several seeds, one budget: trains them all, then a table and a plot with the spread.
 
-    python scripts/compare_methods.py --methods gigpo grpo --seeds 0 1 2 --iterations 150 --out runs/comparison
+    python scripts/compare_methods.py --methods gigpo grpo --seeds 0 1 2 --iterations 40 --out runs/comparison
 
 Runs that are finished already are taken as they are, interrupted ones are resumed; the warm start of a seed is shared by all
 methods. Further arguments go to every run (`-- env.max_steps=30`).
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["gigpo", "grpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2)), help="runs at a time, one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
     parser.add_argument("more", nargs="*", help="overrides for every run, after --")
