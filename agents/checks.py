@@ -80,7 +80,13 @@ def check(config: TrainConfig | EvaluateConfig) -> None:
         raise ConfigError(
             f"engine.max_tokens is {config.engine.max_tokens}; it must be below model.max_length={model.max_length}"
         )
+    if config.env.thinking and config.engine.constrained == "admissible":
+        raise ConfigError(
+            "engine.constrained is 'admissible', which leaves no room for the thoughts that env.thinking=true asks for; "
+            "allowed with thinking: none"
+        )
     if isinstance(config, TrainConfig):
+        _check_reference(config)
         _check_trackers(config)
         _check_groups(config)
 
@@ -114,6 +120,16 @@ def _check_groups(config: TrainConfig) -> None:
     if size < smallest:
         raise ConfigError(
             f"rollout.group_size is {size}, but algo={name} compares episodes of the same task: at least {smallest}"
+        )
+
+
+def _check_reference(config: TrainConfig) -> None:
+    warm = config.warmstart.enabled or (config.warmstart.enabled is None and config.model.name == "tiny")
+    if warm and config.model.lora.enabled and config.loss.kl.kind != "none":
+        raise ConfigError(
+            f"loss.kl.kind is '{config.loss.kl.kind}' with model.lora.enabled=true and a warm start: an adapter's reference is "
+            "the model without it, which the warm start never saw. Set warmstart.enabled=false, or loss.kl.kind=none, or train "
+            "without LoRA"
         )
 
 

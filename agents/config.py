@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from envs.structured import AtLeast, AtMost, MoreThan, build, keys, paths, plain, unknown_key
+from envs.structured import AtLeast, AtMost, ConfigError, MoreThan, build, keys, paths, plain, unknown_key
 
 Positive = Annotated[int, AtLeast(1)]
 Natural = Annotated[int, AtLeast(0)]
@@ -73,7 +73,6 @@ class LoraConfig:
     """Rank."""
     alpha: Annotated[float, MoreThan(0)] = 32.0
     """Scale: the adapter's output is multiplied by alpha / r."""
-    dropout: Fraction = 0.0
     targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
     """Names of the layers that get an adapter."""
 
@@ -237,7 +236,7 @@ class CheckpointConfig:
     """What is kept to go on after an interruption."""
 
     every: Natural = 10
-    """Iterations between checkpoints; 0: only at the end or when interrupted."""
+    """Iterations between checkpoints; 0: only after the warm start, at the end, or when interrupted."""
     keep: Positive = 2
     """Checkpoints kept; older ones are deleted after a newer one is safe."""
 
@@ -356,6 +355,9 @@ def load_evaluate(overrides: Sequence[str] = ()) -> EvaluateConfig:
     for override in parse(overrides):
         if override.key_or_group.partition(".")[0] in unused:
             raise unknown_key(override.key_or_group, keys(EvaluateConfig))
+    names = [override.key_or_group for override in parse(overrides)]
+    if "run" in names and (given := [name for name in names if name.partition(".")[0] == "model"]):
+        raise ConfigError(f"{given[0]} cannot be given together with run=: a run's model is the one it was trained with")
     # A model's YAML file also says how it is trained, which an evaluation does not need.
     values = compose("evaluate", overrides)
     return finish(EvaluateConfig, {key: value for key, value in values.items() if key not in unused})

@@ -88,6 +88,7 @@ class Console(Silent):
             "update s",
             "eval s",
             "eval success",
+            "faults",
         ):
             table.add_column(name, justify="right")
         for row in self._rows[-ROWS:]:
@@ -119,7 +120,7 @@ class Console(Silent):
 def evaluations(row: Mapping[str, Any]) -> dict[str, float]:
     """Held-out success by temperature."""
     found = {name.removeprefix(EVAL): value for name, value in row.items() if name.startswith(EVAL)}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None and value == value}
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -127,7 +128,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
     def number(name: str, form: str) -> str:
         value = row.get(name)
-        return "" if value is None else format(value, form)
+        return "" if value is None or value != value else format(value, form)
 
     return [
         str(row["iteration"]),
@@ -140,12 +141,13 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         number("time/update", ".1f"),
         number("time/evaluation", ".1f"),
         " ".join(f"{score:.3f}" for score in evaluations(row).values()),
+        str(int(faults)) if (faults := sum(v for k, v in row.items() if "/faults" in k and v)) else "",
     ]
 
 
 def line(step: int, iterations: int, metrics: Mapping[str, float]) -> str:
     """An iteration in one line."""
-    names = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success")
+    names = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success", "faults")
     values = cells({"iteration": step, **metrics})[1:]
     return f"[{step}/{iterations}] " + "  ".join(f"{name} {value}" for name, value in zip(names, values) if value)
 

@@ -61,7 +61,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     done: dict[str, Trajectory] = {}
     if episodes_file.exists():
         repair(episodes_file)  # a kill may have cut its last line off
-        done = {t.group_id: t for t in read(episodes_file)}
+        done = {t.group_id: t for t in read(episodes_file) if t.error is None}  # faults are played again
         console.print(f"going on with {len(done)} episodes of {episodes_file}", soft_wrap=True)
     results: dict[str, Any] = {
         "panel": e.panel,
@@ -156,6 +156,9 @@ def _identity(config: EvaluateConfig, tasks: Sequence[str]) -> str:
     """What makes two evaluations the same: their episodes may then be joined."""
     about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
     about["checkpoint"] = str(_checkpoint_hash(config))
+    folder = Path(config.model.name)
+    if not config.run and folder.is_dir():
+        about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir())
     return hashlib.sha256(json.dumps([about, list(tasks)], sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -26,7 +26,7 @@ class Rate:
 
     @property
     def success(self) -> float:
-        return self.successes / self.episodes if self.episodes else 0.0
+        return self.successes / self.episodes if self.episodes else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -168,8 +168,9 @@ class Learner:
         sums.add(rows=len(packed))
         for master in self.masters:
             master.grad = None
-        for group in micro_batches(packed, self.optim.token_budget):
-            self._backward(group, tokens, weights, sums, correction, fresh)
+        with self.policy.training():
+            for group in micro_batches(packed, self.optim.token_budget):
+                self._backward(group, tokens, weights, sums, correction, fresh)
         if not packed:
             return
         norm = torch.nn.utils.clip_grad_norm_(self.masters, self.optim.grad_clip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,9 @@ def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], devi
     else:
         model, tokenizer = _pretrained(config, place)
     if config.lora.enabled:
-        model = _with_adapter(model, config)
+        model = _with_adapter(model, config, seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.train()
     policy = Policy(model, tokenizer, place)
     policy.max_length = min(policy.max_length, config.max_length)
     return policy
@@ -131,18 +131,19 @@ def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[A
     return model, tokenizer
 
 
-def _with_adapter(model: Any, config: ModelConfig) -> Any:
+def _with_adapter(model: Any, config: ModelConfig, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     lora = config.lora
     adapter = LoraConfig(
         r=lora.r,
-        lora_alpha=int(lora.alpha),
-        lora_dropout=lora.dropout,
+        lora_alpha=lora.alpha,  # peft says int and only divides it by r
         target_modules=list(lora.targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapter)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "lora", "weights"))
+        return get_peft_model(model, adapter)
 
 
 def _smollm2() -> str:
@@ -166,10 +167,13 @@ def _smollm2() -> str:
             source.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **arguments
         )
         tokenizer = AutoTokenizer.from_pretrained(source.parent, **arguments)
-        partial = target.with_name(target.name + ".partial")
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        partial.rename(target)
+        try:
+            partial.rename(target)
+        except OSError:  # another process was faster
+            shutil.rmtree(partial)
     return str(target)
 
 

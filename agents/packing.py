@@ -60,7 +60,7 @@ class MicroBatch:
 def rows(trajectories: Sequence[Trajectory], first_token: Sequence[int], longest_row: int) -> list[Row]:
     """Rows of some trajectories; `first_token[i]` is the flat number of trajectory i's first sampled token.
 
-    `longest_row` bounds branched rows in tokens (attention in a row is quadratic).
+    `longest_row` bounds branched rows in tokens (attention in a row is quadratic); 0: none, in the order of the steps.
     """
     packed: list[Row] = []
     windows: list[Row] = []
@@ -70,7 +70,7 @@ def rows(trajectories: Sequence[Trajectory], first_token: Sequence[int], longest
                 packed.append(_conversation(trajectory, first))
         else:
             windows.extend(_windows(trajectory, first))
-    packed.extend(_branched(windows, longest_row))
+    packed.extend(_branched(windows, longest_row) if longest_row else windows)
     return packed
 
 

@@ -60,6 +60,15 @@ class Policy:
         return logits.reshape(-1, logits.shape[-1])[select].float()
 
     @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Within: gradient checkpointing, if the model has it, works; transformers does it in training mode only."""
+        self.model.train()
+        try:
+            yield
+        finally:
+            self.model.eval()
+
+    @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
         """Within: the policy before training (adapters off). Only for LoRA; a fully trained model has a frozen copy."""
         if self.model is self.causal:

@@ -43,7 +43,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: TrainConfig) -> RunFolder:
-        """The folder for `config`: a new one, or with `resume` the old one. Writes config.yaml. Raises RunFolderError."""
+        """The folder for `config`: a new one with its config.yaml, or with `resume` the old one. Raises RunFolderError."""
         if config.resume:
             folder = cls(config.resume)
             folder._refuse_if_alive()
@@ -56,7 +56,8 @@ class RunFolder:
                 )
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
-            _replace(folder.config, configuration.to_yaml(config).encode())
+            if not config.resume:
+                folder.write_config(config)
             folder.set_status("running")
         except OSError as exc:
             raise RunFolderError(f"{folder.path} cannot be written: {exc}; choose another place with out=<folder>") from exc
@@ -71,6 +72,10 @@ class RunFolder:
     def resume_command(self) -> str:
         """What a user types to go on."""
         return f"python -m agents.train resume={self.path}"
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Record the whole configuration; of a resumed run only once nothing in it was refused."""
+        _replace(self.config, configuration.to_yaml(config).encode())
 
     def trajectories(self, iteration: int) -> Path:
         """The file with an iteration's episodes."""

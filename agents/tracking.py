@@ -15,7 +15,8 @@ import logging
 import math
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -230,8 +231,14 @@ def open_trackers(
 
         past = read_metrics(folder / "metrics.jsonl")
         trackers.append(Console(config.console, folder.name, iterations, past))
+    optional: list[Callable[[], Tracker]] = []
     if config.wandb is not None:
-        trackers.append(Wandb(config.wandb, folder, settings))
+        optional.append(partial(Wandb, config.wandb, folder, settings))
     if config.tensorboard is not None:
-        trackers.append(Tensorboard(config.tensorboard, folder, resume_at))
+        optional.append(partial(Tensorboard, config.tensorboard, folder, resume_at))
+    for open_one in optional:
+        try:
+            trackers.append(open_one())
+        except Exception as exc:  # a service that is down must not cost a run
+            log.warning("a tracker could not be opened and is left out: %s: %s", type(exc).__name__, exc)
     return Trackers(trackers)

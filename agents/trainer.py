@@ -29,7 +29,7 @@ from agents.tracking import Trackers, open_trackers
 from agents.warmstart import demonstrations, warm_start
 from algorithms import base as algorithms
 from algorithms import shaping
-from algorithms.base import Batch
+from algorithms.base import Advantages, Batch
 from envs.base import SPLITS
 from envs.seeding import derive, generator
 from envs.trajectory import Trajectory
@@ -37,6 +37,10 @@ from envs.trajectory import Trajectory
 
 class Interrupted(Exception):
     """The user asked to stop; the run is saved. The message says how to go on."""
+
+
+class RolloutError(RuntimeError):
+    """An iteration brought nothing to learn from; the message says why."""
 
 
 class Trainer:
@@ -59,10 +63,14 @@ class Trainer:
         self.spent = {"wall": 0.0, "cpu": 0.0}
         self._saved = -1
         """Iteration of the newest checkpoint."""
+        self._over = False
+        """The last iteration, or the last that the time budget allows, is done."""
         self._warm = False
         self._stop_asked = False
         if restored is not None:
             self._restore(restored)
+        if config.resume:
+            self.folder.write_config(config)
         self._began = {"wall": time.monotonic() - self.spent["wall"], "cpu": time.process_time() - self.spent["cpu"]}
         self.trackers: Trackers = open_trackers(
             config.tracker, self.folder.path, asdict(config), config.iterations, self.iteration if self._warm else None
@@ -77,7 +85,7 @@ class Trainer:
             with self._asking_to_stop():
                 if not self._warm:
                     self._begin()
-                while self.iteration < self.config.iterations and not self._stop_asked and not self._out_of_time():
+                while self.iteration < self.config.iterations and not self._stop_asked and not self._over:
                     self._iterate(self.iteration + 1)
             if self._saved != self.iteration:
                 self._save()
@@ -134,8 +142,8 @@ class Trainer:
         self.trackers.episodes(iteration, trajectories)
         self.iteration = iteration
         evaluation = self.config.evaluation
-        last = iteration == self.config.iterations and evaluation.after
-        if last or (evaluation.every and iteration % evaluation.every == 0):
+        self._over = iteration == self.config.iterations or self._out_of_time()
+        if (self._over and evaluation.after) or (evaluation.every and iteration % evaluation.every == 0):
             metrics.update(self._evaluate(iteration))
         self.trackers.log(iteration, {**metrics, **self._clock()})
         every = self.config.checkpoint.every
@@ -172,7 +180,10 @@ class Trainer:
         """Credit and update; episodes cut off by a fault take no part."""
         kept = [t for t in trajectories if t.error is None and t.steps]
         if not kept:
-            return {}
+            raise RolloutError(
+                f"every episode of iteration {iteration} was cut off by a fault, so there is nothing to learn from; the first: "
+                f"{next((t.error for t in trajectories if t.error), 'no episode had a step')}"
+            )
         for shape in self.shapings:
             shape.shape(kept)
         self.algorithm.shape(kept)
@@ -181,6 +192,7 @@ class Trainer:
         advantages = self.algorithm.advantages(batch)
         values, defined = advantages.per_token(batch)
         credited = time.perf_counter()
+        _record(kept, batch, advantages)
         assert self.learner is not None
         tokens = Tokens.of(kept, values, defined, self.tries)
         metrics = self.learner.update(kept, tokens, iteration - 1)
@@ -258,7 +270,13 @@ class Trainer:
         return Learner(self.parts.policy, c.optim, c.loss, c.iterations, c.seed, c.engine.temperature, self.tries)
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
-        self.parts.policy.model.load_state_dict(saved.tensors)
+        try:
+            self.parts.policy.model.load_state_dict(saved.tensors)
+        except RuntimeError as exc:
+            raise checkpoint.CheckpointError(
+                f"the checkpoint in {self.folder.checkpoints} is of another model; model.* and the environment must be "
+                "those of the run that is resumed"
+            ) from exc
         self.learner = self._new_learner()
         self.learner.load_state(saved.state["learner"])
         checkpoint.restore_random_states(saved.state["random"])
@@ -303,3 +321,19 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _record(trajectories: Sequence[Trajectory], batch: Batch, advantages: Advantages) -> None:
+    """Write what each step got, and what that is made of, into its info["credit"]: a number, or one for each sampled token."""
+    named = {"advantage": np.where(advantages.defined, advantages.values, np.nan), **advantages.parts}
+    if advantages.level == "token":
+        per_step = {name: np.split(values, np.cumsum(batch.tokens)[:-1]) for name, values in named.items()}
+    else:
+        per_step = {name: list(values) for name, values in named.items()}
+    for i, step in enumerate(step for trajectory in trajectories for step in trajectory.steps):
+        step.info["credit"] = {name: _numbers(values[i]) for name, values in per_step.items()}
+
+
+def _numbers(values: Any) -> Any:
+    """As JSON can hold it: null where there is no number."""
+    return [_numbers(value) for value in values] if np.ndim(values) else (float(values) if np.isfinite(values) else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -129,9 +130,10 @@ def clone(
             group["lr"] = config.lr * scale
         reached = max(math.ceil(len(packed) * (step + 1) / config.steps), min(config.batch, len(packed)))
         chosen = [packed[i] for i in draw.choice(reached, size=min(config.batch, reached), replace=False)]
-        loss = _supervised_loss(policy, chosen, config.observation_weight)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with policy.training():
+            loss = _supervised_loss(policy, chosen, config.observation_weight)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -190,7 +192,7 @@ def warm_start(
             return {"cached": True, "hash": key}
     loss = clone(policy, packed, config, seed, on_step)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{derive(seed, key)}.partial")
+    partial = file.with_suffix(f".{os.getpid()}.partial")  # another run may be at the same warm start
     save_file({name: p.detach().cpu().contiguous() for name, p in policy.trainable()}, partial)
-    partial.rename(file)
+    partial.replace(file)
     return {"cached": False, "hash": key, "loss": loss}

@@ -2,8 +2,9 @@
 
     python scripts/supervised_control.py runs/demo
 
-Takes the run's own warm start (same data, same seed), goes on cloning fresh demonstrations at a constant tenth-to-full rate
-until the CPU time of the run's iterations is used up, and evaluates on the run's own panel and temperatures.
+Goes on from the run's own warm start, cloning fresh demonstrations until the CPU time of the run's iterations is used up: once
+with the run's share of dawdling demonstrators, once with careful ones only, who are better teachers than the run ever had.
+Evaluates on the run's own panel and temperatures.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -33,49 +35,72 @@ def main() -> None:
     options = parser.parse_args()
     config = load([f"resume={options.run}"])
     metrics = read_metrics(options.run / "metrics.jsonl")
+    keys = {f"eval/success@{t:g}": t for t in config.evaluation.temperature}
+    if not metrics or any(key not in metrics[-1] for key in keys):
+        raise SystemExit(f"{options.run} has not been evaluated after its last iteration; finish it: resume={options.run}")
     budget = metrics[-1]["time/cpu"] - metrics[0]["time/cpu"]
     parts = assemble(config)
     panel = list(parts.env.tasks("train"))
-    first = demonstrations(parts, config, panel, config.warmstart.demonstrations)
-    warm_start(parts.policy, first, config.warmstart, config.seed)
+    warm_start(
+        parts.policy, demonstrations(parts, config, panel, config.warmstart.demonstrations), config.warmstart, config.seed
+    )
+    warm = {name: p.detach().clone() for name, p in parts.policy.trainable()}
 
-    def success(temperature: float) -> float:
+    def restart() -> None:
+        with torch.no_grad():
+            for name, p in parts.policy.trainable():
+                p.copy_(warm[name])
+
+    def evaluate() -> dict[float, float]:
         seed = derive(config.seed, "evaluation", config.evaluation.panel)
         tasks = list(parts.env.tasks(config.evaluation.panel))[: config.evaluation.episodes]
-        episodes = panel_episodes(seed, tasks, config.evaluation.repeats, config.evaluation.panel)
         parts.engine.update_weights(parts.policy, 0)
-        return rate(parts.play(parts.rollout(temperature), episodes)).success
+        found = {}
+        for temperature in config.evaluation.temperature:
+            episodes = panel_episodes(seed, tasks, config.evaluation.repeats, config.evaluation.panel)
+            found[temperature] = rate(parts.play(parts.rollout(temperature), episodes)).success
+        return found
 
-    start = {t: success(t) for t in config.evaluation.temperature}
-    # A short run tells how many steps the budget pays for, fresh demonstrations included: the schedule needs their number.
-    began = time.process_time()
-    trial = demonstrations(parts, config, panel, 200, seed=config.seed + 1)
-    per_demonstration = (time.process_time() - began) / 200
-    began = time.process_time()
-    probe = replace(config.warmstart, steps=50)
-    clone(parts.policy, rows(trial, [0] * len(trial), 0), probe, config.seed + 1)
-    per_step = (time.process_time() - began) / 50
-    wanted = min(8 * config.warmstart.demonstrations, 20_000)
-    steps = int((budget - wanted * per_demonstration) / per_step)
-    began = time.process_time()
-    fresh = demonstrations(parts, config, panel, wanted, seed=config.seed + 2)
-    warm_start(parts.policy, first, config.warmstart, config.seed)
-    clone(parts.policy, rows(fresh, [0] * len(fresh), 0), replace(config.warmstart, steps=max(1, steps)), config.seed + 2)
-    spent = time.process_time() - began
-    end = {t: success(t) for t in config.evaluation.temperature}
+    def supervise(dawdling: float) -> tuple[dict[float, float], int, float]:
+        """Success, steps and CPU seconds after spending the budget on demonstrations with this share of dawdling."""
+        settings = replace(config, warmstart=replace(config.warmstart, dawdling=dawdling))
+        # A short run tells how many steps the budget pays for, fresh demonstrations included: the schedule needs their number.
+        began = time.process_time()
+        trial = demonstrations(parts, settings, panel, 200, seed=config.seed + 1)
+        per_demonstration = (time.process_time() - began) / 200
+        began = time.process_time()
+        clone(parts.policy, rows(trial, [0] * len(trial), 0), replace(settings.warmstart, steps=50), config.seed + 1)
+        per_step = (time.process_time() - began) / 50
+        restart()
+        began = time.process_time()
+        wanted = max(config.warmstart.batch, min(config.warmstart.demonstrations, int(0.2 * budget / per_demonstration)))
+        fresh = demonstrations(parts, settings, panel, wanted, seed=config.seed + 2)
+        steps = max(1, int((budget - (time.process_time() - began)) / per_step))
+        clone(parts.policy, rows(fresh, [0] * len(fresh), 0), replace(settings.warmstart, steps=steps), config.seed + 2)
+        spent = time.process_time() - began
+        return evaluate(), steps, spent
+
+    start = evaluate()
+    controls = {f"dawdling {share:g}": supervise(share) for share in dict.fromkeys((config.warmstart.dawdling, 0.0))}
     parts.close()
 
-    table = Table(title=f"{options.run.name}: {budget:.0f} CPU s after the warm start")
-    supervised = f"{steps} more supervised steps ({spent:.0f} CPU s)"
-    for column in ("temperature", "warm start", "reinforcement learning", supervised):
+    table = Table(title=f"{options.run.name}: {budget:.0f} CPU s after the warm start, {config.evaluation.panel} panel")
+    for column in ("temperature", "warm start", "reinforcement learning"):
         table.add_column(column, justify="right")
-    results = {}
-    for t in config.evaluation.temperature:
-        learned = metrics[-1][f"eval/success@{t:g}"]
-        table.add_row(f"{t:g}", f"{start[t]:.3f}", f"{learned:.3f}", f"{end[t]:.3f}")
-        results[f"{t:g}"] = {"warm_start": start[t], "reinforcement_learning": learned, "supervised": end[t]}
+    for name, (_, steps, spent) in controls.items():
+        table.add_column(f"supervised, {name}: {steps} steps, {spent:.0f} CPU s", justify="right")
+    for key, t in keys.items():
+        ends = [f"{success[t]:.3f}" for success, _, _ in controls.values()]
+        table.add_row(f"{t:g}", f"{start[t]:.3f}", f"{metrics[-1][key]:.3f}", *ends)
     Console().print(table)
-    found = {"budget_cpu_s": budget, "spent_cpu_s": spent, "steps": steps, "success": results}
+    found = {
+        "budget_cpu_s": budget,
+        "warm_start": start,
+        "reinforcement_learning": {t: metrics[-1][key] for key, t in keys.items()},
+        "supervised": {
+            name: {"success": success, "steps": steps, "cpu_s": spent} for name, (success, steps, spent) in controls.items()
+        },
+    }
     (options.run / "supervised_control.json").write_text(json.dumps(found, indent=1))
 
 

@@ -66,6 +66,24 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["env.thinking=true"], ["engine.constrained is 'admissible'", "none"]),
+        (["model.lora.enabled=true", "loss.kl.kind=k3"], ["loss.kl.kind is 'k3'", "warmstart.enabled=false"]),
+    ],
+)
+def test_what_cannot_go_together_is_refused(overrides: list[str], parts: list[str]) -> None:
+    message = refusal(*overrides)
+    for part in parts:
+        assert part in message
+
+
+def test_an_evaluation_of_a_run_takes_no_other_model() -> None:
+    with pytest.raises(ConfigError, match=r"model\.dtype cannot be given together with run="):
+        config.load_evaluate(["run=runs/x", "model.dtype=bfloat16"])
+
+
 def test_a_mistake_ends_the_command_with_code_2_and_without_a_traceback() -> None:
     done = train("optim.lrr=1e-4")
     assert done.returncode == 2

@@ -70,6 +70,28 @@ def test_micro_batches_never_change_a_gradient(context: str, aggregation: str) -
     same(whole, cut)
 
 
+def test_gradient_checkpointing_computes_layers_again_and_gives_the_same_gradient() -> None:
+    calls: list[int] = []
+
+    def update(checkpointing: bool) -> dict[str, torch.Tensor]:
+        policy = small_policy()
+        if checkpointing:
+            policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        trajectories = experience(policy)
+        calls.append(0)
+
+        def count(*_: object) -> None:
+            calls[-1] += 1
+
+        policy.causal.model.layers[0].self_attn.register_forward_hook(count)
+        learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(skip_zero=False), 1, 0)
+        learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)
+        return {name: p.grad.clone() for name, p in learner.parameters}
+
+    same(update(False), update(True))
+    assert calls[1] == 2 * calls[0]
+
+
 def test_norm_length_is_the_constant_of_seq_mean_token_sum_norm() -> None:
     def norm(length: int) -> dict[str, torch.Tensor]:
         return gradients(loss=LossConfig(aggregation="seq-mean-token-sum-norm", norm_length=length, skip_zero=False))

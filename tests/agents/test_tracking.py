@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console as Terminal
 
-from agents.config import ConsoleConfig, TrackerConfig
+from agents.config import ConsoleConfig, TensorboardConfig, TrackerConfig
 from agents.console import Console, sparkline
 from agents.tracking import MetricsFile, Silent, Trackers, open_trackers, read_metrics
 from envs.trajectory import Step, Trajectory
@@ -102,6 +102,15 @@ def test_a_failing_tracker_is_left_out_with_a_warning_and_the_others_go_on(
             trackers.log(iteration, {})
     assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
     assert caplog.text.count("no route to host") == 1
+
+
+def test_a_tracker_that_cannot_be_opened_does_not_cost_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "tensorboard").write_text("a file where a folder must be")
+    with caplog.at_level(logging.WARNING):
+        trackers = open_trackers(TrackerConfig(tensorboard=TensorboardConfig()), tmp_path, {}, 1)
+    trackers.log(1, {})
+    assert "could not be opened" in caplog.text
+    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]
 
 
 def test_a_metrics_file_that_cannot_be_written_is_never_ignored(tmp_path: Path) -> None:

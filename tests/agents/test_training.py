@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,39 @@ def test_every_sampled_token_is_stored_with_its_probability(uninterrupted: Path)
             assert step.state_key
             assert step.policy_version == 0
             assert step.action in step.admissible_actions or not step.valid
+
+
+def test_every_step_is_stored_with_its_credit(uninterrupted: Path) -> None:
+    credits = [
+        step.info["credit"]
+        for iteration in range(1, 6)
+        for trajectory in read(uninterrupted / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz")
+        for step in trajectory.steps
+    ]
+    assert any(credit["advantage"] for credit in credits)
+    for credit in credits:
+        assert credit["advantage"] == pytest.approx(credit["episode"] + credit["step"] + credit["shaped"])
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(uninterrupted, run)
+    before = (run / "config.yaml").read_bytes()
+    for override, reason in (("env.train_games=9", "panel 'train'"), ("model.tiny.hidden=32", "another model")):
+        resume = command(f"resume={run}", "iterations=6", override)
+        refused = subprocess.run(resume, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert reason in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert (run / "config.yaml").read_bytes() == before
+    finish(tmp_path, f"resume={run}", "iterations=6")
+
+
+def test_a_run_that_its_time_budget_ends_is_evaluated_too(tmp_path: Path) -> None:
+    run = train(tmp_path, "short", "time_budget_s=0.01", "iterations=50", "evaluation.every=0")
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["iteration"] for row in rows] == [0, 1]
+    assert "eval/success@1" in rows[1]
 
 
 def test_the_same_command_gives_the_same_run(uninterrupted: Path, tmp_path: Path) -> None:
