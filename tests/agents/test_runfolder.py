@@ -36,10 +36,13 @@ def test_an_old_run_is_never_overwritten(tmp_path: Path) -> None:
         RunFolder.open(settings(tmp_path, "run=first"))
 
 
-def test_a_run_is_resumed_in_its_own_folder(tmp_path: Path) -> None:
+def test_a_run_is_resumed_in_its_own_folder_and_keeps_its_configuration_until_told(tmp_path: Path) -> None:
     RunFolder.open(settings(tmp_path, "run=first", "iterations=3")).set_status("interrupted")
-    again = RunFolder.open(config.load([f"resume={tmp_path}/first", "iterations=9"]))
+    more = config.load([f"resume={tmp_path}/first", "iterations=9"])
+    again = RunFolder.open(more)
     assert again.path == tmp_path / "first"
+    assert yaml.safe_load(again.config.read_text())["iterations"] == 3
+    again.write_config(more)
     assert yaml.safe_load(again.config.read_text())["iterations"] == 9
 
 
