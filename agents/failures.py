@@ -78,7 +78,8 @@ def _tell(status: str, message: str, folder: RunFolder | None) -> None:
         except OSError:
             message += f"\n{folder.status} could not be written"
         if folder.resume_command not in message:
-            message += f"\nTo go on from the newest checkpoint: {folder.resume_command}"
+            begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
+            message += f"\nTo {'go on from the newest checkpoint' if begun else 'begin again'}: {folder.resume_command}"
     print(message, file=sys.stderr)
 
 
