@@ -110,7 +110,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     for temperature, found in results["temperatures"].items():
         table = Table(title=f"{results['environment']}, panel {results['panel']}, temperature {temperature}")
         for column in ("type", "success", "95% interval", "episodes", "faults", "score", "steps"):
-            table.add_column(column, justify="left" if column == "type" else "right")
+            table.add_column(column, justify="left" if column == "type" else "right", overflow="fold")
         for kind, r in found["types"].items():
             low, high = r["interval95"]
             if kind == "all":
