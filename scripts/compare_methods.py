@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -61,7 +62,7 @@ def curve(rows: Rows, key: str) -> dict[int, float]:
 def spread(values: Sequence[float]) -> str:
     """Mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} +- {deviation:.3f}"
+    return f"{statistics.mean(values):.3f} ±{deviation:.3f}"
 
 
 def main() -> None:
@@ -81,17 +82,21 @@ def main() -> None:
 
     keys = sorted({key for rows in found for row in rows for key in row if key.startswith("eval/success@")})
     console = Console()
-    table = Table(title=f"{len(options.seeds)} seeds, {options.iterations} iterations: mean +- standard deviation over seeds")
+    table = Table(
+        box=box.SIMPLE,
+        padding=(0, 1),
+        title=f"{len(options.seeds)} seeds, {options.iterations} iterations: mean and standard deviation",
+    )
     for column in (
         "method",
-        "measure",
+        "T",
         "start",
         "end",
-        "mean of last 3",
-        "CPU s after warm start",
-        *(f"seed {s}" for s in options.seeds),
+        "last 3",
+        "CPU s of RL",
+        *(f"end, seed {s}" for s in options.seeds),
     ):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     summary: dict[str, Any] = {"iterations": options.iterations, "seeds": options.seeds, "methods": {}}
     for method in options.methods:
         for key in keys:
@@ -100,8 +105,8 @@ def main() -> None:
             last = [statistics.mean(list(c.values())[-3:]) for c in curves]
             cpu = [runs[method, s][-1]["time/cpu"] - runs[method, s][0]["time/cpu"] for s in options.seeds]
             table.add_row(
-                method, key.removeprefix("eval/"), spread(start), spread(end), spread(last), f"{statistics.mean(cpu):.0f}",
-                *(f"{c[min(c)]:.3f} -> {c[max(c)]:.3f}" for c in curves),
+                method, key.rpartition("@")[2], spread(start), spread(end), spread(last), f"{statistics.mean(cpu):.0f}",
+                *(f"{c[max(c)]:.3f}" for c in curves),
             )  # fmt: skip
             summary["methods"].setdefault(method, {})[key] = {
                 "start": start, "end": end, "mean_of_last_3": last, "cpu_s": cpu, "curves": curves,
