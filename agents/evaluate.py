@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,8 @@ from envs.structured import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    # Before torch is imported: OpenMP threads that spin while they wait slow everything down if any other process is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from agents.usage import evaluate_help
 
     given = list(sys.argv[1:] if arguments is None else arguments)
