@@ -88,8 +88,10 @@ def test_nothing_is_left_after_close(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_die_with_their_parent_even_while_they_hang(how: signal.Signals, tmp_path: Path) -> None:
+    # A shell that starts the tests in the background makes them ignore SIGINT, and their children inherit that.
     program = f"""
-import asyncio
+import asyncio, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from envs.pool import Pool
 from tests.envs.pool_tools import children, maker
 from tests.envs.toys import Moody
