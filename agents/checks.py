@@ -124,8 +124,7 @@ def _check_groups(config: TrainConfig) -> None:
 
 
 def _check_reference(config: TrainConfig) -> None:
-    warm = config.warmstart.enabled or (config.warmstart.enabled is None and config.model.name == "tiny")
-    if warm and config.model.lora.enabled and config.loss.kl.kind != "none":
+    if config.warm_starts and config.model.lora.enabled and config.loss.kl.kind != "none":
         raise ConfigError(
             f"loss.kl.kind is '{config.loss.kl.kind}' with model.lora.enabled=true and a warm start: an adapter's reference is "
             "the model without it, which the warm start never saw. Set warmstart.enabled=false, or loss.kl.kind=none, or train "

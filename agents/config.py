@@ -1,18 +1,15 @@
-"""What a run is made of: typed sections, their defaults, their meaning, and the checks that need no model.
+"""What a run is made of: typed sections, their defaults and their meaning.
 
-`load` turns command-line overrides into a `TrainConfig` in well under a second: neither torch nor transformers is imported
-here. Hydra's part is in agents.compose, strict conversion in envs.structured, combinations in agents.checks.
-The text below a field is what `python -m agents.train --help` prints.
+agents.loading fills them from the command line and checks them. The text below a field is what
+`python -m agents.train --help` prints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from envs.structured import AtLeast, AtMost, ConfigError, MoreThan, build, keys, paths, plain, unknown_key
+from envs.structured import AtLeast, AtMost, MoreThan
 
 Positive = Annotated[int, AtLeast(1)]
 Natural = Annotated[int, AtLeast(0)]
@@ -317,6 +314,11 @@ class TrainConfig:
     resume: str | None = None
     """A run folder to go on with: its own config.yaml counts, and only single values may be overridden."""
 
+    @property
+    def warm_starts(self) -> bool:
+        """Whether the run begins with a warm start: asked for, or needed because the model starts from random weights."""
+        return self.model.name == "tiny" if self.warmstart.enabled is None else self.warmstart.enabled
+
 
 @dataclass
 class EvaluateConfig:
@@ -338,69 +340,3 @@ class EvaluateConfig:
     """CPU threads of torch; 0: torch's own choice."""
     out: str | None = None
     """File for the results (JSON); null: evaluation.json in the run's folder or in runs/evaluations/<env>-<model>/."""
-
-
-def load(overrides: Sequence[str] = ()) -> TrainConfig:
-    """The training run that `overrides` describe (`env=alfworld`, `optim.lr=1e-4`, ...). Raises ConfigError."""
-    from agents.compose import compose
-
-    return finish(TrainConfig, compose("train", overrides))
-
-
-def load_evaluate(overrides: Sequence[str] = ()) -> EvaluateConfig:
-    """The evaluation that `overrides` describe. Raises ConfigError."""
-    from agents.compose import compose, parse
-
-    unused = [key for key in keys(TrainConfig) if key not in keys(EvaluateConfig)]
-    for override in parse(overrides):
-        if override.key_or_group.partition(".")[0] in unused:
-            raise unknown_key(override.key_or_group, keys(EvaluateConfig))
-    names = [override.key_or_group for override in parse(overrides)]
-    if "run" in names and (given := [name for name in names if name.partition(".")[0] == "model"]):
-        raise ConfigError(f"{given[0]} cannot be given together with run=: a run's model is the one it was trained with")
-    # A model's YAML file also says how it is trained, which an evaluation does not need.
-    values = compose("evaluate", overrides)
-    return finish(EvaluateConfig, {key: value for key, value in values.items() if key not in unused})
-
-
-C = TypeVar("C", TrainConfig, EvaluateConfig)
-
-
-def finish(cls: type[C], values: dict[str, Any]) -> C:
-    """A checked configuration from a plain mapping, as compose gives it or config.yaml holds it. Raises ConfigError."""
-    from agents.checks import algorithm_settings, check, environment_settings, shaping_settings
-
-    values = dict(values)
-    for key in values:
-        if key not in keys(cls):
-            # A bare `lr=...` is most often a key that stands in a section.
-            inside = [path for path in paths(cls) if path.rpartition(".")[2] == key]
-            raise unknown_key(key, keys(cls), also=inside)
-    if isinstance(values.get("env"), Mapping):
-        values["env"] = environment_settings(values["env"])
-    if isinstance(values.get("algo"), Mapping):
-        values["algo"] = algorithm_settings(values["algo"])
-    if isinstance(values.get("shaping"), Mapping):
-        values["shaping"] = shaping_settings(values["shaping"])
-    config = build(cls, values)
-    check(config)
-    return config
-
-
-def to_dict(config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
-    """The configuration as YAML can hold it; `finish` reads it back."""
-    values = plain(config)
-    values["env"].update(values["env"].pop("settings") or {})
-    return values
-
-
-def save(config: TrainConfig | EvaluateConfig, path: Path) -> None:
-    """Write the resolved configuration as YAML."""
-    path.write_text(to_yaml(config), encoding="utf-8")
-
-
-def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
-    """The resolved configuration as YAML text."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))

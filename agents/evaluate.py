@@ -17,7 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agents.config import EvaluateConfig, load, load_evaluate
+from agents.config import EvaluateConfig
+from agents.loading import load, load_evaluate
 from envs.structured import ConfigError
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-from agents import config as configuration
+from agents import loading
 from agents.config import TrainConfig
 from envs import trajectory
 from envs.base import Split
@@ -75,7 +75,7 @@ class RunFolder:
 
     def write_config(self, config: TrainConfig) -> None:
         """Record the whole configuration; of a resumed run only once nothing in it was refused."""
-        _replace(self.config, configuration.to_yaml(config).encode())
+        _replace(self.config, loading.to_yaml(config).encode())
 
     def trajectories(self, iteration: int) -> Path:
         """The file with an iteration's episodes."""

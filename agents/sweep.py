@@ -12,8 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from agents import compose
-from agents import config as configuration
+from agents import compose, loading
 from agents.plots import compare
 from agents.runfolder import RunFolder
 from agents.tracking import read_metrics
@@ -36,9 +35,9 @@ def sweep(overrides: Sequence[str]) -> int:
     """Run all combinations; returns 0 if every run finished. All are checked before the first starts. Raises ConfigError."""
     runs = combinations(overrides)
     fixed = set(runs[0]).intersection(*runs)
-    base = configuration.load(runs[0])
+    base = loading.load(runs[0])
     for run in runs[1:]:
-        configuration.load(run)
+        loading.load(run)
     folder = Path(base.out) / (base.run or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
     table = Table("run", "status", "iteration", box=None, padding=(0, 2), header_style="dim")
     worst = 0

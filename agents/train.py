@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from agents import config as configuration
+from agents import loading
 from agents.checks import preflight
 from agents.config import TrainConfig
 from envs.structured import ConfigError
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from agents.sweep import sweep
 
             return sweep(options.overrides)
-        config = configuration.load(options.overrides)
+        config = loading.load(options.overrides)
         if options.cfg:
-            print(configuration.to_yaml(config), end="")
+            print(loading.to_yaml(config), end="")
             return 0
         if options.dry_run:
             from agents.dryrun import report

@@ -109,8 +109,7 @@ class Trainer:
         """Iteration 0: warm start and the evaluation before training."""
         metrics: dict[str, float] = {}
         started = time.process_time()
-        enabled = self.config.warmstart.enabled
-        if enabled or (enabled is None and self.config.model.name == "tiny"):
+        if self.config.warm_starts:
             done = warm_start(
                 self.parts.policy,
                 self._demonstrated(),

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.assembly import assemble
-from agents.config import load
 from agents.evaluation import rate
+from agents.loading import load
 from agents.packing import rows
 from agents.rollout import panel_episodes
 from agents.tracking import read_metrics

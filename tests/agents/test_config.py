@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents import config, sweep
+from agents import config, loading, sweep
 from envs.structured import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ def train(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
 
 def refusal(*overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.load(overrides)
+        loading.load(overrides)
     return str(caught.value)
 
 
@@ -81,7 +81,7 @@ def test_what_cannot_go_together_is_refused(overrides: list[str], parts: list[st
 
 def test_an_evaluation_of_a_run_takes_no_other_model() -> None:
     with pytest.raises(ConfigError, match=r"model\.dtype cannot be given together with run="):
-        config.load_evaluate(["run=runs/x", "model.dtype=bfloat16"])
+        loading.load_evaluate(["run=runs/x", "model.dtype=bfloat16"])
 
 
 def test_a_mistake_ends_the_command_with_code_2_and_without_a_traceback() -> None:
@@ -100,28 +100,28 @@ def test_an_option_that_does_not_exist_ends_the_command_with_code_2() -> None:
 
 def test_the_configuration_is_checked_without_torch() -> None:
     code = (
-        "import sys; from agents import config; config.load(['algo=grpo', 'env.max_steps=7']);"
+        "import sys; from agents import loading; loading.load(['algo=grpo', 'env.max_steps=7']);"
         "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 
 def test_the_environments_own_keys_stand_beside_the_common_ones() -> None:
-    loaded = config.load(["env.max_steps=7", "env.context=window"])
+    loaded = loading.load(["env.max_steps=7", "env.context=window"])
     assert loaded.env.settings.max_steps == 7
     assert loaded.env.context == "window"
 
 
 def test_a_saved_configuration_reads_back_equal(tmp_path: Path) -> None:
-    loaded = config.load(["env.max_steps=7", "tracker=[wandb,tensorboard]", "shaping=invalid_action", "optim.betas=[0.8,0.9]"])
-    config.save(loaded, tmp_path / "config.yaml")
-    again = config.finish(config.TrainConfig, yaml.safe_load((tmp_path / "config.yaml").read_text()))
+    loaded = loading.load(["env.max_steps=7", "tracker=[wandb,tensorboard]", "shaping=invalid_action", "optim.betas=[0.8,0.9]"])
+    loading.save(loaded, tmp_path / "config.yaml")
+    again = loading.finish(config.TrainConfig, yaml.safe_load((tmp_path / "config.yaml").read_text()))
     assert again == loaded
 
 
 def test_resume_takes_the_runs_own_configuration_and_single_values(tmp_path: Path) -> None:
-    config.save(config.load(["algo=grpo", "seed=5"]), tmp_path / "config.yaml")
-    resumed = config.load([f"resume={tmp_path}", "iterations=300"])
+    loading.save(loading.load(["algo=grpo", "seed=5"]), tmp_path / "config.yaml")
+    resumed = loading.load([f"resume={tmp_path}", "iterations=300"])
     assert (resumed.algo["name"], resumed.seed, resumed.iterations, resumed.resume) == ("grpo", 5, 300, str(tmp_path))
     assert "may be changed" in refusal(f"resume={tmp_path}", "algo=gigpo")
 
@@ -130,7 +130,7 @@ def test_printed_configuration_is_complete_yaml() -> None:
     done = train("--cfg", "job", "env.max_steps=9")
     assert done.returncode == 0
     printed = yaml.safe_load(done.stdout)
-    assert config.finish(config.TrainConfig, printed) == config.load(["env.max_steps=9"])
+    assert loading.finish(config.TrainConfig, printed) == loading.load(["env.max_steps=9"])
 
 
 def test_help_names_groups_options_and_meanings() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents import config
+from agents import loading
 from agents.dryrun import KNOWN, estimate
 from envs.structured import ConfigError
 
@@ -18,7 +18,7 @@ from envs.structured import ConfigError
     ],
 )
 def test_parameters_are_those_the_models_publish(name: str, millions: float) -> None:
-    cost = estimate(config.load(["model=hub", f"model.name={name}", "model.dtype=bfloat16"]))
+    cost = estimate(loading.load(["model=hub", f"model.name={name}", "model.dtype=bfloat16"]))
     assert cost.parameters / 1e6 == pytest.approx(millions, abs=0.1)
     assert cost.memory["weights"] == 2 * cost.parameters
     assert name in KNOWN
@@ -26,7 +26,7 @@ def test_parameters_are_those_the_models_publish(name: str, millions: float) -> 
 
 def test_adapters_train_few_parameters_and_need_no_second_model() -> None:
     base = ["model=smollm2", "model.dtype=float32", "loss.kl.kind=k3", "loss.kl.coefficient=0.01"]
-    whole, adapter = estimate(config.load(base)), estimate(config.load([*base, "model.lora.enabled=true", "model.lora.r=8"]))
+    whole, adapter = estimate(loading.load(base)), estimate(loading.load([*base, "model.lora.enabled=true", "model.lora.r=8"]))
     # q, o: 576 -> 576; k, v: 576 -> 192; rank 8, 30 layers.
     assert adapter.trainable == 8 * 30 * (2 * (576 + 576) + 2 * (576 + 192))
     assert whole.trainable == whole.parameters
@@ -35,10 +35,10 @@ def test_adapters_train_few_parameters_and_need_no_second_model() -> None:
 
 
 def test_counts_follow_groups_minibatches_and_epochs() -> None:
-    cost = estimate(config.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch=8", "optim.epochs=2"]))
+    cost = estimate(loading.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch=8", "optim.epochs=2"]))
     assert (cost.episodes, cost.updates) == (24, 6)
 
 
 def test_a_model_nobody_knows_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(ConfigError, match=r"model\.name is '\./no/such/folder'.*Qwen2\.5"):
-        estimate(config.load(["model=hub", "model.name=./no/such/folder"]))
+        estimate(loading.load(["model=hub", "model.name=./no/such/folder"]))

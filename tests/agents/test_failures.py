@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import config
+from agents import loading
 from agents.checkpoint import CheckpointError
 from agents.failures import reported
 from agents.runfolder import RunFolder
@@ -21,7 +21,7 @@ def end(exc: BaseException, folder: RunFolder | None = None) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.open(config.load([f"out={tmp_path}", "run=it"]))
+    return RunFolder.open(loading.load([f"out={tmp_path}", "run=it"]))
 
 
 def test_a_block_that_ends_well_has_code_0(capsys: pytest.CaptureFixture[str]) -> None:

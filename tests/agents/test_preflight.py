@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from agents import config
+from agents import loading
 from agents.checks import preflight
 from envs import registry
 from envs.base import Split, TaskError, TextEnv, Turn
@@ -48,16 +48,16 @@ registry.register("silent", "tests/Silent-v0", SilentEnv, SilentConfig)
 
 def test_constrained_sampling_needs_an_environment_that_lists_its_actions() -> None:
     free, constrained = ["env=silent", "engine.constrained=none"], ["env=silent", "engine.constrained=admissible"]
-    preflight(config.load(free))
+    preflight(loading.load(free))
     with pytest.raises(ConfigError, match=r"engine\.constrained.*'silent' does not list its actions; allowed here: none"):
-        preflight(config.load(constrained))
+        preflight(loading.load(constrained))
 
 
 def test_missing_data_is_told_in_the_environments_own_words() -> None:
     with pytest.raises(ConfigError, match=r"env=silent: env\.data=there is no folder: download the games"):
-        preflight(config.load(["env=silent", "engine.constrained=none", "env.data=there"]))
+        preflight(loading.load(["env=silent", "engine.constrained=none", "env.data=there"]))
 
 
 def test_a_panel_without_tasks_is_refused() -> None:
     with pytest.raises(ConfigError, match="env=silent: the train panel has no tasks"):
-        preflight(config.load(["env=silent", "engine.constrained=none", "env.games=0"]))
+        preflight(loading.load(["env=silent", "engine.constrained=none", "env.games=0"]))

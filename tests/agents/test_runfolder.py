@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents import config
+from agents import loading
 from agents.config import TrainConfig
 from agents.runfolder import RunFolder, RunFolderError
 from envs.trajectory import Step, Trajectory, read
 
 
 def settings(tmp_path: Path, *overrides: str) -> TrainConfig:
-    return config.load([f"out={tmp_path}", *overrides])
+    return loading.load([f"out={tmp_path}", *overrides])
 
 
 def test_a_new_run_has_its_configuration_and_says_that_it_is_running(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_an_old_run_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_run_is_resumed_in_its_own_folder_and_keeps_its_configuration_until_told(tmp_path: Path) -> None:
     RunFolder.open(settings(tmp_path, "run=first", "iterations=3")).set_status("interrupted")
-    more = config.load([f"resume={tmp_path}/first", "iterations=9"])
+    more = loading.load([f"resume={tmp_path}/first", "iterations=9"])
     again = RunFolder.open(more)
     assert again.path == tmp_path / "first"
     assert yaml.safe_load(again.config.read_text())["iterations"] == 3
@@ -52,10 +52,10 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
     try:
         folder.set_status("running", pid=other.pid)
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):
-            RunFolder.open(config.load([f"resume={folder.path}"]))
+            RunFolder.open(loading.load([f"resume={folder.path}"]))
     finally:
         other.communicate(b"\n")
-    RunFolder.open(config.load([f"resume={folder.path}"]))
+    RunFolder.open(loading.load([f"resume={folder.path}"]))
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:

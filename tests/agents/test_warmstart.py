@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from agents.assembly import assemble
-from agents.config import WarmstartConfig, load
+from agents.config import WarmstartConfig
+from agents.loading import load
 from agents.packing import Row
 from agents.warmstart import clone, demonstrate, demonstrations, warm_start
 from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
