@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,8 +23,6 @@ from envs.structured import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    # Before torch is imported: OpenMP threads that spin while they wait slow everything down if any other process is busy.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from agents.usage import evaluate_help
 
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -50,9 +47,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
     from agents.assembly import assemble
     from agents.evaluation import by_type, pass_at, rate
-    from agents.rollout import panel_episodes
     from agents.runfolder import panel_hash
-    from envs.seeding import derive
     from envs.trajectory import Trajectory, append, read, repair
 
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
@@ -80,11 +75,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     try:
         with Progress(console=console, transient=True) as progress:
             for temperature in e.temperature:
-                seed = derive(config.seed, "evaluation", e.panel)
-                planned = [
-                    replace(one, group_id=f"{one.group_id}@{temperature:g}")
-                    for one in panel_episodes(seed, tasks, e.repeats, e.panel)
-                ]
+                planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in parts.panel()]
                 names = [one.group_id for one in planned]
                 missing = [one for one in planned if one.group_id not in done]
                 bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,6 @@ from envs.structured import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the command line says; returns the exit code."""
-    # Before torch is imported: OpenMP threads that spin while they wait slow everything down if any other process is busy.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     parser = argparse.ArgumentParser(prog="python -m agents.train", add_help=False, exit_on_error=False)
     parser.add_argument("overrides", nargs="*")
