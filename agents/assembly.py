@@ -16,12 +16,12 @@ from agents.engines.base import Engine, Sampling
 from agents.models import load_policy
 from agents.policy import Policy
 from agents.prompting import Chat, Plain, Prompter
-from agents.rollout import Episode, Rollout
+from agents.rollout import Episode, Rollout, panel_episodes
 from envs import registry
 from envs.base import TextEnv
 from envs.pool import Pool
 from envs.prompt import Prompt
-from envs.seeding import generator
+from envs.seeding import derive, generator
 from envs.trajectory import Trajectory
 
 CORPUS_TASKS = 64
@@ -66,6 +66,12 @@ class Assembly:
             concurrency=c.engine.max_batch,
             on_episode=on_episode,
         )
+
+    def panel(self) -> list[Episode]:
+        """The episodes of an evaluation: each time the same ones."""
+        e = self.config.evaluation
+        seed = derive(self.config.seed, "evaluation", e.panel)
+        return panel_episodes(seed, self.env.tasks(e.panel)[: e.episodes], e.repeats, e.panel)
 
     def play(self, rollout: Rollout, episodes: Sequence[Episode]) -> list[Trajectory]:
         """Play from outside any event loop."""

@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.config import ConsoleConfig
-from agents.tracking import Silent
+from agents.tracking import Silent, finite
 
 ROWS = 10
 """Iterations that the live table shows."""
+COLUMNS = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success", "faults")
 BARS = "▁▂▃▄▅▆▇█"
 EVAL = "eval/success@"
 STAGE_INTERVAL = 10.0
@@ -46,13 +47,14 @@ class Console(Silent):
             self._live.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._rows.append({"iteration": step, **metrics})
+        known = finite(metrics)
+        self._rows.append({"iteration": step, **known})
         self._stage = ""
         if self._live:
             self._live.update(self._view())
         else:
             self._spoke = time.monotonic()
-            self._terminal.print(line(step, self._iterations, metrics), soft_wrap=True, markup=False)
+            self._terminal.print(line(step, self._iterations, known), soft_wrap=True, markup=False)
 
     def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         numbers = "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
@@ -77,22 +79,10 @@ class Console(Silent):
         bar = ProgressBar(total=max(1, self._iterations), completed=done, width=40)
         head.add_row(Text(self._run, "bold"), bar, f"iteration {done}/{self._iterations}", self._remaining())
         table = Table(box=None, padding=(0, 2), header_style="dim")
-        for name in (
-            "iteration",
-            "success",
-            "reward",
-            "steps",
-            "valid",
-            "tok/s",
-            "rollout s",
-            "update s",
-            "eval s",
-            "eval success",
-            "faults",
-        ):
+        for name in ("iteration", *COLUMNS):
             table.add_column(name, justify="right")
         for row in self._rows[-ROWS:]:
-            table.add_row(*cells(row))
+            table.add_row(str(row["iteration"]), *cells(row))
         parts: list[Any] = [head, table]
         for temperature, curve in self._curves().items():
             shape = f"{sparkline(curve[-60:])}  {curve[0]:.2f} -> {curve[-1]:.2f}"
@@ -120,18 +110,18 @@ class Console(Silent):
 def evaluations(row: Mapping[str, Any]) -> dict[str, float]:
     """Held-out success by temperature."""
     found = {name.removeprefix(EVAL): value for name, value in row.items() if name.startswith(EVAL)}
-    return {name: value for name, value in found.items() if value is not None and value == value}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A table row; what the iteration did not measure stays empty."""
+    """A row under COLUMNS; what the iteration did not measure stays empty, and so does a number of faults that is 0."""
 
     def number(name: str, form: str) -> str:
         value = row.get(name)
-        return "" if value is None or value != value else format(value, form)
+        return "" if value is None else format(value, form)
 
+    faults = sum(value for name, value in row.items() if "/faults" in name and value)
     return [
-        str(row["iteration"]),
         number("train/success", ".2f"),
         number("train/reward", ".2f"),
         number("train/steps", ".1f"),
@@ -141,15 +131,14 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         number("time/update", ".1f"),
         number("time/evaluation", ".1f"),
         " ".join(f"{score:.3f}" for score in evaluations(row).values()),
-        str(int(faults)) if (faults := sum(v for k, v in row.items() if "/faults" in k and v)) else "",
+        str(int(faults)) if faults else "",
     ]
 
 
-def line(step: int, iterations: int, metrics: Mapping[str, float]) -> str:
+def line(step: int, iterations: int, metrics: Mapping[str, Any]) -> str:
     """An iteration in one line."""
-    names = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success", "faults")
-    values = cells({"iteration": step, **metrics})[1:]
-    return f"[{step}/{iterations}] " + "  ".join(f"{name} {value}" for name, value in zip(names, values) if value)
+    values = zip(COLUMNS, cells(metrics), strict=True)
+    return f"[{step}/{iterations}] " + "  ".join(f"{name} {value}" for name, value in values if value)
 
 
 def sparkline(values: Sequence[float]) -> str:

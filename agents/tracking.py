@@ -74,13 +74,16 @@ class MetricsFile(Silent):
         self._file = path.open("ab")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        # JSON has no NaN; null says that there is no number.
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(orjson.dumps({"iteration": step, **finite}, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self._file.write(orjson.dumps({"iteration": step, **finite(metrics)}, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self._file.flush()
 
     def close(self, status: str) -> None:
         self._file.close()
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """None, in JSON null, where there is no number: JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

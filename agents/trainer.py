@@ -23,15 +23,15 @@ from agents.evaluation import by_type, rate
 from agents.learner import Learner, Tokens
 from agents.packing import rebuild_tokens
 from agents.plots import plot_run
-from agents.rollout import group_episodes, panel_episodes
+from agents.rollout import group_episodes
 from agents.runfolder import RunFolder
 from agents.tracking import Trackers, open_trackers
 from agents.warmstart import demonstrations, warm_start
 from algorithms import base as algorithms
 from algorithms import shaping
-from algorithms.base import Advantages, Batch
+from algorithms.base import Batch
 from envs.base import SPLITS
-from envs.seeding import derive, generator
+from envs.seeding import generator
 from envs.trajectory import Trajectory
 
 
@@ -191,7 +191,8 @@ class Trainer:
         advantages = self.algorithm.advantages(batch)
         values, defined = advantages.per_token(batch)
         credited = time.perf_counter()
-        _record(kept, batch, advantages)
+        for step, credit in zip((step for t in kept for step in t.steps), advantages.per_step(batch), strict=True):
+            step.info["credit"] = credit
         assert self.learner is not None
         tokens = Tokens.of(kept, values, defined, self.tries)
         metrics = self.learner.update(kept, tokens, iteration - 1)
@@ -222,14 +223,10 @@ class Trainer:
 
     def _evaluate(self, iteration: int) -> dict[str, float]:
         """Success on the evaluation panel at each temperature; the same episodes seeds every time."""
-        evaluation = self.config.evaluation
-        tasks = self.panels[evaluation.panel][: evaluation.episodes]
         metrics: dict[str, float] = {}
         started = time.perf_counter()
-        for temperature in evaluation.temperature:
-            seed = derive(self.config.seed, "evaluation", evaluation.panel)
-            episodes = panel_episodes(seed, tasks, evaluation.repeats, evaluation.panel)
-            played = self.parts.play(self.parts.rollout(temperature), episodes)
+        for temperature in self.config.evaluation.temperature:
+            played = self.parts.play(self.parts.rollout(temperature), self.parts.panel())
             metrics[f"eval/success@{temperature:g}"] = rate(played).success
             metrics[f"eval/faults@{temperature:g}"] = float(rate(played).faults)
             for kind, result in by_type(played, self.parts.env.task_type).items():
@@ -320,19 +317,3 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def _record(trajectories: Sequence[Trajectory], batch: Batch, advantages: Advantages) -> None:
-    """Write what each step got, and what that is made of, into its info["credit"]: a number, or one for each sampled token."""
-    named = {"advantage": np.where(advantages.defined, advantages.values, np.nan), **advantages.parts}
-    if advantages.level == "token":
-        per_step = {name: np.split(values, np.cumsum(batch.tokens)[:-1]) for name, values in named.items()}
-    else:
-        per_step = {name: list(values) for name, values in named.items()}
-    for i, step in enumerate(step for trajectory in trajectories for step in trajectory.steps):
-        step.info["credit"] = {name: _numbers(values[i]) for name, values in per_step.items()}
-
-
-def _numbers(values: Any) -> Any:
-    """As JSON can hold it: null where there is no number."""
-    return [_numbers(value) for value in values] if np.ndim(values) else (float(values) if np.isfinite(values) else None)

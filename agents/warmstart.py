@@ -33,6 +33,9 @@ from envs.trajectory import Step, Trajectory
 if TYPE_CHECKING:
     from agents.assembly import Assembly
 
+CLONING = 2
+"""Part of the cache's key: to be raised whenever `clone` gives other weights for the same input."""
+
 Demonstration = list[tuple[str, list[str] | None, bool, str]]
 """(observation, admissible actions, whether the last action was valid, action) of each step."""
 
@@ -160,7 +163,7 @@ def _supervised_loss(policy: Policy, chosen: Sequence[Row], observation_weight: 
 
 def fingerprint(policy: Policy, packed: Sequence[Row], config: WarmstartConfig, seed: int) -> str:
     """Hash of all that a warm start depends on: initial weights, demonstrations as ids, settings."""
-    digest = hashlib.sha256(json.dumps([asdict(config), seed, torch.__version__], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([CLONING, asdict(config), seed, torch.__version__], sort_keys=True).encode())
     for name, p in policy.trainable():
         digest.update(name.encode())
         digest.update(p.detach().float().cpu().numpy().tobytes())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -143,6 +144,15 @@ class Advantages:
         if self.level == "step":
             values, defined = np.repeat(values, batch.tokens), np.repeat(defined, batch.tokens)
         return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(defined.copy())
+
+    def per_step(self, batch: Batch) -> list[dict[str, Any]]:
+        """[S] `advantage` and each part, by name: a number, or one for each sampled token; None where there is none."""
+        named = {"advantage": np.where(self.defined, self.values, np.nan), **self.parts}
+        numbers = {name: [float(value) if np.isfinite(value) else None for value in values] for name, values in named.items()}
+        if self.level == "step":
+            return [dict(zip(numbers, of_step, strict=True)) for of_step in zip(*numbers.values(), strict=True)]
+        ends = np.cumsum(batch.tokens).tolist()
+        return [{name: values[a:b] for name, values in numbers.items()} for a, b in pairwise([0, *ends])]
 
 
 @dataclass

@@ -10,12 +10,12 @@ Evaluates on the run's own panel and temperatures.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -23,10 +23,8 @@ from agents.assembly import assemble
 from agents.evaluation import rate
 from agents.loading import load
 from agents.packing import rows
-from agents.rollout import panel_episodes
 from agents.tracking import read_metrics
 from agents.warmstart import clone, demonstrations, warm_start
-from envs.seeding import derive
 
 
 def main() -> None:
@@ -44,22 +42,11 @@ def main() -> None:
     warm_start(
         parts.policy, demonstrations(parts, config, panel, config.warmstart.demonstrations), config.warmstart, config.seed
     )
-    warm = {name: p.detach().clone() for name, p in parts.policy.trainable()}
-
-    def restart() -> None:
-        with torch.no_grad():
-            for name, p in parts.policy.trainable():
-                p.copy_(warm[name])
+    warm = copy.deepcopy(parts.policy.model.state_dict())
 
     def evaluate() -> dict[float, float]:
-        seed = derive(config.seed, "evaluation", config.evaluation.panel)
-        tasks = list(parts.env.tasks(config.evaluation.panel))[: config.evaluation.episodes]
         parts.engine.update_weights(parts.policy, 0)
-        found = {}
-        for temperature in config.evaluation.temperature:
-            episodes = panel_episodes(seed, tasks, config.evaluation.repeats, config.evaluation.panel)
-            found[temperature] = rate(parts.play(parts.rollout(temperature), episodes)).success
-        return found
+        return {t: rate(parts.play(parts.rollout(t), parts.panel())).success for t in config.evaluation.temperature}
 
     def supervise(dawdling: float) -> tuple[dict[float, float], int, float]:
         """Success, steps and CPU seconds after spending the budget on demonstrations with this share of dawdling."""
@@ -71,7 +58,7 @@ def main() -> None:
         began = time.process_time()
         clone(parts.policy, rows(trial, [0] * len(trial), 0), replace(settings.warmstart, steps=50), config.seed + 1)
         per_step = (time.process_time() - began) / 50
-        restart()
+        parts.policy.model.load_state_dict(warm)
         began = time.process_time()
         wanted = max(config.warmstart.batch, min(config.warmstart.demonstrations, int(0.2 * budget / per_demonstration)))
         fresh = demonstrations(parts, settings, panel, wanted, seed=config.seed + 2)

@@ -72,6 +72,13 @@ def test_without_a_terminal_every_iteration_is_one_plain_line() -> None:
     assert "\x1b" not in output.getvalue()
 
 
+def test_what_is_no_number_is_not_shown_and_faults_are() -> None:
+    output = io.StringIO()
+    console = Console(ConsoleConfig(), "my-run", 20, terminal=Terminal(file=output, width=60))
+    console.log(3, {"train/success": float("nan"), "eval/success@1": float("nan"), "train/faults": 2.0, "eval/faults@1": 1.0})
+    assert output.getvalue() == "[3/20] faults 3\n"
+
+
 def test_on_a_terminal_a_live_table_shows_iterations_and_the_evaluation_curve() -> None:
     output = io.StringIO()
     terminal = Terminal(file=output, width=120, force_terminal=True)

@@ -179,6 +179,18 @@ def test_every_sampled_token_has_exactly_one_advantage(method: Algorithm, played
     assert defined.tolist() == [flag for _, flag in expected]
 
 
+def test_credit_of_each_step_with_its_parts_as_json_can_hold_it() -> None:
+    batch = Batch.from_trajectories([episode([0, 1])])
+    flags = np.array([True, False])
+    of_steps = Advantages(np.array([1.5, 0.0]), flags, parts={"episode": np.array([1.0, 2.0])})
+    assert of_steps.per_step(batch) == [{"advantage": 1.5, "episode": 1.0}, {"advantage": None, "episode": 2.0}]
+    lengths = batch.tokens.tolist()
+    of_tokens = Advantages(np.arange(sum(lengths), dtype=float), np.ones(sum(lengths), dtype=bool), level="token")
+    first, second = (credited["advantage"] for credited in of_tokens.per_step(batch))
+    assert [len(first), len(second)] == lengths
+    assert first + second == list(range(sum(lengths)))
+
+
 def test_advantages_of_the_wrong_size_or_not_finite_are_refused() -> None:
     batch = Batch.from_trajectories([episode([0, 1])])
     with pytest.raises(ValueError, match="3 values and 3 flags for a batch of 2 steps"):
