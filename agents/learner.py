@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from agents.config import LossConfig, OptimConfig
 from agents.constraint import ActionTries
+from agents.masters import collect, masters_of, publish
 from agents.packing import MicroBatch, Row, collate, micro_batches, rows
 from agents.policy import Policy, token_logprobs
 from algorithms import losses
@@ -107,8 +108,7 @@ class Learner:
         self.policy, self.optim, self.loss = policy, optim, loss
         self.iterations, self.seed, self.temperature, self.tries = iterations, seed, temperature, tries
         self.parameters = policy.trainable()
-        # AdamW needs float32: bf16 weights are copies of float32 masters, refreshed after every step.
-        self.masters = [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for _, p in self.parameters]
+        self.masters = masters_of(self.parameters)
         self.optimizer = torch.optim.AdamW(
             self.masters, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]), weight_decay=optim.weight_decay
         )
@@ -180,10 +180,7 @@ class Learner:
             return
         sums.add(grad_norm=float(norm))
         self.optimizer.step()
-        with torch.no_grad():
-            for (_, p), master in zip(self.parameters, self.masters, strict=True):
-                if p is not master:
-                    p.copy_(master)
+        publish(self.parameters, self.masters)
 
     def _backward(
         self, group: list[Row], tokens: Tokens, weights: Tensor, sums: _Sums, correction: Tensor | None, fresh: bool
@@ -220,10 +217,7 @@ class Learner:
             sums.add(kl=float((weight * penalty.detach()).sum()))
         total = (weight * per_token).sum()
         total.backward()
-        for (_, p), master in zip(self.parameters, self.masters, strict=True):
-            if p is not master and p.grad is not None:
-                master.grad = p.grad.float() if master.grad is None else master.grad + p.grad
-                p.grad = None
+        collect(self.parameters, self.masters)
         sums.add(
             loss=float(total.detach()),
             entropy_sum=float(entropy.detach().sum()),

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from agents.config import TrainConfig, WarmstartConfig
+from agents.masters import collect, masters_of, publish
 from agents.models import cache_folder
 from agents.packing import Row, collate, rows
 from agents.policy import Policy
@@ -33,7 +34,7 @@ from envs.trajectory import Step, Trajectory
 if TYPE_CHECKING:
     from agents.assembly import Assembly
 
-CLONING = 2
+CLONING = 3
 """Part of the cache's key: to be raised whenever `clone` gives other weights for the same input."""
 
 Demonstration = list[tuple[str, list[str] | None, bool, str]]
@@ -122,8 +123,9 @@ def clone(
     Action tokens weigh 1, the others `observation_weight` (rows without branches only). Learning rate: 5% linear warm-up,
     then cosine to a tenth.
     """
-    parameters = [p for _, p in policy.trainable()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    parameters = policy.trainable()
+    masters = masters_of(parameters)
+    optimizer = torch.optim.AdamW(masters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     draw = generator(seed, "warmstart", "batches")
     losses: list[float] = []
     for step in range(config.steps):
@@ -137,8 +139,10 @@ def clone(
         with policy.training():
             loss = _supervised_loss(policy, chosen, config.observation_weight)
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        collect(parameters, masters)
+        torch.nn.utils.clip_grad_norm_(masters, 1.0)
         optimizer.step()
+        publish(parameters, masters)
         losses.append(float(loss.detach()))
         if on_step:
             on_step(step + 1, losses[-1])

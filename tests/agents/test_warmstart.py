@@ -75,6 +75,16 @@ def test_cloning_learns_what_was_shown() -> None:
     assert last < 0.2 < 2 < first[0]
 
 
+def test_steps_too_small_for_bf16_add_up() -> None:
+    policy = small_policy()
+    policy.model.to(torch.bfloat16)
+    before = weights(policy)
+    clone(policy, [row(5, 6, 7), row(8, 9, 10)], WarmstartConfig(steps=100, batch=2, lr=2e-5), 0)
+    pairs = [(a, b) for a, b in zip(before, weights(policy), strict=True) if a.dim() == 2]
+    moved = sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
+    assert moved > 0.5
+
+
 def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path) -> None:
     config = load(["env=alfworld", "algo=gigpo", "env.train_games=5", "warmstart.steps=3", "warmstart.batch=2", "device=cpu"])
     parts = assemble(config)
