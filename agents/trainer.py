@@ -218,6 +218,7 @@ class Trainer:
             "tokens_per_s": counts["sampled"] / max(seconds, 1e-9),
             "tokens/prefill": float(counts["prefill"]),
             "tokens/sampled": float(counts["sampled"]),
+            "tokens/rollout": float(counts["computed"]),
             "tokens/rebuild_rollout": float(rebuild_tokens(trajectories)),
         }
 

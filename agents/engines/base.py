@@ -55,7 +55,11 @@ class EngineStats:
     """Tokens since the last `take()`."""
 
     prefill_tokens: int = 0
+    """Tokens of prompts that were computed, the end of the response before them included."""
     sampled_tokens: int = 0
+    """Tokens of responses, those that constrained sampling forced included."""
+    computed_tokens: int = 0
+    """Tokens that went through the model."""
     reused_tokens: int = 0
     """Prompt tokens that were kept from earlier turns: a rebuild-every-step layout would compute them again."""
     forwards: int = 0
@@ -64,10 +68,11 @@ class EngineStats:
         counts = {
             "prefill": self.prefill_tokens,
             "sampled": self.sampled_tokens,
+            "computed": self.computed_tokens,
             "reused": self.reused_tokens,
             "forwards": self.forwards,
         }
-        self.prefill_tokens = self.sampled_tokens = self.reused_tokens = self.forwards = 0
+        self.prefill_tokens = self.sampled_tokens = self.computed_tokens = self.reused_tokens = self.forwards = 0
         return counts
 
 

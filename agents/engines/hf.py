@@ -145,7 +145,7 @@ class HFEngine:
         while self._waiting or any(slot.request for slot in self._slots):
             self._admit()
             active = [i for i, slot in enumerate(self._slots) if slot.request]
-            fresh = [i for i in active if len(self._slots[i].pending) > 1 or not self._slots[i].ids]
+            fresh = [i for i in active if not self._slots[i].ids]
             going = [i for i in active if self._slots[i].ids]
             if fresh and (len(fresh) >= len(going) or max(self._slots[i].waited for i in fresh) >= self._patience):
                 self._advance(fresh)
@@ -228,13 +228,14 @@ class HFEngine:
         tokens, logprobs = self._sample(logits, slots)
         self.stats.forwards += 1
         self.stats.prefill_tokens += sum(len(slot.pending) for slot in slots if not slot.ids)
-        self.stats.sampled_tokens += len(slots)
+        self.stats.computed_tokens += sum(len(slot.pending) for slot in slots)
         for slot, token, logprob in zip(slots, tokens, logprobs, strict=True):
             slot.computed.extend(slot.pending)
-            slot.pending = [token]
-            slot.ids.append(token)
-            slot.logprobs.append(logprob)
-            reason = self._stop_reason(slot, token)
+            slot.pending = []
+            reason = self._append(slot, token, logprob)
+            # Where only one token is allowed there is nothing to ask the model: it is computed together with the next choice.
+            while not reason and slot.node is not None and len(slot.node) == 1:
+                reason = self._append(slot, next(iter(slot.node)), 0.0)
             if reason:
                 assert slot.future is not None
                 if not slot.future.done():
@@ -273,6 +274,14 @@ class HFEngine:
             chosen = logp.gather(-1, tokens[:, None])[:, 0]
         return tokens.tolist(), chosen.tolist()
 
+    def _append(self, slot: _Slot, token: int, logprob: float) -> str | None:
+        """Take a token into the response; returns why the response ends with it, if it does."""
+        slot.pending.append(token)
+        slot.ids.append(token)
+        slot.logprobs.append(logprob)
+        self.stats.sampled_tokens += 1
+        return self._stop_reason(slot, token)
+
     def _stop_reason(self, slot: _Slot, token: int) -> str | None:
         request = slot.request
         assert request is not None
@@ -289,7 +298,7 @@ class HFEngine:
                 return "stop"
         if len(slot.ids) >= request.sampling.max_tokens:
             return "length"
-        if len(slot.computed) + 1 >= self.policy.max_length:
+        if len(slot.computed) + len(slot.pending) >= self.policy.max_length:
             return "context"
         return None
 

@@ -29,15 +29,13 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
     def middle(key: str) -> float:
         return median(row[key] for row in trained)
 
-    # Within a turn the engine computes what is new in the prompt; its last sampled token is computed with the next turn.
-    rollout = median(row["tokens/prefill"] + row["tokens/sampled"] for row in trained)
     return {
         "iterations": len(trained),
         "rollout_s": middle("time/rollout"),
         "update_s": middle("time/update"),
         "credit_s": middle("time/credit"),
         "evaluation_s": median([row["time/evaluation"] for row in trained if "time/evaluation" in row] or [0.0]),
-        "rollout_tokens": rollout,
+        "rollout_tokens": middle("tokens/rollout"),
         "rollout_tokens_rebuilt": middle("tokens/rebuild_rollout"),
         "update_tokens": middle("tokens/update"),
         "update_tokens_rebuilt": middle("tokens/rebuild_update"),

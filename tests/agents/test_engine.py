@@ -110,6 +110,29 @@ def test_constrained_sampling_gives_only_allowed_responses_with_renormalised_log
         assert everything == pytest.approx(1.0, abs=1e-4)
 
 
+def test_forced_tokens_cost_no_pass_of_their_own_and_are_read_before_the_next_choice() -> None:
+    policy = small_policy()
+    trie = Trie([(7, 8, 9, 10, 11, 12), (7, 8, 9, 13, 14, 15)], end=2)
+
+    async def main() -> tuple[list[int], Completion, Completion, dict[str, int]]:
+        engine = HFEngine(policy)
+        first = await engine.generate(Request("x", [1, 5, 6], Sampling(max_tokens=9), seed=0, trie=trie))
+        stats = engine.stats.take()
+        ids = [1, 5, 6, *first.ids, 20, 21]
+        return ids, first, await engine.generate(Request("x", ids, Sampling(max_tokens=4), seed=1)), stats
+
+    ids, first, second, stats = asyncio.run(main())
+    assert len(first.ids) == 7
+    assert [logprob != 0 for logprob in first.logprobs] == [False] * 3 + [True] + [False] * 3
+    assert stats["forwards"] == 2  # the prompt, and what is forced up to the one choice there is
+    assert stats["computed"] == 3 + 3
+    own = full_logprobs(policy, [*ids[: 3 + 3], 10])[-1], full_logprobs(policy, [*ids[: 3 + 3], 13])[-1]
+    chosen = own[0] if first.ids[3] == 10 else own[1]
+    assert first.logprobs[3] == pytest.approx(float(chosen - torch.logsumexp(torch.stack(own), 0)), abs=1e-4)
+    expected = full_logprobs(policy, [*ids, *second.ids])[len(ids) :]
+    torch.testing.assert_close(torch.tensor(second.logprobs), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_frequencies_follow_the_reported_probabilities() -> None:
     policy = small_policy(hidden=16)
     trie = Trie([(7,), (8,), (9,), (10,)], end=2)
