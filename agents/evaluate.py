@@ -47,15 +47,14 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
     from agents.assembly import assemble
     from agents.evaluation import by_type, pass_at, rate
-    from agents.runfolder import panel_hash
     from envs.trajectory import Trajectory, append, read, repair
 
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
     e = config.evaluation
-    tasks = list(parts.env.tasks(e.panel))[: e.episodes]
+    panel_hash = parts.env.panel_hash(e.panel)
     out = Path(config.out) if config.out else Path(config.run or config_out(config)) / "evaluation.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(config, tasks)
+    identity = _identity(config, panel_hash)
     episodes_file = out.with_name(f"{out.stem}-{identity[:12]}.episodes.jsonl")
     done: dict[str, Trajectory] = {}
     if episodes_file.exists():
@@ -64,8 +63,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
         console.print(f"going on with {len(done)} episodes of {episodes_file}", soft_wrap=True)
     results: dict[str, Any] = {
         "panel": e.panel,
-        "panel_sha256": panel_hash(tasks),
-        "tasks": len(tasks),
+        "panel_hash": panel_hash,
+        "tasks": len(parts.env.tasks(e.panel)[: e.episodes]),
         "repeats": e.repeats,
         "run": config.run,
         "model": config.model.name,
@@ -147,14 +146,14 @@ def config_out(config: EvaluateConfig) -> Path:
     return Path("runs") / "evaluations" / f"{config.env.name}-{config.model.name.replace('/', '--')}"
 
 
-def _identity(config: EvaluateConfig, tasks: Sequence[str]) -> str:
+def _identity(config: EvaluateConfig, panel_hash: str) -> str:
     """What makes two evaluations the same: their episodes may then be joined."""
     about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
     about["checkpoint"] = str(_checkpoint_hash(config))
     folder = Path(config.model.name)
     if not config.run and folder.is_dir():
         about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir())
-    return hashlib.sha256(json.dumps([about, list(tasks)], sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([about, panel_hash], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _checkpoint_hash(config: EvaluateConfig) -> str:

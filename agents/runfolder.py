@@ -5,7 +5,6 @@ Every file is either replaced as a whole or appended a line at a time, so a kill
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import time
@@ -88,20 +87,18 @@ class RunFolder:
         trajectory.write(path, trajectories)
         return path
 
-    def write_panels(self, panels: Mapping[Split, Sequence[str]]) -> dict[str, str]:
-        """Record which tasks each panel holds; returns their hashes. Raises RunFolderError if a resumed run's panels differ."""
-        hashes: dict[str, str] = {name: panel_hash(ids) for name, ids in panels.items()}
+    def write_panels(self, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+        """Record which tasks each panel holds, with their hashes. Raises RunFolderError if a resumed run's panels differ."""
         if self.panels.exists():
             before = orjson.loads(self.panels.read_bytes())
-            for name, digest in hashes.items():
-                if name in before and before[name]["sha256"] != digest:
+            for name, ids in panels.items():
+                if name in before and (before[name]["hash"] != hashes[name] or before[name]["ids"] != list(ids)):
                     raise RunFolderError(
                         f"panel '{name}' has other tasks than when the run began ({self.panels}): its results could not be "
                         "compared. Restore the data or the environment's settings, or start a new run"
                     )
-        content = {name: {"sha256": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
+        content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
         _replace(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        return hashes
 
     def set_status(self, status: Status, reason: str | None = None, **details: Any) -> None:
         """Say in status.json where the run stands; `details` are further plain values (iteration, checkpoint, ...)."""
@@ -125,11 +122,6 @@ class RunFolder:
         here = status.get("host") == socket.gethostname() and status.get("pid") != os.getpid()
         if status.get("status") == "running" and here and _alive(int(status["pid"])):
             raise RunFolderError(f"{self.path} is still being written by process {status['pid']}; stop that one first")
-
-
-def panel_hash(ids: Sequence[str]) -> str:
-    """SHA-256 of a panel's task ids in their order."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def _alive(pid: int) -> bool:

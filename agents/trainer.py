@@ -53,7 +53,9 @@ class Trainer:
         self.parts = assemble(config)
         env = self.parts.env
         self.panels = {split: list(env.tasks(split)) for split in SPLITS}
-        self.folder.write_panels(self.panels)
+        hashes = {split: env.panel_hash(split) for split in SPLITS}
+        self.folder.write_panels(self.panels, hashes)
+        print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in self.panels.items()), flush=True)
         self.algorithm = algorithms.build(config.algo)
         self.shapings = [shaping.build(name, settings) for name, settings in config.shaping.items()]
         self.tries = self.parts.prompter.tries if config.engine.constrained == "admissible" else None

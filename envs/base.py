@@ -7,6 +7,7 @@ Nothing here knows of tokens or models.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +105,11 @@ class TextEnv(gymnasium.Env[str, str]):
         for either.
         """
         raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
+
+    def panel_hash(self, split: Split) -> str:
+        """Names a panel's tasks: equal hashes mean equal tasks in equal order. A subclass whose ids do not say all that a task
+        depends on (the content of a file) hashes that too."""
+        return hashlib.sha256("\n".join(self.tasks(split)).encode()).hexdigest()[:16]
 
     def task_type(self, task_id: str) -> str:
         """Kind of a task, by which success is also reported; one kind unless a subclass knows better."""

@@ -72,7 +72,10 @@ def test_an_iterations_episodes_read_back_equal(tmp_path: Path) -> None:
 
 def test_a_resumed_run_refuses_other_tasks(tmp_path: Path) -> None:
     folder = RunFolder.open(settings(tmp_path))
-    hashes = folder.write_panels({"train": ["a", "b"], "eval": ["c"]})
-    assert folder.write_panels({"train": ["a", "b"], "eval": ["c"]}) == hashes
+    panels, hashes = {"train": ["a", "b"], "eval": ["c"]}, {"train": "0f", "eval": "1e"}
+    folder.write_panels(panels, hashes)  # type: ignore[arg-type]
+    folder.write_panels(panels, hashes)  # type: ignore[arg-type]
     with pytest.raises(RunFolderError, match="panel 'eval'"):
-        folder.write_panels({"train": ["a", "b"], "eval": ["d"]})
+        folder.write_panels({**panels, "eval": ["d"]}, hashes)  # type: ignore[arg-type]
+    with pytest.raises(RunFolderError, match="panel 'train'"):  # the same ids, but another game behind one of them
+        folder.write_panels(panels, {**hashes, "train": "2d"})  # type: ignore[arg-type]

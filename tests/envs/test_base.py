@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from envs.base import TaskError
+from envs.base import Split, TaskError
 from envs.seeding import derive, generator
 from tests.envs.toys import Corridor, CorridorConfig
 
@@ -92,3 +94,14 @@ def test_seeds_depend_on_names_and_on_nothing_else() -> None:
     assert derive(7, "a", "b") != derive(7, "ab") != derive(7, "b", "a")
     assert 0 <= derive(7, "x") < 1 << 63
     assert generator(7, "x").integers(1 << 40) == generator(7, "x").integers(1 << 40)
+
+
+class Backwards(Corridor):
+    def tasks(self, split: Split) -> Sequence[str]:
+        return list(reversed(super().tasks(split)))
+
+
+def test_the_hash_of_a_panel_names_its_tasks_in_their_order() -> None:
+    one, again, other = corridor(), corridor(), Backwards(CorridorConfig())
+    assert one.panel_hash("train") == again.panel_hash("train") != one.panel_hash("eval")
+    assert other.panel_hash("train") != one.panel_hash("train")
