@@ -103,7 +103,7 @@ class EngineConfig:
     top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0
     """Nucleus sampling; below 1 the log-probabilities of sampling and training differ."""
     max_tokens: Positive = 64
-    """Longest answer in tokens."""
+    """Longest free answer in tokens; an admissible action is never cut off."""
     constrained: Literal["none", "admissible"] = "none"
     """admissible: sample only among the actions the environment lists, log-probabilities renormalised over them."""
     stop: list[str] | None = None

@@ -22,6 +22,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
+    """Longest free response; one of a request's `trie` is never cut off."""
     stop: tuple[str, ...] = ()
     """Strings that end a response; the tokens that complete one are kept."""
     stop_ids: tuple[int, ...] = ()

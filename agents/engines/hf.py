@@ -285,7 +285,7 @@ class HFEngine:
     def _stop_reason(self, slot: _Slot, token: int) -> str | None:
         request = slot.request
         assert request is not None
-        if slot.node is not None:
+        if slot.node is not None:  # the trie bounds the length: max_tokens would only cut an allowed response in two
             slot.node = slot.node[token]
             if not slot.node:
                 return "stop"
@@ -296,7 +296,7 @@ class HFEngine:
             tail = self.policy.tokenizer.decode(slot.ids[-16:])
             if any(tail.rstrip().endswith(stop) for stop in request.sampling.stop):
                 return "stop"
-        if len(slot.ids) >= request.sampling.max_tokens:
+        if slot.node is None and len(slot.ids) >= request.sampling.max_tokens:
             return "length"
         if len(slot.computed) + len(slot.pending) >= self.policy.max_length:
             return "context"

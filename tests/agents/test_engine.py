@@ -110,6 +110,17 @@ def test_constrained_sampling_gives_only_allowed_responses_with_renormalised_log
         assert everything == pytest.approx(1.0, abs=1e-4)
 
 
+def test_an_allowed_response_is_never_cut_off() -> None:
+    trie = Trie([(7, 8, 9, 10), (7, 11, 12, 13)], end=2)
+
+    async def main() -> Completion:
+        return await HFEngine(small_policy()).generate(Request("x", [1, 5], Sampling(max_tokens=1), seed=0, trie=trie))
+
+    done = asyncio.run(main())
+    assert done.stop_reason == "stop"
+    assert trie.allowed(done.ids)[-1] == [2]
+
+
 def test_forced_tokens_cost_no_pass_of_their_own_and_are_read_before_the_next_choice() -> None:
     policy = small_policy()
     trie = Trie([(7, 8, 9, 10, 11, 12), (7, 8, 9, 13, 14, 15)], end=2)
