@@ -17,15 +17,11 @@ from transformers.utils import logging as transformers_logging
 from agents import tokenizer as word_level
 from agents.config import ModelConfig
 from agents.policy import Policy, PolicyError
+from envs.cache import cache_folder
 from envs.prompt import Prompt
 from envs.seeding import derive
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-def cache_folder() -> Path:
-    """Where things that are computed once are kept; STEPCREDIT_CACHE overrides ~/.cache/stepcredit."""
-    return Path(os.environ.get("STEPCREDIT_CACHE") or Path.home() / ".cache" / "stepcredit")
 
 
 def choose_device(name: str) -> torch.device:

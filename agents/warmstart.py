@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from agents.config import TrainConfig, WarmstartConfig
 from agents.masters import collect, masters_of, publish
-from agents.models import cache_folder
 from agents.packing import Row, collate, rows
 from agents.policy import Policy
 from agents.prompting import Prompter
-from envs.base import TextEnv
+from envs.base import TextEnv, Unsolvable
+from envs.cache import cache_folder
 from envs.prompt import Prompt, Window
 from envs.seeding import derive, generator
 from envs.trajectory import Step, Trajectory
@@ -91,21 +91,27 @@ def demonstrations(
     seed: int | None = None,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts."""
+    """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts.
+
+    Tasks that cannot be won are passed over; Unsolvable if none can be.
+    """
     root = config.seed if seed is None else seed
     careful = round(count * (1 - config.warmstart.dawdling))
-    made = []
-    for n in range(count):
-        played = demonstrate(
-            parts.env,
-            panel[n % len(panel)],
-            derive(root, "warmstart", n // len(panel)),
-            config.warmstart.detours,
-            n >= careful,
-        )
+    made: list[Trajectory] = []
+    tried = 0
+    while len(made) < count:
+        turn, place = divmod(tried, len(panel))
+        tried += 1
+        dawdles = len(made) >= careful
+        try:
+            played = demonstrate(parts.env, panel[place], derive(root, "warmstart", turn), config.warmstart.detours, dawdles)
+        except Unsolvable:
+            if turn and not made:
+                raise
+            continue
         made.append(as_trajectory(played, parts.prompter, parts.prompt, config.env.context, config.env.history))
         if on_made:
-            on_made(n + 1)
+            on_made(len(made))
     return made
 
 

@@ -28,3 +28,10 @@ register(
     config="envs.alfworld.env:ALFWorldConfig",
     prompt="envs.alfworld.prompt:ALFWorldPrompt",
 )
+register(
+    name="webshop",
+    id="stepcredit/WebShop-v0",
+    env="envs.webshop.env:WebShopEnv",
+    config="envs.webshop.env:WebShopConfig",
+    prompt="envs.webshop.prompt:WebShopPrompt",
+)

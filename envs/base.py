@@ -27,6 +27,10 @@ class TaskError(ValueError):
     """A task cannot be played: unknown id, or a broken or truncated file. The message names file and place."""
 
 
+class Unsolvable(TaskError):
+    """A task can be played, but its oracle cannot win it. The message says why."""
+
+
 class NoOracle(NotImplementedError):
     """An environment has no way to demonstrate how its tasks are won."""
 
@@ -102,7 +106,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
         With probability `detours` a search looks in wrong places first, as an agent's would that does not know the answer;
         one that is `dawdling` does needless things on its way and may run out of time. An environment may have no use
-        for either.
+        for either. Raises Unsolvable where the task is known not to be winnable.
         """
         raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
 

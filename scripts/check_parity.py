@@ -1,5 +1,6 @@
 """Prove that an environment of this project equals the official one: `python scripts/check_parity.py alfworld --games DIR ...`
 
+`python scripts/check_parity.py webshop --data DIR --episodes FILE ...` compares the shop with recordings of the official one.
 Exit code 0: no difference; 1: at least one; 2: the input cannot be used.
 """
 
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -21,6 +23,9 @@ from envs.alfworld.engine import Engine
 from envs.alfworld.game import parse_game, read_json
 from envs.base import TaskError
 from envs.seeding import derive, generator
+from envs.webshop import parity as webshop_parity
+from envs.webshop.env import WebShopConfig
+from envs.webshop.shop import Shop, open_shop
 
 SHOWN = 10
 """Differences that are shown in full; all are counted."""
@@ -51,6 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     alfworld.add_argument("--steps", type=int, default=60, help="random steps a game for --engine (default 60)")
     alfworld.add_argument("--seed", type=int, default=0)
     alfworld.set_defaults(run=check_alfworld)
+    webshop = environments.add_parser("webshop", help="our shop against recordings of the official one")
+    webshop.add_argument("--data", type=Path, required=True, help="folder of the official files that were recorded with")
+    webshop.add_argument("--episodes", type=Path, action="append", default=[], help="JSONL(.gz) of episodes (may be repeated)")
+    webshop.add_argument("--rewards", type=Path, help="JSONL(.gz) of purchases and what they scored: score them again")
+    webshop.add_argument("--trajectories", type=Path, help="JSONL(.gz) of experts' trajectories: follow them")
+    webshop.add_argument("--human", action="store_true", help="--rewards and --trajectories number people's goals")
+    webshop.set_defaults(run=check_webshop)
     arguments = parser.parse_args(argv)
     console = Console()
     try:
@@ -64,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(console: Console, title: str, tallies: Iterable[Tally]) -> None:
     """The table, and the first differences of each check below it."""
-    table = Table("check", "games", "steps compared", "differences", title=f"{title}: parity with the official engine")
+    table = Table("check", "episodes", "values compared", "differences", title=f"{title}: parity with the official engine")
     for column in table.columns[1:]:
         column.justify = "right"
     for tally in tallies:
@@ -150,6 +162,50 @@ def _live(arguments: argparse.Namespace, console: Console) -> Tally:
         console.print(f"{name}: {len(transcript.steps)} steps, {len(tally.differences)} differences so far", style="dim")
     console.print("commands tried: " + ", ".join(f"{verb or '(empty)'} {n}" for verb, n in verbs.most_common()), style="dim")
     return tally
+
+
+# -- WebShop -------------------------------------------------------------------------------------------------------------------
+
+
+def check_webshop(arguments: argparse.Namespace, console: Console) -> list[Tally]:
+    """All checks asked for, in one table with a row for each kind of value that is compared."""
+    if not (arguments.episodes or arguments.rewards or arguments.trajectories):
+        raise TaskError("nothing to check: give --episodes FILE, --rewards FILE or --trajectories FILE")
+    tallies: dict[str, Tally] = {}
+    for file in arguments.episodes:
+        recording = webshop_parity.read_recording(file)
+        shop = _shop(arguments.data, recording.human, len(recording.prices))
+        words = "human" if recording.human else "synthetic"
+        _count(tallies, words, webshop_parity.compare_prices(shop, recording))
+        for episode in recording.episodes:
+            _count(tallies, words, webshop_parity.replay(shop, episode))
+    if arguments.rewards:
+        shop = _shop(arguments.data, arguments.human)
+        for purchase in webshop_parity.read_purchases(arguments.rewards):
+            _count(tallies, "purchases", webshop_parity.score_again(shop, purchase))
+    if arguments.trajectories:
+        shop = _shop(arguments.data, arguments.human)
+        for trajectory in webshop_parity.read_trajectories(arguments.trajectories):
+            _count(tallies, "trajectories", webshop_parity.follow(shop, trajectory))
+    return list(tallies.values())
+
+
+def _shop(data: Path, human: bool, products: int | None = None) -> Shop:
+    goals: Literal["human", "synthetic"] = "human" if human else "synthetic"
+    return open_shop(WebShopConfig(source="official", data=str(data), goals=goals, products=products))
+
+
+def _count(tallies: dict[str, Tally], source: str, comparisons: Iterable[webshop_parity.Comparison]) -> None:
+    """Add the comparisons of one episode (or purchase) to the row of each kind of value."""
+    seen = set()
+    for comparison in comparisons:
+        name = f"{source}: {comparison.field}"
+        tally = tallies.setdefault(name, Tally(name))
+        tally.games += name not in seen
+        tally.steps += 1
+        seen.add(name)
+        if not comparison.equal:
+            tally.differences.append(str(comparison))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""How a model sees the shop: the role, what can be done, and a short form of the pages for a model that was made for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from envs.prompt import Prompt, Window
+
+_SEPARATOR = " [SEP] "
+_INSTRUCTION = re.compile(r"Instruction:\s*(?:\[SEP\]\s*)?(.*?)\s*(?:\[SEP\]|\n|$)")
+_PHRASES = ("instruction:", "back to search", "< prev", "next >", "buy now", "your score", "price lower than", "find me")
+_WORDS = (
+    *("search", "click", "[", "]", ";", ":", "page", "results", "article", "more", "description", "features", "reviews"),
+    *("price", "with"),
+)
+
+
+class WebShopPrompt(Prompt):
+    """Texts of WebShop. Suggested searches are not listed: whoever can write may search for anything."""
+
+    def role(self) -> str:
+        """What the agent is, and what it can do."""
+        return (
+            "You are a customer in an online shop and have to buy what the instruction asks for. You act by search[words], "
+            "which works on every page, and by click[button or value]. Choose the options that are asked for before you buy."
+        )
+
+    def task(self, observation: str) -> str:
+        """The instruction, out of any page."""
+        found = _INSTRUCTION.search(observation)
+        return found.group(1) if found else ""
+
+    def window(self, now: Window) -> str:
+        """The whole prompt, rebuilt for one step: instruction, last turns, page, what can be done."""
+        parts = [self.role(), f"The instruction: {now.task}"]
+        if now.history:
+            parts.append(
+                f"Steps taken so far: {now.step}. The last {len(now.history)} of them, the page and what you did on it:"
+            )
+            first = now.step - len(now.history) + 1
+            parts += [f"{first + i}. {page}\n   > {action}" for i, (page, action) in enumerate(now.history)]
+        if not now.valid:
+            parts.append("Your last answer was none of the possible actions.")
+        parts.append(f"Step {now.step + 1}, the page now: {now.observation}{self.listing(now.admissible)}")
+        parts.append(self.answer_format())
+        return "\n".join(parts)
+
+    def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool) -> str:
+        """A message of a growing conversation."""
+        note = "" if valid else "That was none of the possible actions.\n"
+        return f"{note}{observation}{self.listing(admissible)}"
+
+    def listing(self, admissible: Sequence[str] | None) -> str:
+        """The possible actions, one a line; all searches as one."""
+        if not admissible:
+            return ""
+        clicks = [action for action in admissible if not action.startswith("search[")]
+        searches = ["search[<your words>]"] if len(clicks) < len(admissible) else []
+        return "\nPossible actions:\n" + "\n".join(searches + clicks)
+
+    def plain(self, observation: str) -> str:
+        """A page of observation=text without what every page repeats: instruction, buttons, ratings. Others as they are."""
+        parts = observation.split(_SEPARATOR)
+        if parts[0] == "WebShop" and len(parts) > 2:
+            return f"instruction: {parts[2]}"
+        if parts[0] != "Instruction:" or len(parts) < 4:
+            return observation
+        body = parts[3:]
+        if body[0].startswith("Page "):
+            articles = body[2 if body[1] == "Next >" else 3 :]
+            # The number last: what a model read of an article is then in one place, where the article is named.
+            return f"results {body[0].split()[1]} " + " ".join(
+                f"{title} {number}" for number, title in zip(articles[::3], articles[1::3], strict=False)
+            )
+        if parts[-1] == "Buy Now":
+            # "almond 2 pack" would read like the second almond: a number that is a value of its own is set apart.
+            return "article " + re.sub(r" (?=\d)", " ; ", " ".join(_short(part) for part in body[1:] if part not in _BUTTONS))
+        return "more " + " ".join(body[1:])
+
+    def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
+        """(stock phrases, further words) of the generated shop."""
+        from envs.webshop import generator
+
+        language = generator.lexicon(generator.catalogue())
+        prices = [str(ten) for ten in range(0, 1010, 10)]
+        return [*_PHRASES, *(one for one in language if " " in one)], [*language, *_WORDS, *prices]
+
+
+def _short(part: str) -> str:
+    """A price as the next ten dollars, which is how instructions count; other parts as they are."""
+    price = _PRICE.match(part)
+    return f"price {math.ceil(float(price.group(1)) / 10) * 10}" if price else part
+
+
+_BUTTONS = frozenset({"Rating: N.A.", "Description", "Features", "Reviews", "Attributes", "Buy Now"})
+_PRICE = re.compile(r"Price: \$(\d+(?:\.\d+)?)")

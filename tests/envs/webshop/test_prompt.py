@@ -1,0 +1,92 @@
+"""What a model reads of the shop, and which searches suggest themselves."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.prompt import Window
+from envs.webshop.engine import Session
+from envs.webshop.pages import render
+from envs.webshop.prompt import WebShopPrompt
+from envs.webshop.queries import MOST, suggestions
+from tests.envs.webshop.shops import SHIRT, goal, session
+
+PROMPT = WebShopPrompt()
+INSTRUCTION = goal().instruction
+
+
+def text(visit: Session, mode: str = "text") -> str:
+    return render(visit, mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["text", "text_rich"])
+@pytest.mark.parametrize("actions", [(), ("search[shirt]",), ("search[shirt]", f"click[{SHIRT}]")])
+def test_the_task_is_the_instruction_read_off_any_page(mode: str, actions: tuple[str, ...]) -> None:
+    assert PROMPT.task(text(session(*actions), mode)) == INSTRUCTION
+
+
+def test_a_short_page_keeps_what_tells_articles_apart_and_drops_what_every_page_repeats() -> None:
+    found = PROMPT.plain(text(session("search[shirt]")))
+    assert found == f"results 1 Blue Cotton Shirt for Summer {SHIRT}"
+    item = PROMPT.plain(text(session("search[shirt]", f"click[{SHIRT}]")))
+    assert item == "article color red navy blue one size small x-large one Blue Cotton Shirt for Summer price ; 20"
+    assert PROMPT.plain(text(session())) == f"instruction: {INSTRUCTION}"
+
+
+def test_a_later_page_of_results_reads_like_the_first() -> None:
+    second = PROMPT.plain(text(session("search[thing]", "click[next >]")))
+    assert second.startswith("results 2 Thing B0MORE")
+    assert second.endswith("B0MORE0018")
+
+
+def test_a_page_that_is_no_shops_page_comes_through_as_it_is() -> None:
+    for page in ("", "Instruction:", "WebShop", "hello [SEP] you"):
+        assert PROMPT.plain(page) == page
+
+
+def test_the_list_of_actions_shows_all_searches_as_one() -> None:
+    listed = PROMPT.listing(["search[a]", "search[b]", "click[< prev]"])
+    assert listed == "\nPossible actions:\nsearch[<your words>]\nclick[< prev]"
+    assert "search" not in PROMPT.listing(["click[buy now]"])
+    assert PROMPT.listing([]) == ""
+
+
+def test_a_window_states_the_instruction_and_the_last_pages() -> None:
+    page = text(session("search[shirt]"))
+    said = PROMPT.window(Window(INSTRUCTION, [("a page", "search[shirt]")], 1, page, ["click[next >]"], valid=False))
+    for part in (
+        f"The instruction: {INSTRUCTION}",
+        "1. a page\n   > search[shirt]",
+        f"Step 2, the page now: {page}",
+        "none of the",
+    ):
+        assert part in said
+
+
+def test_the_price_is_no_part_of_a_search() -> None:
+    assert suggestions("Find me soft shirts with color: red, and size: s, and price lower than 30.00 dollars") == (
+        "find me soft shirts with color: red, and size: s", "find me soft shirts", "color: red", "size: s",
+    )  # fmt: skip
+    assert suggestions("a dog bed, no more than 60.00 dollars, water resistant")[0] == "a dog bed, water resistant"
+
+
+@given(st.text(max_size=200))
+def test_suggestions_are_few_distinct_and_can_be_typed(instruction: str) -> None:
+    found = suggestions(instruction)
+    assert len(found) == len(set(found)) <= MOST
+    assert not any(sign in query for query in found for sign in "[]")
+    assert all(query.strip() for query in found)
+
+
+def test_the_tiny_models_words_cover_the_generated_shop() -> None:
+    from agents.tokenizer import build, split
+    from envs.webshop import generator
+
+    phrases, words = PROMPT.lexicon()
+    known = set(build([], phrases, words).get_vocab())
+    products = generator.catalogue()
+    texts = [text for product in products for text in (product.title, *(v for vs in product.options.values() for v in vs))]
+    assert {token for one in texts for token in split(one, phrases)} <= known
+    assert all(product.asin.lower() in known for product in products)
