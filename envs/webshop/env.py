@@ -70,6 +70,12 @@ class WebShopEnv(TextEnv):
         """Products, goals and search; the same for every environment of the process."""
         return open_shop(self.config)
 
+    @property
+    def session(self) -> Session:
+        """The visit under way, to be read only."""
+        assert self._session is not None
+        return self._session
+
     def tasks(self, split: Split) -> Sequence[str]:
         """Task ids of a panel, the same on every machine."""
         return tasks.panel(self.config, split)
@@ -90,8 +96,7 @@ class WebShopEnv(TextEnv):
 
     def act(self, action: str) -> Turn:
         """Execute `search[words]` or `click[value]`; what is not possible leaves the page as it is."""
-        assert self._session is not None
-        return self._turn(self._session.act(action).valid)
+        return self._turn(self.session.act(action).valid)
 
     def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
         """Actions of a customer who knows the goal; see `oracle`. Raises TaskError."""
@@ -103,8 +108,7 @@ class WebShopEnv(TextEnv):
         return Session(shop.products, shop.search, shop.goals[place], str(place), c.reward, c.show_attributes)
 
     def _turn(self, valid: bool) -> Turn:
-        session, subgoals, c = self._session, self._subgoals, self.config
-        assert session is not None
+        session, subgoals, c = self.session, self._subgoals, self.config
         assert subgoals is not None
         score = session.bought.total if session.bought else 0.0
         success = score == 1.0

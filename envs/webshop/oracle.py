@@ -76,7 +76,8 @@ def wanted_options(session: Session) -> dict[str, str]:
         return dict(goal.options)
     chosen: dict[str, str] = {}
     for name, values in product.options.items():
-        best = max(values, key=lambda value: _score(session, product, {**chosen, name: value}), default=None)
+        # Of values that are alike enough to score, the one that was asked for.
+        best = max(values, key=lambda v: (_score(session, product, {**chosen, name: v}), v in goal.options), default=None)
         if best is not None and _score(session, product, {**chosen, name: best}) > _score(session, product, chosen):
             chosen[name] = best
     return chosen

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from envs.prompt import Prompt, Window
+from envs.webshop.engine import PER_PAGE
 
 _SEPARATOR = " [SEP] "
 _INSTRUCTION = re.compile(r"Instruction:\s*(?:\[SEP\]\s*)?(.*?)\s*(?:\[SEP\]|\n|$)")
@@ -70,10 +71,10 @@ class WebShopPrompt(Prompt):
         body = parts[3:]
         if body[0].startswith("Page "):
             articles = body[2 if body[1] == "Next >" else 3 :]
-            # The number last: what a model read of an article is then in one place, where the article is named.
-            return f"results {body[0].split()[1]} " + " ".join(
-                f"{title} {number}" for number, title in zip(articles[::3], articles[1::3], strict=False)
-            )
+            # Place and number last: what a model has read of an article is then where the article is named.
+            found = zip(articles[::3], articles[1::3], strict=False)
+            lines = [f"{title} result {place} {number}" for place, (number, title) in enumerate(found, start=1)]
+            return " ".join([f"results {body[0].split()[1]}", *lines])
         if parts[-1] == "Buy Now":
             # "almond 2 pack" would read like the second almond: a number that is a value of its own is set apart.
             return "article " + re.sub(r" (?=\d)", " ; ", " ".join(_short(part) for part in body[1:] if part not in _BUTTONS))
@@ -84,8 +85,8 @@ class WebShopPrompt(Prompt):
         from envs.webshop import generator
 
         language = generator.lexicon(generator.catalogue())
-        prices = [str(ten) for ten in range(0, 1010, 10)]
-        return [*_PHRASES, *(one for one in language if " " in one)], [*language, *_WORDS, *prices]
+        numbers = [*(str(ten) for ten in range(0, 1010, 10)), *(f"result {place + 1}" for place in range(PER_PAGE))]
+        return [*_PHRASES, *(one for one in language if " " in one)], [*language, *_WORDS, *numbers]
 
 
 def _short(part: str) -> str:

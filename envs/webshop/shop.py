@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,5 +86,7 @@ def _official(folder: Path, size: int | None, wording: str) -> Shop:
 
 def _shop(products: Catalogue, goals: Sequence[Goal], goals_hash: str) -> Shop:
     index = search.open_index(products, cache_folder() / "webshop")
-    found = lru_cache(maxsize=KEPT_SEARCHES)(lambda query: tuple(index.search(query)))
-    return Shop(products, goals, found, hashlib.sha256(f"{products.hash} {goals_hash}".encode()).hexdigest()[:16])
+    # An array needs a sixth of a tuple's memory, which counts: every process keeps its own.
+    kept = lru_cache(maxsize=KEPT_SEARCHES)(lambda query: array("i", index.search(query)))
+    name = hashlib.sha256(f"{products.hash} {goals_hash}".encode()).hexdigest()[:16]
+    return Shop(products, goals, lambda query: tuple(kept(query)), name)

@@ -232,6 +232,23 @@ def test_a_rebuilt_window_trains_with_shared_prefixes(tmp_path: Path) -> None:
     assert row["update/mismatch_max"] < 1e-3
 
 
+def test_the_shop_is_trained_in_by_the_same_command(tmp_path: Path) -> None:
+    arguments = [
+        "env=webshop", "algo=gigpo", "env.products=60", "env.eval_goals=6", "model.tiny.hidden=64", "model.tiny.intermediate=64",
+        "warmstart.steps=60", "warmstart.demonstrations=60", "rollout.groups=3", "rollout.group_size=4", "iterations=2", "threads=1",
+        f"out={tmp_path}", "run=shop",
+    ]  # fmt: skip
+    done = subprocess.run(command(*arguments), cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_metrics(tmp_path / "shop" / "metrics.jsonl")
+    assert [row["iteration"] for row in rows] == [0, 1, 2]
+    assert all(row["train/valid"] == 1 and row["update/mismatch_max"] < 1e-3 for row in rows[1:])
+    departments = {name for name in rows[-1] if name.startswith("eval/") and name.endswith("@1")}
+    assert len(departments) > 1
+    episodes = list(read(tmp_path / "shop" / "trajectories" / "iteration_000002.jsonl.gz"))
+    assert all(step.action.startswith(("search[", "click[")) for episode in episodes for step in episode.steps)
+
+
 def test_worker_processes_play_the_same_episodes(uninterrupted: Path, tmp_path: Path) -> None:
     run = train(tmp_path, "workers", "env.pool.mode=processes", "env.pool.workers=2", "iterations=1", "evaluation.after=false")
     inline, pooled = (

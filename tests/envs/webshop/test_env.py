@@ -60,7 +60,7 @@ def test_the_right_purchase_ends_the_episode_with_the_reward_and_all_subgoals() 
 @pytest.mark.parametrize(("pays", "paid"), [("success", 0.0), ("score", 1.0)])
 def test_a_purchase_that_is_half_right_pays_its_score_only_where_scores_are_paid(pays: str, paid: float) -> None:
     env, actions = shopping(WebShopConfig(products=60, pays=pays))  # type: ignore[arg-type]
-    options = [f"click[{value}]" for value in wanted_options(env._session).values()]  # type: ignore[arg-type]
+    options = [f"click[{value}]" for value in wanted_options(env.session).values()]  # type: ignore[arg-type]
     assert options, "this goal asks for options, which are left out"
     *_, last = [env.step(action) for action in actions if action not in options]
     _, reward, terminated, _, info = last
@@ -83,8 +83,7 @@ def test_every_listed_action_is_possible_and_others_change_nothing() -> None:
     for action in ("", *actions[:-1]):
         if action:
             env.step(action)
-        session = env._session
-        assert session is not None
+        session = env.session
         before = session.state_key
         assert not env.step("click[no such thing]")[4]["valid"]
         assert session.state_key == before

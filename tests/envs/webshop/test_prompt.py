@@ -29,7 +29,7 @@ def test_the_task_is_the_instruction_read_off_any_page(mode: str, actions: tuple
 
 def test_a_short_page_keeps_what_tells_articles_apart_and_drops_what_every_page_repeats() -> None:
     found = PROMPT.plain(text(session("search[shirt]")))
-    assert found == f"results 1 Blue Cotton Shirt for Summer {SHIRT}"
+    assert found == f"results 1 Blue Cotton Shirt for Summer result 1 {SHIRT}"
     item = PROMPT.plain(text(session("search[shirt]", f"click[{SHIRT}]")))
     assert item == "article color red navy blue one size small x-large one Blue Cotton Shirt for Summer price ; 20"
     assert PROMPT.plain(text(session())) == f"instruction: {INSTRUCTION}"
@@ -37,8 +37,8 @@ def test_a_short_page_keeps_what_tells_articles_apart_and_drops_what_every_page_
 
 def test_a_later_page_of_results_reads_like_the_first() -> None:
     second = PROMPT.plain(text(session("search[thing]", "click[next >]")))
-    assert second.startswith("results 2 Thing B0MORE")
-    assert second.endswith("B0MORE0018")
+    assert second.startswith("results 2 Thing B0MORE0009 result 1 B0MORE0009")
+    assert second.endswith("result 10 B0MORE0018")
 
 
 def test_a_page_that_is_no_shops_page_comes_through_as_it_is() -> None:
