@@ -19,7 +19,7 @@ _PRICE = re.compile(
 _CLAUSE = re.compile(r"[,.;!?]\s+(?:and\s+)?|\s+(?:with|that|which)\s+|\s+and\s+")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def suggestions(instruction: str) -> tuple[str, ...]:
     """The instruction without its price, then its clauses of two words or more, in their order; each once, lower case."""
     text = " ".join(instruction.lower().translate({ord("["): " ", ord("]"): " "}).split())

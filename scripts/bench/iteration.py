@@ -1,6 +1,6 @@
 """Where an iteration's time goes, and how many tokens are computed against a layout that rebuilds the prompt at every step.
 
-    python scripts/bench/iteration.py runs/demo [--json FILE]
+    python scripts/bench/iteration.py [runs/demo] [--json FILE]
 
 Reads a run's metrics.jsonl; medians over its iterations. "rebuild" computes, at every step of an episode, the whole
 conversation so far, as trainers do that turn each step into a row of its own.
@@ -48,9 +48,15 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", help="default: the newest one in runs/")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.run is None:
+        newest = max(Path("runs").glob("*/metrics.jsonl"), key=lambda file: file.stat().st_mtime, default=None)
+        if newest is None:
+            print("no run in runs/ to measure: train one first, for example by make demo")
+            return
+        options.run = newest.parent
     found = measure(read_metrics(options.run / "metrics.jsonl"))
     whole = found["rollout_s"] + found["update_s"]
     table = Table(title=f"{options.run.name}: medians of {found['iterations']:.0f} iterations")

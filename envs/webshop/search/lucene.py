@@ -32,6 +32,8 @@ K1, B = np.float32(0.9), np.float32(0.4)
 _ONE = np.float32(1)
 _BLOCK = 1 << 15
 """Documents whose postings are sorted at a time."""
+_PART = 64
+"""Scores of which the best is taken for a bound."""
 
 
 class Index:
@@ -49,7 +51,8 @@ class Index:
     def search(self, query: str, k: int = 50) -> list[int]:
         """Places of the `k` best documents, best first; fewer if fewer have a word of the query."""
         scores = self._scores(query)
-        found = np.flatnonzero(scores)
+        least = _bound(scores, k)
+        found = np.flatnonzero(scores >= least if least else scores)
         if len(found) > k:
             of_found = scores[found]
             found = found[of_found >= np.partition(of_found, -k)[-k]]
@@ -61,17 +64,22 @@ class Index:
         counts = Counter(map(_key, terms(query)))
         wanted = np.array(list(counts), np.uint64)
         rows = np.searchsorted(self._keys, wanted)
-        documents, impacts = [], []
+        sums = np.zeros(len(self._ranks))
         for row, key, count in zip(rows.tolist(), counts, counts.values()):
             if row < len(self._keys) and self._keys[row] == key:
                 postings = slice(self._starts[row], self._starts[row + 1])
                 weight = np.float32(count) * self._idf[row]
-                documents.append(self._documents[postings])
-                impacts.append(weight - weight / self._divisors[postings])
-        if not documents:
-            return np.zeros(len(self._ranks), np.float32)
-        sums = np.bincount(np.concatenate(documents), np.concatenate(impacts), len(self._ranks))
+                sums[self._documents[postings]] += weight - weight / self._divisors[postings]
         return sums.astype(np.float32)
+
+
+def _bound(scores: NDArray[np.float32], k: int) -> float:
+    """What each of the `k` best scores reaches, so that few need to be sorted: the k-th of the best of many parts.
+
+    0 where there are no more than `k` parts.
+    """
+    best = scores[: len(scores) // _PART * _PART].reshape(_PART, -1).max(axis=0)
+    return float(np.partition(best, -k)[-k]) if len(best) > k else 0.0
 
 
 def build(folder: Path, entries: Iterable[tuple[str, str]]) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -141,6 +142,14 @@ def test_a_search_finds_at_most_k_and_nothing_without_a_known_word(tmp_path):
     assert shop.search("red") == list(range(50))
     assert shop.search("red", k=3) == [0, 1, 2]
     assert shop.search("the") == shop.search("") == shop.search("purple") == []
+
+
+def test_the_best_of_many_are_the_first_of_all(tmp_path):
+    draws = Random(0)
+    shop = index(tmp_path / "index", [" ".join(draws.choices(WORDS, k=draws.randrange(9))) for _ in range(1000)])
+    for query in ("red", "tea shirt", "blue shoe x-large 7.5", "purple", ""):
+        found = shop.search(query, k=1000)
+        assert [shop.search(query, k) for k in (1, 2, 10, 14, 15, 50)] == [found[:k] for k in (1, 2, 10, 14, 15, 50)]
 
 
 def test_lengths_are_kept_in_a_byte():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.base import TaskError
-from envs.webshop import official
+from envs.webshop import generator, official
 from envs.webshop.products import NO_PRICE_LIMIT, Goal, Product
 from envs.webshop.store import ListCatalogue, Store, content_hash, write
 from scripts import webshop_store
@@ -318,6 +318,24 @@ def test_the_script_says_in_a_line_what_is_wrong_with_the_data(data, capsys):
     assert "error: " in (shown := capsys.readouterr().err)
     assert "set WEBSHOP_DATA" in shown
     assert not (data.parent / "store").exists()
+
+
+@pytest.mark.parametrize(("options", "human"), [([], False), (["--human"], True)])
+def test_the_script_writes_the_generated_shop(tmp_path, options, human):
+    assert webshop_store.main(["--generated", "30", "--out", str(tmp_path / "store"), *options]) == 0
+    store, products = Store.open(tmp_path / "store"), generator.catalogue(30)
+    assert (list(store), list(store.goals)) == (list(products), generator.goals(products, human=human))
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [(["--generated", "0"], "at least 1"), (["--generated", "9", "--seed", "5"], "of the official files"), ([], "required")],
+)
+def test_the_script_refuses_what_does_not_go_together(tmp_path, capsys, options, wrong):
+    with pytest.raises(SystemExit):
+        webshop_store.main([*options, "--out", str(tmp_path / "store")])
+    assert wrong in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.data
