@@ -234,9 +234,9 @@ def test_a_rebuilt_window_trains_with_shared_prefixes(tmp_path: Path) -> None:
 
 def test_the_shop_is_trained_in_by_the_same_command(tmp_path: Path) -> None:
     arguments = [
-        "env=webshop", "algo=gigpo", "env.products=60", "env.eval_goals=6", "model.tiny.hidden=64", "model.tiny.intermediate=64",
-        "warmstart.steps=60", "warmstart.demonstrations=60", "rollout.groups=3", "rollout.group_size=4", "iterations=2", "threads=1",
-        f"out={tmp_path}", "run=shop",
+        "env=webshop", "algo=gigpo", "env.products=60", "env.eval_goals=6", "iterations=2", "threads=1",
+        "model.tiny.hidden=64", "model.tiny.intermediate=64", "warmstart.steps=60", "warmstart.demonstrations=60",
+        "rollout.groups=3", "rollout.group_size=4", f"out={tmp_path}", "run=shop",
     ]  # fmt: skip
     done = subprocess.run(command(*arguments), cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
