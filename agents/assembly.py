@@ -132,7 +132,7 @@ def corpus(env: TextEnv, prompt: Prompt) -> Iterable[str]:
             actions = info["admissible_actions"]
             if not actions:
                 break
-            yield from actions
+            yield from prompt.plain_actions(actions)
             if ended:
                 break
             observation, _, terminated, truncated, info = env.step(actions[int(rng.integers(len(actions)))])

@@ -36,18 +36,33 @@ class Trie:
 
 
 class ActionTries:
-    """Tries of admissible-action lists, cached: the same few lists come up again and again."""
+    """Tries of admissible-action lists, cached: the same few lists come up again and again.
 
-    def __init__(self, encode: Callable[[str], list[int]], end: int, size: int = 8192) -> None:
-        self._encode = lru_cache(maxsize=65536)(lambda action: tuple(encode(action)))
+    `wording` says in which words each action of a list is written, by default its own.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[str], list[int]],
+        end: int,
+        wording: Callable[[Sequence[str]], Sequence[str]] = lambda actions: actions,
+        size: int = 8192,
+    ) -> None:
+        self._encode = lru_cache(maxsize=65536)(lambda words: tuple(encode(words)))
+        self._wording = wording
         self._end = end
         self._build = lru_cache(maxsize=size)(self._make)
 
     def _make(self, actions: tuple[str, ...]) -> tuple[Trie, dict[tuple[int, ...], str]]:
         spelled: dict[tuple[int, ...], str] = {}
-        for action in actions:
-            spelled.setdefault(self._encode(action), action)
+        for words, action in zip(self._wording(actions), actions, strict=True):
+            spelled.setdefault(self._encode(words), action)
         return Trie(list(spelled), self._end), spelled
+
+    def spell(self, action: str, actions: Sequence[str]) -> list[int]:
+        """The response that says `action`, one of `actions` or another, without the token that ends it."""
+        words = dict(zip(actions, self._wording(actions), strict=True))
+        return list(self._encode(words[action] if action in words else self._wording([action])[0]))
 
     def trie(self, actions: Sequence[str]) -> Trie:
         return self._build(tuple(actions))[0]

@@ -35,7 +35,7 @@ class Prompter(Protocol):
     def window(self, now: Window) -> list[int]:
         """Ids of a whole prompt, rebuilt for one step."""
 
-    def spell(self, action: str) -> list[int]:
+    def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
         """The response ids that say `action`, without the one that ends a response."""
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
@@ -54,13 +54,13 @@ class Plain:
         self.stop: tuple[str, ...] = ()
         # The same few sentences come up again and again.
         self._ids = lru_cache(maxsize=65536)(lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids))
-        self.tries = ActionTries(self.spell, self._end)
+        self.tries = ActionTries(self._encode, self._end, prompt.plain_actions)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._ids(text))
 
-    def spell(self, action: str) -> list[int]:
-        return self._encode(action)
+    def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
+        return self.tries.spell(action, admissible or [])
 
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
         return self._bos + self._encode(self._prompt.plain(observation)) + self._act
@@ -69,7 +69,7 @@ class Plain:
         return self._encode(self._prompt.plain(observation)) + self._act
 
     def window(self, now: Window) -> list[int]:
-        past = [self._prompt.plain(o) + " " + a for o, a in now.history]
+        past = [self._prompt.plain(o) + " " + self._prompt.plain_actions([a])[0] for o, a in now.history]
         return self._bos + self._encode("\n".join([now.task, *past, self._prompt.plain(now.observation)])) + self._act
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
@@ -105,13 +105,13 @@ class Chat:
         self._end_text = tokenizer.eos_token
         self.stop_ids: tuple[int, ...] = (self._end,)
         self.stop = prompt.stop
-        self.tries = ActionTries(self.spell, self._end)
+        self.tries = ActionTries(self._encode, self._end, lambda actions: [f"<action>{action}</action>" for action in actions])
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
 
-    def spell(self, action: str) -> list[int]:
-        return self._encode(f"<action>{action}</action>")
+    def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
+        return self.tries.spell(action, admissible or [])
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -77,7 +77,7 @@ def as_trajectory(
             ids = prompter.opening(observation, admissible)
         else:
             ids = prompter.turn(observation, admissible, valid, response)
-        response = [*prompter.spell(action), prompter.stop_ids[0]]
+        response = [*prompter.spell(action, admissible), prompter.stop_ids[0]]
         trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
         past.append((observation, action))
     return trajectory

@@ -84,6 +84,10 @@ class Prompt:
         """The observation as a model reads it that is trained on bare observations: no role, no format, no list of actions."""
         return observation
 
+    def plain_actions(self, actions: Sequence[str]) -> Sequence[str]:
+        """How such a model writes each of `actions`, all that are possible on one page: different ones differently."""
+        return actions
+
     def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
         """(stock phrases, further words) of this environment's language, for a tokenizer made for it."""
         return (), ()

@@ -239,10 +239,10 @@ def _goal(
 
 
 def lexicon(products: Iterable[Product]) -> list[str]:
-    """Words and phrases that tell `products` apart: queries, attributes, options, article numbers, words of titles; sorted."""
+    """Words and phrases that tell `products` apart: queries, attributes, options, words of titles; sorted."""
     phrases: set[str] = set()
     for item in products:
-        phrases.update((item.query, item.asin.lower(), *item.attributes, *item.options))
+        phrases.update((item.query, *item.attributes, *item.options))
         phrases.update(chain.from_iterable(item.options.values()))
         phrases.update(re.findall(r"[a-z]+", item.title.lower()))
     return sorted(phrases)

@@ -71,14 +71,21 @@ class WebShopPrompt(Prompt):
         body = parts[3:]
         if body[0].startswith("Page "):
             articles = body[2 if body[1] == "Next >" else 3 :]
-            # Place and number last: what a model has read of an article is then where the article is named.
-            found = zip(articles[::3], articles[1::3], strict=False)
-            lines = [f"{title} result {place} {number}" for place, (number, title) in enumerate(found, start=1)]
+            # The place comes last: what a model has read of an article is then where the article is named.
+            lines = [f"{title} result {place}" for place, title in enumerate(articles[1::3], start=1)]
             return " ".join([f"results {body[0].split()[1]}", *lines])
         if parts[-1] == "Buy Now":
             # "almond 2 pack" would read like the second almond: a number that is a value of its own is set apart.
             return "article " + re.sub(r" (?=\d)", " ; ", " ".join(_short(part) for part in body[1:] if part not in _BUTTONS))
         return "more " + " ".join(body[1:])
+
+    def plain_actions(self, actions: Sequence[str]) -> Sequence[str]:
+        """Articles by their place on the page instead of their number, and no brackets."""
+        written = [action.removesuffix("]").replace("[", " ", 1) for action in actions]
+        if "click[next >]" in actions:  # a page of results, where articles follow the buttons
+            first = actions.index("click[next >]") + 1
+            written[first:] = [f"click result {place}" for place in range(1, len(actions) - first + 1)]
+        return written
 
     def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
         """(stock phrases, further words) of the generated shop."""

@@ -35,3 +35,12 @@ def test_a_response_spells_its_action_even_where_words_are_unknown() -> None:
     assert tries.action(actions, [2, 5]) == "go north"
     assert tries.action(actions, [2, 0]) is None
     assert tries.trie(actions) is tries.trie(list(actions))
+
+
+def test_actions_may_be_written_in_other_words() -> None:
+    tries = ActionTries(lambda words: [int(words)], end=0, wording=lambda actions: [str(7 + i) for i in range(len(actions))])
+    actions = ["take the first", "take the second"]
+    assert [tries.spell(action, actions) for action in actions] == [[7], [8]]
+    assert tries.action(actions, [8, 0]) == "take the second"
+    assert tries.trie(actions).allowed([8, 0]) == [[7, 8], [0]]
+    assert tries.spell("something else", actions) == [7]

@@ -29,7 +29,7 @@ def test_the_task_is_the_instruction_read_off_any_page(mode: str, actions: tuple
 
 def test_a_short_page_keeps_what_tells_articles_apart_and_drops_what_every_page_repeats() -> None:
     found = PROMPT.plain(text(session("search[shirt]")))
-    assert found == f"results 1 Blue Cotton Shirt for Summer result 1 {SHIRT}"
+    assert found == "results 1 Blue Cotton Shirt for Summer result 1"
     item = PROMPT.plain(text(session("search[shirt]", f"click[{SHIRT}]")))
     assert item == "article color red navy blue one size small x-large one Blue Cotton Shirt for Summer price ; 20"
     assert PROMPT.plain(text(session())) == f"instruction: {INSTRUCTION}"
@@ -37,8 +37,22 @@ def test_a_short_page_keeps_what_tells_articles_apart_and_drops_what_every_page_
 
 def test_a_later_page_of_results_reads_like_the_first() -> None:
     second = PROMPT.plain(text(session("search[thing]", "click[next >]")))
-    assert second.startswith("results 2 Thing B0MORE0009 result 1 B0MORE0009")
-    assert second.endswith("result 10 B0MORE0018")
+    assert second.startswith("results 2 Thing B0MORE0009 result 1 Thing")
+    assert second.endswith("B0MORE0018 result 10")
+
+
+@pytest.mark.parametrize(
+    "actions", [(), ("search[thing]",), ("search[thing]", "click[next >]"), ("search[shirt]", f"click[{SHIRT}]")]
+)
+def test_the_short_form_of_each_action_is_one_of_its_own(actions: tuple[str, ...]) -> None:
+    possible = [f"click[{text}]" for text in session(*actions).clickables]
+    written = PROMPT.plain_actions(possible)
+    assert len(set(written)) == len(possible)
+    for action, words in zip(possible, written):
+        named = action.startswith("click[b0")
+        assert words == (
+            f"click result {possible.index(action) - possible.index('click[next >]')}" if named else f"click {action[6:-1]}"
+        )
 
 
 def test_a_page_that_is_no_shops_page_comes_through_as_it_is() -> None:
@@ -89,4 +103,3 @@ def test_the_tiny_models_words_cover_the_generated_shop() -> None:
     products = generator.catalogue()
     texts = [text for product in products for text in (product.title, *(v for vs in product.options.values() for v in vs))]
     assert {token for one in texts for token in split(one, phrases)} <= known
-    assert all(product.asin.lower() in known for product in products)
