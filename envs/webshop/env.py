@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.base import Split, TextEnv, Turn
 from envs.webshop import oracle, pages, queries, reward, tasks
-from envs.webshop.engine import Session
+from envs.webshop.engine import Session, parse
 from envs.webshop.shop import Shop, open_shop
 from envs.webshop.subgoals import Subgoals
 
@@ -126,8 +126,11 @@ class WebShopEnv(TextEnv):
 
 
 def _possible(session: Session) -> list[str]:
-    """What can be clicked, and on the search page the searches that suggest themselves; others are possible too."""
-    clicks = [f"click[{text}]" for text in session.clickables if text != "search"]
+    """What can be clicked, and on the search page the searches that suggest themselves; others are possible too.
+
+    A value with brackets or a line break is shown and listed as clickable, officially too, but no action names it.
+    """
+    clicks = [f"click[{text}]" for text in session.clickables if text != "search" and parse(f"click[{text}]")[1] == text]
     if session.page != "search":
         return clicks
     return [f"search[{query}]" for query in queries.suggestions(session.goal.instruction)] + clicks

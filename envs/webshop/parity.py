@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ _EPISODE: _Shape = {
     "price": _NUMBER,
 }
 _PAGE: _Shape = {"action": (str, type(None)), "text": str, "text_rich": str, "url": str, "avail": dict}
-_OUTCOME: _Shape = {"reward": _NUMBER, "done": bool}
+_OUTCOME: _Shape = {"action": str, "reward": _NUMBER, "done": bool}
 _PURCHASE: _Shape = {
     "goal_idx": int,
     "asin": str,
@@ -95,16 +96,22 @@ def read_recording(path: Path) -> Recording:
     """Read recorded episodes: JSONL (`.gz` or not), of which the first line is `{"meta": ..}`. Raises TaskError."""
     head, *episodes = _lines(path)
     meta = _checked(head.get("meta"), _META, f"{path}, line 1: meta")
+    if not meta["prices"]:
+        raise TaskError(f"{path}, line 1: meta: 'prices' is empty; expected the price of every product by asin")
     for number, episode in enumerate(episodes, 2):
         where = f"{path}, line {number}"
         for step, page in enumerate(_checked(episode, _EPISODE, where)["steps"]):
             _checked(page, _PAGE | _OUTCOME if step else _PAGE, f"{where}: step {step}")
+            _checked(page["avail"], {"clickables": list}, f"{where}: step {step}: avail")
     return Recording(meta["prices"], bool(meta["human_goals"]), episodes)
 
 
 def read_purchases(path: Path) -> list[dict[str, Any]]:
     """Read purchases with their rewards: JSONL (`.gz` or not). Raises TaskError."""
-    return [_checked(record, _PURCHASE, f"{path}, line {number}") for number, record in enumerate(_lines(path), 1)]
+    purchases = [_checked(record, _PURCHASE, f"{path}, line {number}") for number, record in enumerate(_lines(path), 1)]
+    for number, purchase in enumerate(purchases, 1):
+        _checked(purchase["options"], dict.fromkeys(purchase["options"], str), f"{path}, line {number}: options")
+    return purchases
 
 
 def read_trajectories(path: Path) -> list[dict[str, Any]]:
@@ -123,7 +130,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
             for line in lines:
                 records.append(orjson.loads(line))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise TaskError(f"{path}, line {len(records) + 1}: cannot be read ({type(error).__name__}: {error})") from None
     if not records:
         raise TaskError(f"{path}: holds no record")
@@ -166,7 +173,7 @@ def replay(shop: Shop, episode: Mapping[str, Any]) -> Iterator[Comparison]:
         available = {"has_search_bar": session.page == "search", "clickables": session.clickables}
         yield Comparison("available actions", here, recorded["avail"], available)
         if session.page == "results":
-            listed = recorded["avail"].get("clickables", [])
+            listed = recorded["avail"]["clickables"]
             listed = listed[listed.index("next >") + 1 :] if "next >" in listed else []
             yield Comparison("lists of results", here, listed, [product.asin.lower() for product in session.shown])
     outcome_recorded = {key: episode[key] for key in ("reward", "reward_info", "asin", "options", "price")}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from envs.base import TaskError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 KEPT_SEARCHES = 65536
 """Result lists kept in memory: the episodes of a group search for the same things."""
+
+_opening = Lock()
+"""Of threads that need a shop at once, one opens it and the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,16 @@ class Shop:
 def open_shop(config: WebShopConfig) -> Shop:
     """The shop that a configuration names; every environment of a process gets the same one. Raises TaskError."""
     if config.source == "generated":
-        return _generated(config.products or generator.SIZE, config.goals == "human")
+        with _opening:
+            return _generated(config.products or generator.SIZE, config.goals == "human")
     folder = config.data or os.environ.get("WEBSHOP_DATA")
     if not folder:
         raise TaskError(
             "env.source=official needs the official files, and neither env.data nor WEBSHOP_DATA is set: name the folder with "
             "items_shuffle*.json, or a store made by scripts/webshop_store.py; env.source=generated needs no data"
         )
-    return _official(Path(folder).expanduser().resolve(), config.products, config.goals)
+    with _opening:
+        return _official(Path(folder).expanduser().resolve(), config.products, config.goals)
 
 
 @lru_cache(maxsize=4)

@@ -81,8 +81,8 @@ class Store:
         self.hash, self.goals_hash = meta["hash"], meta["goals_hash"]
         self.goals = _Records(folder, _GOALS, _goal)
         self._products = _Records(folder, _PRODUCTS, _product)
-        self._asins = np.load(folder / _ASINS, mmap_mode="r")
-        self._places = np.load(folder / _PLACES, mmap_mode="r")
+        self._asins = _mapped(folder / _ASINS)
+        self._places = _mapped(folder / _PLACES)
         self._hot = lru_cache(HOT_PRODUCTS)(self._products.__getitem__)
 
     @classmethod
@@ -118,7 +118,7 @@ class _Records(Sequence[T]):
 
     def __init__(self, folder: Path, name: str, decode: Callable[[dict[str, Any]], T]) -> None:
         self._file, starts = _files(folder, name)
-        self._starts = np.load(starts, mmap_mode="r")
+        self._starts = _mapped(starts)
         self._decode = decode
         with self._file.open("rb") as lines:
             self._bytes = mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
@@ -140,6 +140,13 @@ class _Records(Sequence[T]):
             return self._decode(orjson.loads(self._bytes[self._starts[number] : self._starts[number + 1]]))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise TaskError(f"{self._file}, line {number + 1}: broken ({error}); {_HOW_TO_WRITE} --force") from None
+
+
+def _mapped(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise TaskError(f"{file}: broken ({error}); {_HOW_TO_WRITE} --force") from None
 
 
 def content_hash(records: Iterable[Product] | Iterable[Goal]) -> str:

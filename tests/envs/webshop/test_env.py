@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import envs
 from envs.base import SPLITS, TaskError
 from envs.checker import check
 from envs.structured import ConfigError
-from envs.webshop import tasks
+from envs.webshop import store, tasks
 from envs.webshop.env import WebShopConfig, WebShopEnv
 from envs.webshop.oracle import wanted_options
 from envs.webshop.subgoals import NAMES
+from tests.envs.webshop.shops import ODD, PRODUCTS, SHIRT, goal
 
 SMALL = WebShopConfig(products=60)
 
@@ -91,6 +93,19 @@ def test_every_listed_action_is_possible_and_others_change_nothing() -> None:
     for action in info["admissible_actions"]:
         env.reset(seed=0, options={"task": env.tasks("train")[0]})
         assert env.step(action)[4]["valid"], action
+
+
+def test_a_value_that_no_action_can_name_is_not_listed(tmp_path: Path) -> None:
+    odd = [found for found in PRODUCTS if found.asin in (ODD, SHIRT)]
+    store.write(tmp_path / "store", odd, [goal()])
+    env = WebShopEnv(WebShopConfig(source="official", data=str(tmp_path / "store")))
+    way = ("search[more]", f"click[{ODD}]")
+    env.reset(seed=0, options={"task": "goal/000000"})
+    listed = [env.step(action)[4]["admissible_actions"] for action in way][-1]
+    assert "click[plain]" in listed
+    for action in listed:
+        env.reset(seed=0, options={"task": "goal/000000"})
+        assert [env.step(one)[4]["valid"] for one in (*way, action)][-1], action
 
 
 def test_equal_states_have_equal_keys_whatever_the_prompt_says() -> None:
@@ -169,6 +184,12 @@ def test_an_unknown_task_shows_what_ids_look_like(task: str) -> None:
         WebShopEnv(SMALL).reset(seed=0, options={"task": task})
 
 
+def test_threads_that_open_a_shop_at_once_get_the_same_one() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        opened = [threads.submit(lambda: WebShopEnv(WebShopConfig(products=61)).shop) for _ in range(4)]
+    assert len({id(one.result()) for one in opened}) == 1
+
+
 # -- sources -------------------------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +221,7 @@ def test_the_official_files_are_played_as_they_are(webshop_data: Path, goals: st
 
 @pytest.mark.data
 def test_a_store_serves_only_what_it_was_made_of(webshop_data: Path, tmp_path: Path) -> None:
-    from envs.webshop import official, store
+    from envs.webshop import official
 
     products, wishes = official.read(webshop_data, size=1000, human=True)
     store.write(tmp_path / "store", products, wishes)

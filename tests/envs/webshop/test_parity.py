@@ -154,7 +154,8 @@ def test_nothing_to_check_is_said(tmp_path, capsys):
         (["[]"], "line 1 is []; expected an object"),
         (["{}"], "line 1: meta is None; expected an object"),
         (['{"meta": {"prices": {}}}'], "line 1: meta: 'human_goals' is None; expected int"),
-        (['{"meta": {"prices": {}, "human_goals": 0}}', "{}"], "line 2: 'goal_idx' is None; expected int"),
+        (['{"meta": {"prices": {}, "human_goals": 0}}'], "line 1: meta: 'prices' is empty"),
+        (['{"meta": {"prices": {"B0": 1.0}, "human_goals": 0}}', "{}"], "line 2: 'goal_idx' is None; expected int"),
     ],
 )
 def test_a_recording_that_is_none_is_refused_by_name(tmp_path, lines, message):
@@ -171,20 +172,35 @@ def test_files_that_are_missing_cut_off_or_of_another_kind_are_refused(reader, t
     whole = write(tmp_path / "whole.jsonl.gz", [{"a": "b" * 1000}] * 100)
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(whole.read_bytes()[:-30])
+    garbled = tmp_path / "garbled.jsonl.gz"
+    garbled.write_bytes(gzip.compress(b"")[:10] + b"\xff" * 20)  # a head, then what no compressor writes
     plain = tmp_path / "plain.jsonl.gz"
     shutil.copy(__file__, plain)
-    for file in (tmp_path / "nowhere.jsonl.gz", whole, cut, plain):
+    for file in (tmp_path / "nowhere.jsonl.gz", whole, cut, garbled, plain):
         with pytest.raises(TaskError, match=file.name):
             reader(file)
 
 
 def test_steps_are_checked_before_anything_is_played(tmp_path):
-    page = {"action": None, "text": "", "text_rich": "", "url": "", "avail": {}}
+    page = {"action": None, "text": "", "text_rich": "", "url": "", "avail": {"clickables": []}}
+    after = page | {"action": "search[x]", "reward": 0.0, "done": False}
     episode = {"goal_idx": 0, "goal": {}, "reward": 0.0, "reward_info": {}, "asin": "", "options": {}, "price": 1.0}
-    head = {"meta": {"prices": {}, "human_goals": 0}}
-    file = write(tmp_path / "r.jsonl.gz", [head, episode | {"steps": [page, page]}])
-    with pytest.raises(TaskError, match="line 2: step 1: 'reward' is None; expected int or float"):
-        parity.read_recording(file)
+    head = {"meta": {"prices": {"B0": 1.0}, "human_goals": 0}}
+    for wrong, message in (
+        ({"reward": None}, "step 1: 'reward' is None; expected int or float"),
+        ({"action": None}, "step 1: 'action' is None; expected str"),
+        ({"avail": {"clickables": None}}, "step 1: avail: 'clickables' is None; expected list"),
+    ):
+        file = write(tmp_path / "r.jsonl.gz", [head, episode | {"steps": [page, after | wrong]}])
+        with pytest.raises(TaskError, match=f"line 2: {message}"):
+            parity.read_recording(file)
     file = write(tmp_path / "t.jsonl.gz", [{"goal_idx": 0, "reward": 1.0, "steps": [{"obs": ""}, {"obs": None}]}])
     with pytest.raises(TaskError, match="line 1: step 1: 'action' is None; expected str"):
         parity.read_trajectories(file)
+
+
+def test_an_option_that_is_no_text_is_refused(tmp_path):
+    purchase = {"goal_idx": 0, "asin": "B0", "price": 1.0, "price_upper": 10.0, "reward": 0.0, "info": {}}
+    file = write(tmp_path / "p.jsonl.gz", [purchase | {"options": {"size": 5}}])
+    with pytest.raises(TaskError, match="line 1: options: 'size' is 5; expected str"):
+        parity.read_purchases(file)

@@ -237,6 +237,13 @@ def test_a_store_that_lacks_a_part_is_refused(folder, part):
         Store.open(folder)
 
 
+@pytest.mark.parametrize("part", [part for part in PARTS if part.endswith(".npy")])
+def test_a_table_of_the_right_length_that_is_none_is_refused(folder, part):
+    (folder / part).write_bytes(b"x" * (folder / part).stat().st_size)
+    with pytest.raises(TaskError, match=rf"{part}: broken .*; write it .* --force"):
+        Store.open(folder)
+
+
 def test_what_is_no_store_is_said_to_be_none(tmp_path):
     assert not Store.is_store(tmp_path)
     with pytest.raises(TaskError, match=r"no store there .* scripts/webshop_store\.py --data DIR --out DIR"):
