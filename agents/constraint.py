@@ -38,7 +38,8 @@ class Trie:
 class ActionTries:
     """Tries of admissible-action lists, cached: the same few lists come up again and again.
 
-    `wording` says in which words each action of a list is written, by default its own.
+    `wording` says in which words each action of a list is written, by default its own. Of actions that a tokenizer cannot tell
+    apart (unknown words) the first is meant.
     """
 
     def __init__(
@@ -59,10 +60,14 @@ class ActionTries:
             spelled.setdefault(self._encode(words), action)
         return Trie(list(spelled), self._end), spelled
 
+    def words(self, action: str, actions: Sequence[str]) -> str:
+        """How `action`, one of `actions` or another, is written."""
+        written = dict(zip(actions, self._wording(actions), strict=True))
+        return written[action] if action in written else self._wording([action])[0]
+
     def spell(self, action: str, actions: Sequence[str]) -> list[int]:
-        """The response that says `action`, one of `actions` or another, without the token that ends it."""
-        words = dict(zip(actions, self._wording(actions), strict=True))
-        return list(self._encode(words[action] if action in words else self._wording([action])[0]))
+        """The response that says it, without the token that ends a response."""
+        return list(self._encode(self.words(action, actions)))
 
     def trie(self, actions: Sequence[str]) -> Trie:
         return self._build(tuple(actions))[0]

@@ -41,6 +41,9 @@ class Prompter(Protocol):
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         """The text to execute, and whether the response was well formed."""
 
+    def said(self, action: str, admissible: Sequence[str] | None) -> str:
+        """How a rebuilt prompt shows that `action` was taken."""
+
 
 class Plain:
     """Bare observations, each followed by a marker after which the model writes an action and an end token."""
@@ -69,7 +72,7 @@ class Plain:
         return self._encode(self._prompt.plain(observation)) + self._act
 
     def window(self, now: Window) -> list[int]:
-        past = [self._prompt.plain(o) + " " + self._prompt.plain_actions([a])[0] for o, a in now.history]
+        past = [self._prompt.plain(o) + " " + a for o, a in now.history]
         return self._bos + self._encode("\n".join([now.task, *past, self._prompt.plain(now.observation)])) + self._act
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
@@ -80,6 +83,9 @@ class Plain:
         ended = bool(response_ids) and response_ids[-1] == self._end
         text = self._tokenizer.decode(list(response_ids), skip_special_tokens=True).strip()
         return text, ended and bool(text)
+
+    def said(self, action: str, admissible: Sequence[str] | None) -> str:
+        return self.tries.words(action, admissible or [])
 
 
 class Chat:
@@ -132,6 +138,9 @@ class Chat:
         text = self._tokenizer.decode(list(response_ids), skip_special_tokens=True)
         action = self._prompt.parse(text)
         return (text.strip(), False) if action is None else (action, True)
+
+    def said(self, action: str, admissible: Sequence[str] | None) -> str:
+        return action
 
     def _whole(self, text: str) -> list[int]:
         return self._encode(self._before + text + self._first_to_answer)

@@ -140,7 +140,7 @@ class Rollout:
                     info={"subgoals": list(info["subgoals"]), "stop": done.stop_reason},
                 )
             )
-            past.append((seen, action))
+            past.append((seen, self.prompter.said(action, admissible)))
             if terminated or truncated:
                 trajectory.success = bool(info["success"]) and not truncated
                 trajectory.score = float(info["score"])

@@ -1,7 +1,6 @@
 """A word-level tokenizer made for one environment's language: few, meaningful tokens for a very small model.
 
-A `name number` pair ("cabinet 1"), a word with digits in it (an article's number) and an environment's stock phrases are single
-tokens; articles and punctuation are dropped.
+A `name number` pair ("cabinet 1") and an environment's stock phrases are single tokens; articles and punctuation are dropped.
 This shortens an ALFWorld demonstration to about a third, and is what lets a model of half a million weights learn the task.
 It is an ordinary `PreTrainedTokenizerFast`: saved and loaded like any other.
 """
@@ -16,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, END, ACT, UNK = "<pad>", "<bos>", "<end>", "<act>", "<unk>"
 SPECIAL = (PAD, BOS, END, ACT, UNK)
-_WORD = r"[a-z_]+ \d+(?![a-z0-9])|[a-z_]+\d[a-z0-9]*|[a-z_]+(?:'[a-z]+)?|\d+|[^\s\w]"
+_WORD = r"[a-z_]+ \d+|[a-z_]+(?:'[a-z]+)?|\d+|[^\s\w]"
 _DROPPED = r"\b(?:a|an|the)\b|[.,]"
 
 

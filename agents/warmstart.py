@@ -42,7 +42,10 @@ Demonstration = list[tuple[str, list[str] | None, bool, str]]
 
 
 def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling: bool) -> Demonstration:
-    """One oracle episode through the real environment. It must win, or dawdle until its time is over: else it is an error."""
+    """One oracle episode through the real environment. It wins, or dawdles until its time is over.
+
+    Raises Unsolvable if the time is too short for one who does not dawdle, RuntimeError if the oracle is wrong.
+    """
     rng = generator(seed, "demonstration", task_id)
     actions = env.demonstration(task_id, rng, detours, dawdling)
     observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
@@ -53,7 +56,12 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling:
         observation, _, terminated, truncated, info = env.step(action)
         if terminated or truncated:
             break
-    if not (info["success"] or (truncated and dawdling)):
+    if truncated and not dawdling and not info["success"]:
+        raise Unsolvable(
+            f"task {task_id} takes its oracle {len(actions)} steps with warmstart.detours={detours:g}, and env.max_steps is "
+            f"{env.max_steps}: raise env.max_steps, or lower warmstart.detours"
+        )
+    if not (info["success"] or truncated):
         raise RuntimeError(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")
     return played
 
@@ -79,7 +87,7 @@ def as_trajectory(
             ids = prompter.turn(observation, admissible, valid, response)
         response = [*prompter.spell(action, admissible), prompter.stop_ids[0]]
         trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
-        past.append((observation, action))
+        past.append((observation, prompter.said(action, admissible)))
     return trajectory
 
 

@@ -209,6 +209,9 @@ class Session:
 
     @property
     def state_key(self) -> str:
-        """Equal keys mean equal pages to come for equal actions; neither a query's words nor the order of choices are in it."""
+        """Equal keys mean equal purchases to come for equal actions; a query's words and the order of choices are not in it.
+
+        Rich text also marks articles that were looked at, and a URL spells the query: there, pages of one key may differ.
+        """
         asin = self.product.asin if self.product else None
         return repr((self.page, self._results_key, self.number, asin, self.sub_page, sorted(self.options.items())))

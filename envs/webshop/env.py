@@ -32,7 +32,7 @@ class WebShopConfig:
     goals: Literal["synthetic", "human"] = "synthetic"
     """Whose words the instructions are: put together by rule, or a person's (generated: in the manner of one)."""
     observation: pages.Mode = "text"
-    """Form of the pages: text, text_rich (buttons marked), html or url."""
+    """Form of the pages: text, text_rich (buttons marked), html, or url (which never states the instruction)."""
     reward: reward.Mode = "official"
     """official: some goals with options cannot score 1.0, as in the original; fixed: they can."""
     pays: Literal["success", "score"] = "success"
@@ -52,6 +52,8 @@ class WebShopConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1, or null for the default")
+        if self.data is not None and self.source != "official":
+            raise ValueError(f"data is '{self.data}', but source={self.source} reads no files; set source=official")
 
 
 class WebShopEnv(TextEnv):

@@ -1,12 +1,12 @@
-"""How somebody shops who knows the goal: for demonstrations, and as the upper bound of what can be scored.
+"""How somebody shops who knows what is right: for demonstrations, and as the upper bound of what can be scored.
 
-The oracle searches as an agent would, by what the instruction says; it only knows which of the articles found is the one. It
-types the article's title where no such search finds it, and gives up where even that does not.
+The oracle searches as an agent would, by what the instruction says, and goes through the results from the top; it only knows at
+once whether an article will do. It types a title where no such search finds one, and gives up where even that does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,62 +18,68 @@ from envs.webshop.reward import reward
 
 IDLENESS = 0.25
 """Chance that one who dawdles does something needless before something needful, and after it once more."""
+LOOKS = 3
+"""Wrong articles that are looked at on a detour, at the most."""
 
 
 def demonstration(session: Session, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
-    """Actions that score 1.0 in a new visit. With probability `detours` another search is tried first, and with the same a
-    wrong article is looked at; one who dawdles leafs through results and pages besides, however long it takes.
+    """Actions that score 1.0 in a new visit: they buy the first article found that will do. With probability `detours` another
+    search is tried first, and with the same each of the last articles above the right one is looked at and left again; one who
+    dawdles leafs through results and pages besides, however long it takes.
 
-    Plays `session`. Raises Unsolvable if the goal's own article cannot be found, or does not score 1.0.
+    Plays `session`. Raises Unsolvable if no article is found that scores 1.0.
     """
     customer = _Customer(session, rng, dawdling)
-    query = best_query(session)
+    query, place = best_query(session)
     others = [one for one in suggestions(session.goal.instruction) if one != query]
     if others and rng.random() < detours:
         customer.does(f"search[{others[int(rng.integers(len(others)))]}]")
         customer.does("click[back to search]")
     customer.does(f"search[{query}]")
-    place = session.results.index(_target(session))
     for _ in range(place // PER_PAGE):
         customer.does("click[next >]")
-    wrong = [product.asin for product in session.shown if product.asin != session.goal.asin]
-    if wrong and rng.random() < detours:
-        customer.does(f"click[{wrong[int(rng.integers(len(wrong)))].lower()}]")
-        customer.does("click[< prev]")
-    customer.does(f"click[{session.goal.asin.lower()}]")
-    for value in wanted_options(session).values():
+    *above, right = session.shown[: place % PER_PAGE + 1]
+    for wrong in above[-LOOKS:]:
+        if rng.random() < detours:
+            customer.does(f"click[{wrong.asin.lower()}]")
+            customer.does("click[< prev]")
+    customer.does(f"click[{right.asin.lower()}]")
+    for value in wanted_options(session, right).values():
         customer.does(f"click[{value}]")
     customer.does("click[buy now]")
-    if session.bought is None or session.bought.total < 1:
-        raise Unsolvable(
-            f"goal {session.name} cannot be met with reward={session.mode}: its own article {session.goal.asin} scores "
-            f"{session.bought.total if session.bought else 0:.3f}"
-        )
     return customer.done
 
 
-def best_query(session: Session) -> str:
-    """The suggestion that ranks the goal's article first, else its title. Raises Unsolvable if none finds it."""
-    target = _target(session)
-    ranks = {
-        query: found.index(target)
-        for query in suggestions(session.goal.instruction)
-        if target in (found := session.search(query))
-    }
-    if ranks:
-        return min(ranks, key=lambda query: ranks[query])
+def best_query(session: Session) -> tuple[str, int]:
+    """The suggestion that ranks an article first that will do, else the title of the goal's own; and where it stands in the
+    results. Raises Unsolvable if none finds one."""
     title = " ".join(session.goal.title.lower().replace("[", " ").replace("]", " ").split())
-    if target in session.search(title):
-        return title
-    raise Unsolvable(f"goal {session.name}: neither its instruction nor its title finds article {session.goal.asin}")
+    for queries in (suggestions(session.goal.instruction), (title,)):
+        places = {query: _first_right(session, session.search(query)) for query in queries}
+        found = {query: place for query, place in places.items() if place is not None}
+        if found:
+            return min(found.items(), key=lambda one: one[1])
+    raise Unsolvable(
+        f"goal {session.name} cannot be met with reward={session.mode}: neither its instruction nor its title finds an article "
+        "that scores 1.0"
+    )
 
 
-def wanted_options(session: Session) -> dict[str, str]:
-    """Options to choose on the page of the goal's article, by name: the goal's own, or of a goal that names none those values
-    that raise the score."""
-    goal, product = session.goal, session.catalogue[_target(session)]
+def _first_right(session: Session, results: Sequence[int]) -> int | None:
+    """Place among the results of the first article that scores 1.0 with the options that its page offers."""
+    for place, found in enumerate(results):
+        product = session.catalogue[found]
+        if _score(session, product, wanted_options(session, product)) == 1:
+            return place
+    return None
+
+
+def wanted_options(session: Session, product: Product) -> dict[str, str]:
+    """Options to choose on an article's page, by name: those that the goal names, as far as they are offered, or of a goal that
+    names none the values that raise the score."""
+    goal = session.goal
     if isinstance(goal.options, Mapping):
-        return dict(goal.options)
+        return {name: value for name, value in goal.options.items() if value in product.options.get(name, ())}
     chosen: dict[str, str] = {}
     for name, values in product.options.items():
         # Of values that are alike enough to score, the one that was asked for.
@@ -85,12 +91,6 @@ def wanted_options(session: Session) -> dict[str, str]:
 
 def _score(session: Session, product: Product, options: dict[str, str]) -> float:
     return reward(product, session.nouns_of_goal, session.goal, options, session.mode).total
-
-
-def _target(session: Session) -> int:
-    place = session.catalogue.index(session.goal.asin)
-    assert place is not None  # a session refuses a goal without its article
-    return place
 
 
 class _Customer:
@@ -114,8 +114,7 @@ class _Customer:
         if self._session.page == "item":
             page = ("description", "features", "reviews")[int(self._rng.integers(3))]
             return f"click[{page}]", "click[< prev]"
-        query = suggestions(self._session.goal.instruction)[0]
-        return f"search[{query}]", "click[back to search]"
+        return f"search[{self._session.goal.query}]", "click[back to search]"
 
     def _act(self, action: str) -> None:
         self._session.act(action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from envs.webshop.engine import PER_PAGE
 
 _SEPARATOR = " [SEP] "
 _INSTRUCTION = re.compile(r"Instruction:\s*(?:\[SEP\]\s*)?(.*?)\s*(?:\[SEP\]|\n|$)")
+_MARKUP = re.compile(r"<[^>]*>")
 _PHRASES = ("instruction:", "back to search", "< prev", "next >", "buy now", "your score", "price lower than", "find me")
 _WORDS = (
     *("search", "click", "[", "]", ";", ":", "page", "results", "article", "more", "description", "features", "reviews"),
@@ -29,7 +31,9 @@ class WebShopPrompt(Prompt):
         )
 
     def task(self, observation: str) -> str:
-        """The instruction, out of any page."""
+        """The instruction, out of any page but a URL, which does not state it."""
+        if observation.startswith("<!DOCTYPE"):
+            observation = html.unescape(_MARKUP.sub("\n", observation))
         found = _INSTRUCTION.search(observation)
         return found.group(1) if found else ""
 
@@ -65,24 +69,23 @@ class WebShopPrompt(Prompt):
         """A page of observation=text without what every page repeats: instruction, buttons, ratings. Others as they are."""
         parts = observation.split(_SEPARATOR)
         if parts[0] == "WebShop" and len(parts) > 2:
-            return f"instruction: {parts[2]}"
+            return f"instruction: {_apart(parts[2])}"
         if parts[0] != "Instruction:" or len(parts) < 4:
             return observation
         body = parts[3:]
         if body[0].startswith("Page "):
             articles = body[2 if body[1] == "Next >" else 3 :]
             # The place comes last: what a model has read of an article is then where the article is named.
-            lines = [f"{title} result {place}" for place, title in enumerate(articles[1::3], start=1)]
+            lines = [f"{_apart(title)} result {place}" for place, title in enumerate(articles[1::3], start=1)]
             return " ".join([f"results {body[0].split()[1]}", *lines])
         if parts[-1] == "Buy Now":
-            # "almond 2 pack" would read like the second almond: a number that is a value of its own is set apart.
-            return "article " + re.sub(r" (?=\d)", " ; ", " ".join(_short(part) for part in body[1:] if part not in _BUTTONS))
-        return "more " + " ".join(body[1:])
+            return "article " + _apart(" ".join(_short(part) for part in body[1:] if part not in _BUTTONS))
+        return "more " + _apart(" ".join(body[1:]))
 
     def plain_actions(self, actions: Sequence[str]) -> Sequence[str]:
         """Articles by their place on the page instead of their number, and no brackets."""
-        written = [action.removesuffix("]").replace("[", " ", 1) for action in actions]
-        if "click[next >]" in actions:  # a page of results, where articles follow the buttons
+        written = [_apart(action.removesuffix("]").replace("[", " ", 1)) for action in actions]
+        if "click[next >]" in actions and "click[buy now]" not in actions:  # a page of results: articles follow the buttons
             first = actions.index("click[next >]") + 1
             written[first:] = [f"click result {place}" for place in range(1, len(actions) - first + 1)]
         return written
@@ -94,6 +97,11 @@ class WebShopPrompt(Prompt):
         language = generator.lexicon(generator.catalogue())
         numbers = [*(str(ten) for ten in range(0, 1010, 10)), *(f"result {place + 1}" for place in range(PER_PAGE))]
         return [*_PHRASES, *(one for one in language if " " in one)], [*language, *_WORDS, *numbers]
+
+
+def _apart(text: str) -> str:
+    """`text` with every number on its own: "almond 2 pack" would read like the second almond."""
+    return re.sub(r" (?=\d)", " ; ", text)
 
 
 def _short(part: str) -> str:

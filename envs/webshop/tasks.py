@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OFFICIAL_ENDS = (500, 1500)
 """Where the official test and evaluation goals end; all others train."""
 
-_ID = re.compile(r"goal/(\d{6,9})")
+_ID = re.compile(r"goal/([0-9]{6}|[1-9][0-9]{6,8})")
 
 
 def panel(config: WebShopConfig, split: Split) -> tuple[str, ...]:

@@ -62,7 +62,8 @@ def test_the_right_purchase_ends_the_episode_with_the_reward_and_all_subgoals() 
 @pytest.mark.parametrize(("pays", "paid"), [("success", 0.0), ("score", 1.0)])
 def test_a_purchase_that_is_half_right_pays_its_score_only_where_scores_are_paid(pays: str, paid: float) -> None:
     env, actions = shopping(WebShopConfig(products=60, pays=pays))  # type: ignore[arg-type]
-    options = [f"click[{value}]" for value in wanted_options(env.session).values()]  # type: ignore[arg-type]
+    right = next(product for product in env.shop.products if f"click[{product.asin.lower()}]" in actions)
+    options = [f"click[{value}]" for value in wanted_options(env.session, right).values()]
     assert options, "this goal asks for options, which are left out"
     *_, last = [env.step(action) for action in actions if action not in options]
     _, reward, terminated, _, info = last
@@ -115,6 +116,33 @@ def test_equal_states_have_equal_keys_whatever_the_prompt_says() -> None:
     assert env.step(actions[0].upper().replace("SEARCH[", "search["))[4]["state_key"] == direct
     around = [env.step(action)[4]["state_key"] for action in ("click[next >]", "click[< prev]")]
     assert around[1] == direct != around[0]
+
+
+@pytest.mark.parametrize(
+    "config", [{"observation": "text_rich"}, {"observation": "html", "show_attributes": True}, {"reward": "fixed"}]
+)
+def test_every_form_of_the_shop_can_be_shopped_in(config: dict[str, object]) -> None:
+    env, actions = shopping(WebShopConfig(products=60, **config))  # type: ignore[arg-type]
+    pages = [env.step(action) for action in actions]
+    assert pages[-1][4]["success"]
+    assert ("click[attributes]" in pages[1][4]["admissible_actions"]) == ("show_attributes" in config)
+    assert len({page for page, *_ in pages}) >= 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_subgoals_are_never_lost_whatever_is_done(seed: int) -> None:
+    env, _ = shopping(WebShopConfig(products=60, max_steps=200))
+    rng = np.random.default_rng(seed)
+    _, info = env.reset(seed=0, options={"task": env.tasks("train")[seed]})
+    reached: set[str] = set()
+    while True:
+        actions = [action for action in info["admissible_actions"] if action != "click[buy now]" or rng.random() < 0.1]
+        _, _, terminated, truncated, info = env.step(actions[int(rng.integers(len(actions)))])
+        assert reached <= set(info["subgoals"])
+        reached = set(info["subgoals"])
+        if terminated or truncated:
+            break
+    assert (reached == set(NAMES)) == info["success"]
 
 
 def test_running_out_of_time_is_truncated_and_no_success() -> None:
@@ -200,6 +228,8 @@ def test_missing_data_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_settings_that_cannot_be_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"data is '/x', but source=generated reads no files; set source=official"):
+        WebShopConfig(data="/x")
     with pytest.raises(ValueError, match="products is 0; it must be at least 1"):
         WebShopConfig(products=0)
     with pytest.raises(ConfigError, match=r"observation is 'txt'; allowed: text, text_rich, html, url\. Did you mean 'text'"):

@@ -21,7 +21,7 @@ def text(visit: Session, mode: str = "text") -> str:
     return render(visit, mode)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mode", ["text", "text_rich"])
+@pytest.mark.parametrize("mode", ["text", "text_rich", "html"])
 @pytest.mark.parametrize("actions", [(), ("search[shirt]",), ("search[shirt]", f"click[{SHIRT}]")])
 def test_the_task_is_the_instruction_read_off_any_page(mode: str, actions: tuple[str, ...]) -> None:
     assert PROMPT.task(text(session(*actions), mode)) == INSTRUCTION
@@ -32,7 +32,7 @@ def test_a_short_page_keeps_what_tells_articles_apart_and_drops_what_every_page_
     assert found == "results 1 Blue Cotton Shirt for Summer result 1"
     item = PROMPT.plain(text(session("search[shirt]", f"click[{SHIRT}]")))
     assert item == "article color red navy blue one size small x-large one Blue Cotton Shirt for Summer price ; 20"
-    assert PROMPT.plain(text(session())) == f"instruction: {INSTRUCTION}"
+    assert PROMPT.plain(text(session())) == f"instruction: {INSTRUCTION.replace(' 30', ' ; 30')}"
 
 
 def test_a_later_page_of_results_reads_like_the_first() -> None:
@@ -65,6 +65,24 @@ def test_the_list_of_actions_shows_all_searches_as_one() -> None:
     assert listed == "\nPossible actions:\nsearch[<your words>]\nclick[< prev]"
     assert "search" not in PROMPT.listing(["click[buy now]"])
     assert PROMPT.listing([]) == ""
+
+
+def test_every_action_of_the_generated_shop_is_spelled_in_words_of_its_own() -> None:
+    from agents.constraint import ActionTries
+    from agents.tokenizer import build
+    from envs.webshop import generator
+
+    tokenizer = build([], *PROMPT.lexicon())
+    for product in generator.catalogue():
+        values = [value for values in product.options.values() for value in values]
+        actions = [
+            f"click[{text}]" for text in ("back to search", "< prev", "description", "features", "reviews", "buy now", *values)
+        ]
+        spelled = {tuple(tokenizer(words).input_ids) for words in PROMPT.plain_actions(actions)}
+        assert len(spelled) == len(actions), product
+        assert not any(tokenizer.unk_token_id in ids for ids in spelled), product
+    tries = ActionTries(lambda words: tokenizer(words).input_ids, 2, PROMPT.plain_actions)
+    assert tries.words("click[b0tea00001]", ["click[back to search]", "click[next >]", "click[b0tea00001]"]) == "click result 1"
 
 
 def test_a_window_states_the_instruction_and_the_last_pages() -> None:
