@@ -58,8 +58,8 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling:
             break
     if truncated and not dawdling and not info["success"]:
         raise Unsolvable(
-            f"task {task_id} takes its oracle {len(actions)} steps with warmstart.detours={detours:g}, and env.max_steps is "
-            f"{env.max_steps}: raise env.max_steps, or lower warmstart.detours"
+            f"task {task_id} takes its oracle {len(actions)} steps with warmstart.detours={detours:g}, more than "
+            f"env.max_steps={env.max_steps}: raise env.max_steps, or lower warmstart.detours"
         )
     if not (info["success"] or truncated):
         raise RuntimeError(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         tallies = arguments.run(arguments, console)
     except (TaskError, ImportError) as error:
-        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     report(console, arguments.env, tallies)
     return 1 if any(tally.differences for tally in tallies) else 0

@@ -31,7 +31,7 @@ GENERATED_WITH_GOALS = 10_000
 
 
 def main(arguments: list[str]) -> int:
-    """Convert; returns the exit code."""
+    """Convert; returns the exit code: 2 if the data or the folder cannot be used."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.generated is not None and (options.size, options.seed) != (None, None):
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
             store.write(options.out, products, progress.track(goals, description="goals"), replace=options.force)
     except (TaskError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     _summarise(options.out, Console())
     return 0
 
@@ -67,7 +67,7 @@ def _summarise(folder: Path, console: Console) -> None:
     table.add_column("bytes", justify="right", no_wrap=True)
     for file in sorted(folder.iterdir()):
         table.add_row(file.name, f"{file.stat().st_size:,}")
-    written = store.Store.open(folder)
+    written = store.Store(folder)
     console.print(table, f"{len(written):,} products ({written.hash}), {len(written.goals):,} goals ({written.goals_hash})")
 
 

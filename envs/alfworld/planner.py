@@ -16,7 +16,7 @@ from envs.alfworld.catalogue import KINDS
 from envs.alfworld.engine import Engine
 from envs.alfworld.game import Game
 from envs.alfworld.goals import CHANGES
-from envs.base import TaskError
+from envs.base import Unsolvable
 
 _VERBS: dict[str, str] = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 
@@ -28,7 +28,7 @@ Fetch = tuple[int, int]
 
 
 def plan(game: Game) -> list[str]:
-    """Commands that win, as few as trips that fetch one thing after another need. Raises TaskError if there are none."""
+    """Commands that win, as few as trips that fetch one thing after another need. Raises Unsolvable if there are none."""
     return _until_won(game, min((_execute(game, fetches, end) for fetches, end in _trips(game)), key=len, default=[]))
 
 
@@ -39,7 +39,7 @@ def demonstration(
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a
     thing could be, opening what is closed, and never the same place twice. One that is `dawdling` looks around about four times
-    for every useful command, and so often runs out of steps. Raises TaskError if no plan fits into `limit`.
+    for every useful command, and so often runs out of steps. Raises Unsolvable if no plan fits into `limit`.
     """
     trips = list(_trips(game))
     if not trips:
@@ -56,7 +56,7 @@ def demonstration(
     commands = plan(game)
     if len(commands) <= limit:
         return commands
-    raise TaskError(f"{game.source}: '{game.task}' needs {len(commands)} steps, more than the limit of {limit}")
+    raise Unsolvable(f"{game.source}: '{game.task}' needs {len(commands)} steps, more than env.max_steps={limit}")
 
 
 def _dawdling(commands: Sequence[str], rng: np.random.Generator) -> list[str]:
@@ -77,7 +77,7 @@ def _until_won(game: Game, commands: list[str]) -> list[str]:
             return commands[:played]
         if played == len(commands) or not engine.step(commands[played])[1]:
             break
-    raise TaskError(f"{game.source}: '{game.task}' cannot be done with what the room has")
+    raise Unsolvable(f"{game.source}: '{game.task}' cannot be done with what the room has")
 
 
 def _trips(game: Game) -> Iterator[tuple[tuple[Fetch, ...], int]]:

@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from envs.seeding import derive, generator
 from envs.webshop import wares, wording
-from envs.webshop.products import NO_PRICE_LIMIT, Goal, Product
+from envs.webshop.goals import price_bound
+from envs.webshop.products import Goal, Product
 from envs.webshop.store import ListCatalogue
 from envs.webshop.wares import OF_QUERY, WARES
 
@@ -227,9 +228,7 @@ def _wanted(item: Product, draws: Draws) -> tuple[str, ...]:
 
 
 def _limit(price: float, draws: Draws) -> float:
-    """The larger of two of the first four multiples of 10 above the price; none where fewer than two are below 1000."""
-    above = range(int(price // 10 + 1) * 10, 1000, 10)[:4]
-    return float(draws.pick(list(combinations(above, 2)))[1]) if len(above) >= 2 else NO_PRICE_LIMIT
+    return price_bound(price, lambda limits: draws.pick(list(combinations(limits, 2))))
 
 
 def _goal(

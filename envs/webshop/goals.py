@@ -11,7 +11,7 @@ import random
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -41,15 +41,23 @@ class Wish:
         return 1 if self.options is None else math.prod(map(len, self.options.values()))
 
 
-def price_bound(price: float, rng: random.Random) -> float:
-    """The larger of two of the next four multiples of 10 above the price, up to 990; NO_PRICE_LIMIT if there are not two."""
+def price_bound(price: float, draw_two: Callable[[list[float]], Iterable[float]]) -> float:
+    """The larger of two of the next four multiples of 10 above the price, up to 990; NO_PRICE_LIMIT if there are not two.
+
+    draw_two: which two of those multiples; called only where there are two.
+    """
     above = [limit for limit in _LIMITS if limit > price][:_NEAREST]
-    return max(rng.sample(above, 2)) if len(above) >= 2 else NO_PRICE_LIMIT
+    return max(draw_two(above)) if len(above) >= 2 else NO_PRICE_LIMIT
+
+
+def price_clause(bound: float) -> str:
+    """The official end of an instruction; nothing where there is no bound."""
+    return "" if bound == NO_PRICE_LIMIT else f", and price lower than {bound:.2f} dollars"
 
 
 def in_official_order(wishes: Sequence[Wish], rng: random.Random) -> Iterator[Goal]:
     """All goals of a catalogue; `rng` is the stream that its prices were drawn from, and goes on with the bounds."""
-    bounds = [price_bound(wish.price, rng) for wish in wishes]
+    bounds = [price_bound(wish.price, lambda limits: rng.sample(limits, 2)) for wish in wishes]
     counts = Counter[str]()
     for wish in wishes:
         for attribute in wish.goal.attributes:
@@ -74,7 +82,7 @@ def _combination(options: Mapping[str, Sequence[str]], number: int) -> dict[str,
 
 
 def _goal(goal: Goal, combination: dict[str, str] | None, bound: float, counts: Mapping[str, int]) -> Goal:
-    clause = "" if bound == NO_PRICE_LIMIT else f", and price lower than {bound:.2f} dollars"
+    clause = price_clause(bound)
     if combination is None:
         return replace(goal, instruction=goal.instruction + clause, price_upper=bound)
     options = ", and ".join(f"{name}: {value}" for name, value in combination.items())

@@ -1,16 +1,16 @@
 """Reads the official files of WebShop: every article as a `Product`, every instruction as a `Goal`, in official order.
 
 Prices given as a range are drawn here, from one stream that goes on with the goals' price bounds (`goals.py`). The full
-catalogue has several GB, so articles are read one at a time; keeping them is left to `store.py`. A file that is missing, cut
-short or malformed is a TaskError: there is no half-loaded shop.
+catalogue has several GB, so articles are read one at a time; reading JSON is left to `json_files.py`, keeping articles to
+`store.py`. A file that is missing, cut short or malformed is a TaskError: there is no half-loaded shop.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import random
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-import orjson
-
 from envs.base import TaskError
 from envs.webshop.goals import Wish, in_official_order
+from envs.webshop.json_files import read_array, read_object
 from envs.webshop.products import NO_PRICE_LIMIT, Goal, Product
 
 DEFAULT_SEED = 233
@@ -35,11 +34,6 @@ _NO_PRICE = 100.0
 _NO_ATTRIBUTES = ("DUMMY_ATTR",)
 _LONGEST_ASIN = 10
 _TAGGED_TOGETHER = 256
-_CHUNK = 1 << 20
-_LONGEST_RECORD = 1 << 24
-"""Characters: the search for the end of a broken record stops there, not at the end of a file of several GB."""
-_BLANK = re.compile(r"\s*")
-_FOLLOWS = re.compile(r"\s*([,\]])")
 _NOT_A_PRICE = re.compile(r"[^\d.]")
 _HOW_TO_GET = (
     "set WEBSHOP_DATA (or env.data) to the folder with the official files items_shuffle.json and items_ins_v2.json (or "
@@ -69,9 +63,9 @@ class Reader:
             raise TaskError(f"size is {size}; a shop has at least 1 product")
         self._size = size
         self._items_file, self._sayings_file = _catalogue_files(folder, size)
-        self._sayings = _read_object(self._sayings_file)
+        self._sayings = read_object(self._sayings_file, _HOW_TO_GET)
         self._people_file = folder / "items_human_ins.json"
-        self._people = _read_object(self._people_file) if human else None
+        self._people = read_object(self._people_file, _HOW_TO_GET) if human else None
         self._nouns_file, self._nouns = _frozen_nouns(folder)
         self._rng = random.Random(seed)
         self._wishes: list[Wish] | None = None
@@ -98,7 +92,7 @@ class Reader:
         """(place in the file, record) of every article that the shop sells."""
         seen: set[str] = set()
         count = 0
-        for record in islice(_read_array(self._items_file), self._size):
+        for record in islice(read_array(self._items_file, _HOW_TO_GET), self._size):
             place = f"record {count}"
             count += 1
             with _at(self._items_file, place):
@@ -147,7 +141,9 @@ class _Wrong(Exception):
 
 
 def _wrong(record: dict[str, Any], key: str, expected: str) -> NoReturn:
-    found = f"holds {str(record[key])[:80]!r}" if key in record else "is missing"
+    value = record.get(key)
+    shown = value if isinstance(value, str) else reprlib.repr(value)  # which stops where a value is nested deeply
+    found = f"holds {shown[:80]!r}" if key in record else "is missing"
     raise _Wrong(f"key '{key}' {found}; expected {expected}")
 
 
@@ -180,8 +176,16 @@ def _product(record: dict[str, Any], attributes: tuple[str, ...], rng: random.Ra
         options=_options(record),
         attributes=attributes,
         nouns=(),
-        image=next(iter(_texts(record, "images")), ""),
+        image=_image(record),
     )
+
+
+def _image(record: dict[str, Any]) -> str:
+    """The first picture's address, as officially; none is no fault, since only people look at it."""
+    match record.get("images"):
+        case [str(first), *_]:
+            return first
+    return ""
 
 
 def _price(record: dict[str, Any], rng: random.Random) -> tuple[float, str]:
@@ -253,62 +257,12 @@ def _catalogue_files(folder: Path, size: int | None) -> tuple[Path, Path]:
     raise TaskError(f"{folder} holds neither {full[0].name} nor {small[0].name}; {_HOW_TO_GET}")
 
 
-def _read_object(file: Path) -> dict[str, Any]:
-    """All of a JSON object, by asin."""
-    try:
-        data = orjson.loads(file.read_bytes())
-    except OSError as error:
-        raise TaskError(f"{file}: cannot be read ({error.strerror}); {_HOW_TO_GET}") from None
-    except orjson.JSONDecodeError as error:
-        raise TaskError(
-            f"{file}: not JSON at line {error.lineno}, column {error.colno} ({error.msg}): broken or cut short; {_HOW_TO_GET}"
-        ) from None
-    if not isinstance(data, dict):
-        raise TaskError(f"{file}: holds a JSON {type(data).__name__}; expected an object by asin; {_HOW_TO_GET}")
-    return data
-
-
-def _read_array(file: Path) -> Iterator[Any]:
-    """The elements of a JSON array, one at a time, since the full catalogue would need many times its several GB."""
-    decode = json.JSONDecoder().raw_decode
-    count = 0
-    try:
-        with file.open(encoding="utf-8") as stream:
-            text = stream.read(_CHUNK)
-            start = re.match(r"\s*\[", text)
-            if start is None:
-                raise TaskError(f"{file}: begins with {text[:20]!r}; expected a JSON array of articles; {_HOW_TO_GET}")
-            at = start.end()
-            while True:
-                try:
-                    at = _BLANK.match(text, at).end()  # type: ignore[union-attr]
-                    element, end = decode(text, at)
-                    follows, wrong = _FOLLOWS.match(text, end), "neither ',' nor ']' after it"
-                except json.JSONDecodeError as error:
-                    follows, wrong = None, error.msg
-                if follows is None:  # the record goes on after this chunk, unless it is broken
-                    chunk = stream.read(_CHUNK)
-                    if not chunk or len(text) - at > _LONGEST_RECORD:
-                        raise TaskError(f"{file}, record {count}: not JSON ({wrong}): broken or cut short; {_HOW_TO_GET}")
-                    text, at = text[at:] + chunk, 0
-                    continue
-                yield element
-                count += 1
-                if follows[1] == "]":
-                    return
-                at = follows.end()
-    except OSError as error:
-        raise TaskError(f"{file}: cannot be read ({error.strerror}); {_HOW_TO_GET}") from None
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{file}, after record {count - 1}: not UTF-8 ({error.reason}); {_HOW_TO_GET}") from None
-
-
 def _frozen_nouns(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file that holds the nouns of titles, and what it holds; nothing where there is no such file."""
     files = sorted(folder.glob("title_nouns*.json"))
     if len(files) > 1:
         raise TaskError(f"{folder} holds {', '.join(file.name for file in files)}; expected one file of titles' nouns at most")
-    return (files[0], _read_object(files[0])) if files else (folder, {})
+    return (files[0], read_object(files[0], _HOW_TO_GET)) if files else (folder, {})
 
 
 @lru_cache(maxsize=1)

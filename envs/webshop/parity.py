@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import reprlib
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import orjson
 from envs.base import TaskError
 from envs.webshop import pages
 from envs.webshop.engine import Session
-from envs.webshop.products import Goal
+from envs.webshop.products import Goal, Product
 from envs.webshop.reward import reward
 from envs.webshop.shop import Shop
 
@@ -139,11 +140,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _checked(record: Any, shape: _Shape, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise TaskError(f"{where} is {record!r:.60}; expected an object")
+        raise TaskError(f"{where} is {reprlib.repr(record):.60}; expected an object")
     for key, kind in shape.items():
         if not isinstance(record.get(key), kind):
             names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
-            raise TaskError(f"{where}: '{key}' is {record.get(key)!r:.60}; expected {names}")
+            raise TaskError(f"{where}: '{key}' is {reprlib.repr(record.get(key)):.60}; expected {names}")
     return record
 
 
@@ -161,7 +162,7 @@ def replay(shop: Shop, episode: Mapping[str, Any]) -> Iterator[Comparison]:
     """Take the actions of a recorded episode; compare its goal, every page, what can be clicked, and the outcome."""
     number = episode["goal_idx"]
     where = f"goal {number}"
-    yield Comparison("goals", where, episode["goal"], _official_goal(_goal(shop, number)))
+    yield Comparison("goals", where, episode["goal"], official_goal(_goal(shop, number)))
     session = _visit(shop, number)
     for step, recorded in enumerate(episode["steps"]):
         here = f"{where} step {step} ({recorded['action']!r})"
@@ -182,9 +183,10 @@ def replay(shop: Shop, episode: Mapping[str, Any]) -> Iterator[Comparison]:
 
 def score_again(shop: Shop, purchase: Mapping[str, Any]) -> Iterator[Comparison]:
     """Score a recorded purchase again."""
-    goal, product = _goal(shop, purchase["goal_idx"]), shop.product(purchase["asin"])
-    where = f"goal {purchase['goal_idx']}, {product.asin} with {purchase['options']}"
-    total, parts = reward(product, shop.product(goal.asin).nouns, goal, purchase["options"])
+    goal = _goal(shop, purchase["goal_idx"])
+    where = f"goal {purchase['goal_idx']}, {purchase['asin']} with {purchase['options']}"
+    product, asked_for = (_product(shop, asin, where) for asin in (purchase["asin"], goal.asin))
+    total, parts = reward(product, asked_for.nouns, goal, purchase["options"])
     prices = purchase["price"], purchase["price_upper"]
     yield Comparison("prices and bounds", where, prices, (product.price, goal.price_upper))
     yield Comparison("rewards", where, purchase["reward"], total)
@@ -211,6 +213,13 @@ def _goal(shop: Shop, number: int) -> Goal:
     return shop.goals[number]
 
 
+def _product(shop: Shop, asin: str, where: str) -> Product:
+    place = shop.products.index(asin)
+    if place is None:
+        raise TaskError(f"{where}: the shop has no article {asin}: the recording was made with other products")
+    return shop.products[place]
+
+
 def _visit(shop: Shop, number: int) -> Session:
     return Session(shop.products, shop.search, _goal(shop, number), str(number))
 
@@ -224,7 +233,7 @@ def _official_outcome(session: Session) -> dict[str, Any]:
     return {"reward": total, "reward_info": parts} | purchase
 
 
-def _official_goal(goal: Goal) -> dict[str, Any]:
+def official_goal(goal: Goal) -> dict[str, Any]:
     """A goal as the official code keeps it."""
     return {
         "asin": goal.asin,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from envs.base import TaskError
 from envs.cache import cache_folder
 from envs.webshop import generator, official, search
-from envs.webshop.products import Catalogue, Goal, Product
+from envs.webshop.products import Catalogue, Goal
 from envs.webshop.store import ListCatalogue, Store, content_hash
 
 if TYPE_CHECKING:
@@ -42,15 +42,6 @@ class Shop:
     """Places of up to 50 products for a query, best first."""
     hash: str
     """16 hex digits: equal hashes mean equal products and equal goals in equal order."""
-
-    def product(self, asin: str) -> Product:
-        """The article of that number. Raises TaskError if the shop has none."""
-        place = self.products.index(asin)
-        if place is None:
-            raise TaskError(
-                f"a goal asks for article {asin}, which the shop does not have: products and goals do not belong together"
-            )
-        return self.products[place]
 
 
 def open_shop(config: WebShopConfig) -> Shop:
@@ -80,7 +71,7 @@ def _official(folder: Path, size: int | None, wording: str) -> Shop:
     if not Store.is_store(folder):
         products, goals = official.read(folder, size, wording == "human")
         return _shop(ListCatalogue(products), goals, content_hash(goals))
-    store = Store.open(folder)
+    store = Store(folder)
     held = "synthetic" if store.goals and isinstance(store.goals[0].options, dict) else "human"
     if held != wording or size not in (None, len(store)):
         raise TaskError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import reprlib
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,8 @@ _PLACES = "places.npy"
 """[products] the product's place in the catalogue, for each of the sorted numbers."""
 _PRODUCTS = "products"
 _GOALS = "goals"
+_PARTS = tuple(sorted((_ASINS, _PLACES, *(f"{name}.{end}" for name in (_PRODUCTS, _GOALS) for end in ("jsonl", "npy")))))
+"""All files of a store but meta.json."""
 _ASIN_BYTES = 10
 _HOW_TO_WRITE = "write it with `python scripts/webshop_store.py --data DIR --out DIR`"
 
@@ -69,7 +72,10 @@ class ListCatalogue:
 
 
 class Store:
-    """A folder of products and goals, as a `Catalogue`: read-only, in memory that all processes share."""
+    """A folder of products and goals, as a `Catalogue`: read-only, in memory that all processes share.
+
+    Raises TaskError if the folder is no store, or one that was cut off or has another format.
+    """
 
     hash: str
     goals: Sequence[Goal]
@@ -85,14 +91,9 @@ class Store:
         self._places = _mapped(folder / _PLACES)
         self._hot = lru_cache(HOT_PRODUCTS)(self._products.__getitem__)
 
-    @classmethod
-    def open(cls, folder: Path) -> Store:
-        """Map a store. Raises TaskError if there is none, or if it was cut off or has another format."""
-        return cls(Path(folder))
-
     @staticmethod
     def is_store(folder: Path) -> bool:
-        """Whether the folder says that it is a store; `open` finds out if it is a whole one."""
+        """Whether the folder says that it is a store; opening it finds out if it is a whole one."""
         return (folder / _META).is_file()
 
     def __len__(self) -> int:
@@ -196,7 +197,7 @@ def _write(folder: Path, products: Iterable[Product], goals: Iterable[Goal]) -> 
         raise TaskError(f"article number '{table[twice[0]].decode()}' stands for two products; expected each number once")
     np.save(folder / _ASINS, table)
     np.save(folder / _PLACES, places.astype(np.int32))
-    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    sizes = {part: (folder / part).stat().st_size for part in _PARTS}
     counts = {"products": product_count, "goals": goal_count}
     meta = {"format": FORMAT, **counts, "hash": product_hash, "goals_hash": goal_hash, "bytes": sizes}
     (folder / _META).write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
@@ -268,8 +269,14 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise TaskError(f"{folder / _META}: broken ({error}); {_HOW_TO_WRITE} --force") from None
     if meta["format"] != FORMAT:
         raise TaskError(f"{folder / _META}: format {meta['format']} is not read here, only {FORMAT}; {_HOW_TO_WRITE} --force")
-    for name, size in meta["bytes"].items():
-        file = folder / name
+    sizes = meta["bytes"]
+    if not isinstance(sizes, dict) or set(sizes) != set(_PARTS) or not all(isinstance(size, int) for size in sizes.values()):
+        raise TaskError(
+            f"{folder / _META}: 'bytes' is {reprlib.repr(sizes)}; expected the lengths of {', '.join(_PARTS)}; "
+            f"{_HOW_TO_WRITE} --force"
+        )
+    for part, size in sizes.items():
+        file = folder / part
         length = file.stat().st_size if file.is_file() else 0
         if length != size:
             raise TaskError(f"{file}: has {length:,} bytes of {size:,}: cut off or changed; {_HOW_TO_WRITE} --force")

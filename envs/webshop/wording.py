@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from envs.webshop.goals import price_clause
 from envs.webshop.products import NO_PRICE_LIMIT
 from envs.webshop.wares import Ware
 
@@ -131,11 +132,6 @@ def template(ware: Ware, attributes: Sequence[str], options: dict[str, str], lim
     if options:
         text += f" with {', and '.join(f'{name}: {value}' for name, value in options.items())}"
     return text + price_clause(limit)
-
-
-def price_clause(limit: float) -> str:
-    """The official end of an instruction; nothing where there is no limit."""
-    return "" if limit == NO_PRICE_LIMIT else f", and price lower than {limit:.2f} dollars"
 
 
 # -- sentences as people write them -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from agents.loading import load
 from agents.packing import Row
 from agents.warmstart import clone, demonstrate, demonstrations, warm_start
 from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
+from envs.base import Unsolvable
 from tests.agents.models_for_tests import small_policy
 
 
@@ -52,6 +53,30 @@ def test_a_demonstration_that_neither_wins_nor_dawdles_to_the_end_is_an_error() 
     assert len(demonstrate(env, task, 0, 0.0, dawdling=True)) == 5
     with pytest.raises(RuntimeError, match="does not win task"):
         demonstrate(env, task, 0, 0.0, dawdling=False)
+
+
+def test_tasks_that_the_oracle_cannot_win_in_time_are_passed_over_unless_all_are() -> None:
+    config = load(
+        ["env=alfworld", "env.max_steps=7", "warmstart.dawdling=0", "warmstart.detours=0", "env.train_games=12", "device=cpu"]
+    )
+    parts = assemble(config)
+    panel = list(parts.env.tasks("train"))
+
+    def in_time(task: str) -> bool:
+        try:
+            return bool(demonstrate(parts.env, task, 0, 0.0, dawdling=False))
+        except Unsolvable as error:
+            assert "more than env.max_steps=7" in str(error)
+            return False
+
+    short = [task for task in panel if in_time(task)]
+    assert 0 < len(short) < len(panel)
+    made = demonstrations(parts, config, panel, 2 * len(short))
+    assert len(made) == 2 * len(short)
+    assert all(len(t.steps) <= 7 for t in made)
+    with pytest.raises(Unsolvable, match=r"more than env\.max_steps=7"):
+        demonstrations(parts, config, [task for task in panel if task not in short], 3)
+    parts.close()
 
 
 def test_training_reaches_the_last_demonstrations_last() -> None:

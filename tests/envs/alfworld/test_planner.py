@@ -136,7 +136,7 @@ def test_demonstrations_of_a_seed_are_equal(games: list[Game]) -> None:
 
 
 def test_a_limit_that_no_plan_fits_is_an_error(games: list[Game]) -> None:
-    with pytest.raises(TaskError, match="limit of 2"):
+    with pytest.raises(TaskError, match=r"env\.max_steps=2"):
         demonstration(games[0], rng(0), limit=2)
 
 

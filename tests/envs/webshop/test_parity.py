@@ -9,7 +9,9 @@ import pytest
 
 from envs.base import TaskError
 from envs.webshop import parity
+from envs.webshop.shop import Shop
 from scripts import check_parity
+from tests.envs.webshop.shops import CATALOGUE, SHIRT, find, goal
 
 SYNTHETIC, HUMAN = "golden_official_1k_synth.jsonl.gz", "golden_official_1k_human.jsonl.gz"
 PURCHASES, TRAJECTORIES = "golden_reward_pairs_5k.jsonl.gz", "agenttraj_webshop_103.jsonl.gz"
@@ -134,7 +136,7 @@ def test_a_changed_trajectory_is_a_difference(webshop_data, tmp_path, path, chan
 def test_goals_that_are_not_there_are_named(webshop_data, recorded, tmp_path, capsys):
     file = write(tmp_path / "r.jsonl.gz", [recorded[0], recorded[1] | {"goal_idx": 13}])
     assert check(webshop_data, "--episodes", file) == 2
-    assert "goal 13 is not among the shop's 13" in capsys.readouterr().out
+    assert capsys.readouterr().err.startswith("error: goal 13 is not among the shop's 13")
     assert check(webshop_data, "--human", "--rewards", webshop_data / PURCHASES) == 2
 
 
@@ -143,7 +145,9 @@ def test_goals_that_are_not_there_are_named(webshop_data, recorded, tmp_path, ca
 
 def test_nothing_to_check_is_said(tmp_path, capsys):
     assert check(tmp_path) == 2
-    assert "give --episodes FILE" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.err.startswith("error: nothing to check: give --episodes FILE")
+    assert said.out == ""
 
 
 @pytest.mark.parametrize(
@@ -197,6 +201,23 @@ def test_steps_are_checked_before_anything_is_played(tmp_path):
     file = write(tmp_path / "t.jsonl.gz", [{"goal_idx": 0, "reward": 1.0, "steps": [{"obs": ""}, {"obs": None}]}])
     with pytest.raises(TaskError, match="line 1: step 1: 'action' is None; expected str"):
         parity.read_trajectories(file)
+
+
+@pytest.mark.parametrize("lacking", ["bought", "wanted"])
+def test_a_purchase_of_an_article_that_the_shop_does_not_have_is_named(lacking):
+    wanted = goal(asin="B0NOWHERE1") if lacking == "wanted" else goal()
+    bought = "B0NOWHERE1" if lacking == "bought" else SHIRT
+    shop = Shop(CATALOGUE, [wanted], lambda query: tuple(find(query)), "")
+    purchase = {"goal_idx": 0, "asin": bought, "options": {}, "price": 1.0, "price_upper": 10.0, "reward": 0.0, "info": {}}
+    with pytest.raises(TaskError, match=f"goal 0, {bought} with {{}}: the shop has no article B0NOWHERE1"):
+        list(parity.score_again(shop, purchase))
+
+
+def test_values_nested_deeply_are_told_in_short(tmp_path):
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"goal_idx": ' + "[" * 1000 + "]" * 1000 + "}")
+    with pytest.raises(TaskError, match=r"p\.jsonl, line 1: 'goal_idx' is \[\[.*\.\.\..*; expected int"):
+        parity.read_purchases(file)
 
 
 def test_an_option_that_is_no_text_is_refused(tmp_path):

@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_store_holds_what_was_written(tmp_path_factory, products, goals):
     folder = tmp_path_factory.mktemp("round") / "store"
     write(folder, iter(products), goals)
-    stored, listed = Store.open(folder), ListCatalogue(products)
+    stored, listed = Store(folder), ListCatalogue(products)
     assert list(stored) == list(listed) == products
     assert [stored[place] for place in range(len(stored))] == products
     assert list(stored.goals) == goals
@@ -70,17 +70,17 @@ def test_a_store_holds_what_was_written(tmp_path_factory, products, goals):
 def test_options_keep_the_order_of_the_page(tmp_path):
     options = {"size": ("s",), "color": ("red", "blue")}
     write(tmp_path / "store", [product("A", options=options)], [])
-    assert list(Store.open(tmp_path / "store")[0].options.items()) == list(options.items())
+    assert list(Store(tmp_path / "store")[0].options.items()) == list(options.items())
 
 
 @pytest.mark.parametrize("asin", ["", "LAMP", "LAMP1", "LAMP4", "lamp2", "ZZZZZZZZZZ", "LAMP2\0", "LAMP2000000", "LÄMP2"])
 def test_a_number_that_the_shop_does_not_have_has_no_place(folder, asin):
-    assert Store.open(folder).index(asin) is None
+    assert Store(folder).index(asin) is None
     assert ListCatalogue(LAMPS).index(asin) is None
 
 
 def test_places_count_from_either_end_and_end_there(folder):
-    store = Store.open(folder)
+    store = Store(folder)
     assert store[-1] == store[2] == LAMPS[2]
     assert store.goals[1:] == store.goals[-2:] == WANTED[1:]
     for place in (3, -4):
@@ -91,7 +91,7 @@ def test_places_count_from_either_end_and_end_there(folder):
 
 
 def test_hot_products_are_decoded_once(folder):
-    store = Store.open(folder)
+    store = Store(folder)
     assert store[1] is store[1]
 
 
@@ -120,7 +120,7 @@ def test_hashes_are_equal_on_every_machine():
 
 
 def visit(folder: Path) -> tuple[int, str, list[Product], list[Goal], int | None]:
-    store = Store.open(folder)
+    store = Store(folder)
     return os.getpid(), store.hash, list(store), list(store.goals), store.index("LAMP2")
 
 
@@ -146,16 +146,16 @@ def test_an_opened_store_is_mapped_and_not_copied(tmp_path):
     )
     assert sum(file.stat().st_size for file in folder.iterdir()) > 20_000_000
     before = private_bytes()
-    store = Store.open(folder)
+    store = Store(folder)
     assert (len(store), len(store.goals), store[1999].asin, store.index("LAMP1999")) == (2000, 20_000, "LAMP1999", 1999)
     assert private_bytes() - before < 2_000_000
 
 
 def test_a_store_that_is_open_outlives_its_replacement(folder):
-    old = Store.open(folder)
+    old = Store(folder)
     write(folder, [product("NEW")], [], replace=True)
     assert (list(old), list(old.goals), old.index("LAMP2")) == (LAMPS, WANTED, 2)
-    assert [p.asin for p in Store.open(folder)] == ["NEW"]
+    assert [p.asin for p in Store(folder)] == ["NEW"]
 
 
 # -- all or nothing ------------------------------------------------------------------------------------------------------------
@@ -175,14 +175,14 @@ def test_what_breaks_off_leaves_nothing_behind(tmp_path):
 def test_what_breaks_off_leaves_the_old_store_in_place(folder):
     with pytest.raises(KeyboardInterrupt):
         write(folder, breaking_off(), WANTED, replace=True)
-    assert list(Store.open(folder)) == LAMPS
+    assert list(Store(folder)) == LAMPS
     assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_nothing_is_overwritten_unasked(folder):
     with pytest.raises(TaskError, match="store is there already: name another folder, or --force"):
         write(folder, LAMPS[:1], [])
-    assert len(Store.open(folder)) == 3
+    assert len(Store(folder)) == 3
 
 
 def test_only_a_store_is_replaced(tmp_path):
@@ -227,27 +227,27 @@ def test_a_store_that_was_cut_off_is_refused(folder, part):
     whole = (folder / part).read_bytes()
     (folder / part).write_bytes(whole[:-1])
     with pytest.raises(TaskError, match=rf"{part}: has [\d,]+ bytes of [\d,]+: cut off or changed; write it .* --force"):
-        Store.open(folder)
+        Store(folder)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_store_that_lacks_a_part_is_refused(folder, part):
     (folder / part).unlink()
     with pytest.raises(TaskError, match=rf"{part}: has 0 bytes of"):
-        Store.open(folder)
+        Store(folder)
 
 
 @pytest.mark.parametrize("part", [part for part in PARTS if part.endswith(".npy")])
 def test_a_table_of_the_right_length_that_is_none_is_refused(folder, part):
     (folder / part).write_bytes(b"x" * (folder / part).stat().st_size)
     with pytest.raises(TaskError, match=rf"{part}: broken .*; write it .* --force"):
-        Store.open(folder)
+        Store(folder)
 
 
 def test_what_is_no_store_is_said_to_be_none(tmp_path):
     assert not Store.is_store(tmp_path)
     with pytest.raises(TaskError, match=r"no store there .* scripts/webshop_store\.py --data DIR --out DIR"):
-        Store.open(tmp_path)
+        Store(tmp_path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 40, 100])
@@ -255,7 +255,7 @@ def test_a_table_of_contents_that_was_cut_off_is_refused(folder, length):
     assert Store.is_store(folder)
     (folder / "meta.json").write_bytes((folder / "meta.json").read_bytes()[:length])
     with pytest.raises(TaskError, match=r"meta\.json: broken"):
-        Store.open(folder)
+        Store(folder)
 
 
 @pytest.mark.parametrize("key", ["format", "hash", "goals_hash", "bytes"])
@@ -264,14 +264,22 @@ def test_a_table_of_contents_that_lacks_a_key_is_refused(folder, key):
     del meta[key]
     (folder / "meta.json").write_bytes(orjson.dumps(meta))
     with pytest.raises(TaskError, match=rf"meta\.json: broken \('{key}'\)"):
-        Store.open(folder)
+        Store(folder)
+
+
+@pytest.mark.parametrize("lengths", [[], None, "7", {}, dict.fromkeys(PARTS, "7"), dict.fromkeys([*PARTS, "meta.json"], 7)])
+def test_a_table_of_contents_without_the_lengths_of_all_parts_is_refused(folder, lengths):
+    meta = orjson.loads((folder / "meta.json").read_bytes())
+    (folder / "meta.json").write_bytes(orjson.dumps(meta | {"bytes": lengths}))
+    with pytest.raises(TaskError, match=r"meta\.json: 'bytes' is .*; expected the lengths of asins\.npy, .* --force"):
+        Store(folder)
 
 
 def test_a_store_of_another_format_is_refused(folder):
     meta = orjson.loads((folder / "meta.json").read_bytes())
     (folder / "meta.json").write_bytes(orjson.dumps(meta | {"format": 99}))
     with pytest.raises(TaskError, match=r"format 99 is not read here, only 1; write it .* --force"):
-        Store.open(folder)
+        Store(folder)
 
 
 @pytest.mark.parametrize("change", [(b'{"asin":"LAMP10"', b'{"asin":LAMP10""'), (b'"nouns"', b'"nuons"')])
@@ -279,7 +287,7 @@ def test_a_broken_line_is_named_when_it_is_read(folder, change):
     lines = (folder / "products.jsonl").read_bytes().splitlines(keepends=True)
     lines[1] = lines[1].replace(*change)
     (folder / "products.jsonl").write_bytes(b"".join(lines))
-    store = Store.open(folder)
+    store = Store(folder)
     assert store[0] == LAMPS[0]
     with pytest.raises(TaskError, match=r"products\.jsonl, line 2: broken .*; write it .* --force"):
         store[1]
@@ -306,7 +314,7 @@ def convert(data: Path, *options: str) -> int:
 )
 def test_the_script_writes_what_is_read_from_the_files(data, capsys, options, arguments):
     assert convert(data, *options) == 0
-    store = Store.open(data.parent / "store")
+    store = Store(data.parent / "store")
     assert (list(store), list(store.goals)) == official.read(data, **arguments)
     shown = capsys.readouterr().out
     assert f"{len(store)} products ({store.hash}), {len(store.goals)} goals ({store.goals_hash})" in " ".join(shown.split())
@@ -314,14 +322,14 @@ def test_the_script_writes_what_is_read_from_the_files(data, capsys, options, ar
 
 
 def test_the_script_overwrites_only_when_forced(data, capsys):
-    assert [convert(data), convert(data, "--human"), len(Store.open(data.parent / "store").goals)] == [0, 1, 2]
+    assert [convert(data), convert(data, "--human"), len(Store(data.parent / "store").goals)] == [0, 2, 2]
     assert "store is there already" in capsys.readouterr().err
-    assert [convert(data, "--human", "--force"), len(Store.open(data.parent / "store").goals)] == [0, 1]
+    assert [convert(data, "--human", "--force"), len(Store(data.parent / "store").goals)] == [0, 1]
 
 
 def test_the_script_says_in_a_line_what_is_wrong_with_the_data(data, capsys):
     (data / "items_shuffle.json").unlink()
-    assert convert(data) == 1
+    assert convert(data) == 2
     assert "error: " in (shown := capsys.readouterr().err)
     assert "set WEBSHOP_DATA" in shown
     assert not (data.parent / "store").exists()
@@ -330,7 +338,7 @@ def test_the_script_says_in_a_line_what_is_wrong_with_the_data(data, capsys):
 @pytest.mark.parametrize(("options", "human"), [([], False), (["--human"], True)])
 def test_the_script_writes_the_generated_shop(tmp_path, options, human):
     assert webshop_store.main(["--generated", "30", "--out", str(tmp_path / "store"), *options]) == 0
-    store, products = Store.open(tmp_path / "store"), generator.catalogue(30)
+    store, products = Store(tmp_path / "store"), generator.catalogue(30)
     assert (list(store), list(store.goals)) == (list(products), generator.goals(products, human=human))
 
 
@@ -349,6 +357,6 @@ def test_the_script_refuses_what_does_not_go_together(tmp_path, capsys, options,
 def test_the_official_catalogue_is_the_same_from_a_store(webshop_data, tmp_path):
     products, goals = official.read(webshop_data)
     write(tmp_path / "store", products, goals)
-    store = Store.open(tmp_path / "store")
+    store = Store(tmp_path / "store")
     assert (list(store), list(store.goals)) == (products, goals)
     assert store.hash == ListCatalogue(products).hash
