@@ -65,8 +65,7 @@ def test_tasks_that_the_oracle_cannot_win_in_time_are_passed_over_unless_all_are
     def in_time(task: str) -> bool:
         try:
             return bool(demonstrate(parts.env, task, 0, 0.0, dawdling=False))
-        except Unsolvable as error:
-            assert "more than env.max_steps=7" in str(error)
+        except Unsolvable:
             return False
 
     short = [task for task in panel if in_time(task)]

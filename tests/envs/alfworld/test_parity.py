@@ -130,7 +130,7 @@ def test_unusable_input_is_told_from_a_difference(folder, capsys, monkeypatch, a
     (transcript,) = parity.read_transcripts(folder / "t.jsonl.gz")
     write(folder / "other.jsonl.gz", parity.Transcript("train/a/b/game.tw-pddl", transcript.steps))
     assert check(folder, *arguments) == 2
-    assert message in capsys.readouterr().out.replace("\n", "")
+    assert message in capsys.readouterr().err.replace("\n", "")
 
 
 def test_an_empty_or_torn_folder_of_games_is_refused(folder):

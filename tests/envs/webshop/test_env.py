@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -16,6 +19,7 @@ import pytest
 import envs
 from envs.base import SPLITS, TaskError
 from envs.checker import check
+from envs.pool import Mode, Pool
 from envs.structured import ConfigError
 from envs.webshop import store, tasks
 from envs.webshop.env import WebShopConfig, WebShopEnv
@@ -150,6 +154,24 @@ def test_running_out_of_time_is_truncated_and_no_success() -> None:
     env.step(actions[0])
     _, reward, terminated, truncated, info = env.step(actions[1])
     assert (reward, terminated, truncated, info["success"], info["reason"]) == (0.0, False, True, False, "time_limit")
+
+
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_workers_shop_as_one_does_alone(mode: Mode) -> None:
+    async def visit(pool: Pool, task: str) -> list[Any]:
+        rng = np.random.default_rng(len(task))
+        with pool.slot() as slot:
+            seen: list[Any] = [await slot.reset(seed=0, task=task)]
+            while len(seen) < 12 and not (len(seen) > 1 and seen[-1][2]):
+                actions = seen[-1][-1]["admissible_actions"]
+                seen.append(await slot.step(actions[int(rng.integers(len(actions)))]))
+            return seen
+
+    async def play(mode: Mode) -> list[Any]:
+        async with Pool(partial(WebShopEnv, SMALL), workers=2, mode=mode) as pool:
+            return await asyncio.gather(*(visit(pool, task) for task in WebShopEnv(SMALL).tasks("train")[:6]))
+
+    assert asyncio.run(play(mode)) == asyncio.run(play("inline"))
 
 
 # -- panels --------------------------------------------------------------------------------------------------------------------
