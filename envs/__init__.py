@@ -1,6 +1,6 @@
 """Text environments: the contract, the registry, and the built-in ones. Importing it registers them and loads none."""
 
-from envs.base import SPLITS, Split, TaskError, TextEnv, Turn
+from envs.base import SPLITS, Split, TaskError, TextEnv, Turn, Unsolvable
 from envs.prompt import Prompt
 from envs.registry import EnvSpec, UnknownEnvironment, make, names, register, spec
 from envs.structured import ConfigError
@@ -15,6 +15,7 @@ __all__ = [
     "TextEnv",
     "Turn",
     "UnknownEnvironment",
+    "Unsolvable",
     "make",
     "names",
     "register",
