@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from agents import tokenizer as word_level
@@ -47,6 +47,18 @@ def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], devi
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(model, tokenizer, place)
     policy.max_length = min(policy.max_length, config.max_length)
+    shape = policy.causal.config.get_text_config()
+    window = getattr(shape, "sliding_window", None)
+    if (
+        window
+        and window < policy.max_length
+        and "sliding_attention" in (getattr(shape, "layer_types", None) or ["sliding_attention"])
+    ):
+        # Engine and packing let every layer see the whole conversation, which such a layer must not.
+        raise PolicyError(
+            f"model.name={config.name} has layers that see the last {window} tokens only, which sampling and training here do "
+            f"not reproduce beyond that length: set model.max_length={window}, or choose another model"
+        )
     return policy
 
 
@@ -118,7 +130,12 @@ def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[A
         dtype = torch.bfloat16
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation="sdpa")
+        shape = AutoConfig.from_pretrained(name)
+        # With dropout the policy that is trained would not be the one that sampled, and ratios would be noise.
+        for key, value in shape.to_dict().items():
+            if "drop" in key and isinstance(value, float):
+                setattr(shape, key, 0.0)
+        model = AutoModelForCausalLM.from_pretrained(name, config=shape, dtype=dtype, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"model.name={name} is neither a folder with a model nor one that the hub delivers ({str(error).splitlines()[0]}). "

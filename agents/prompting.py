@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from transformers import PreTrainedTokenizerBase
 
 from agents.constraint import ActionTries
+from agents.policy import PolicyError
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
 
@@ -93,7 +94,7 @@ class Chat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
         if not tokenizer.chat_template:
-            raise ValueError("this tokenizer has no chat template: use model.prompt=plain or an instruction-tuned model")
+            raise PolicyError("this tokenizer has no chat template: use model.prompt=plain or an instruction-tuned model")
         self._tokenizer, self._prompt = tokenizer, prompt
         # The template's own words between a response and the next one, found by rendering marked messages once.
         first, answer, second = "\x02first\x03", "\x02answer\x03", "\x02second\x03"
@@ -105,7 +106,7 @@ class Chat:
             _, rest = rest.split(answer)
             self._after_answer, self._to_answer = rest.split(second)
         except ValueError:
-            raise ValueError("this chat template changes its messages; conversations cannot be built from it") from None
+            raise PolicyError("this chat template changes its messages; conversations cannot be built from it") from None
         self._first_to_answer = self._render([{"role": "user", "content": first}]).split(first)[1]
         self._end = int(tokenizer.eos_token_id)
         self._end_text = tokenizer.eos_token

@@ -49,13 +49,10 @@ class RunFolder:
         else:
             name = config.run or f"{config.env.name}-{config.algo['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
             folder = cls(Path(config.out) / name)
-            if folder.config.exists():
-                raise RunFolderError(
-                    f"{folder.path} already holds a run; go on with resume={folder.path}, or choose another run="
-                )
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
             if not config.resume:
+                folder._claim()
                 folder.write_config(config)
             folder.set_status("running")
         except OSError as exc:
@@ -116,6 +113,15 @@ class RunFolder:
     def get_status(self) -> dict[str, Any]:
         """What status.json says; empty if there is none."""
         return orjson.loads(self.status.read_bytes()) if self.status.exists() else {}
+
+    def _claim(self) -> None:
+        """Of runs that were started together under one name, one gets the folder."""
+        try:
+            self.config.touch(exist_ok=False)
+        except FileExistsError:
+            raise RunFolderError(
+                f"{self.path} already holds a run; go on with resume={self.path}, or choose another run="
+            ) from None
 
     def _refuse_if_alive(self) -> None:
         status = self.get_status()

@@ -294,7 +294,7 @@ class HFEngine:
         elif request.sampling.stop:
             # Only the tail can complete a stop string; decoding it anew is cheap.
             tail = self.policy.tokenizer.decode(slot.ids[-16:])
-            if any(tail.rstrip().endswith(stop) for stop in request.sampling.stop):
+            if any(stop in tail for stop in request.sampling.stop):
                 return "stop"
         if slot.node is None and len(slot.ids) >= request.sampling.max_tokens:
             return "length"

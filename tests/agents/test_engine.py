@@ -195,6 +195,8 @@ def test_stop_strings_and_stop_ids_end_a_response_and_are_kept() -> None:
     by_string = asyncio.run(one(stop=(word,)))
     assert by_string.stop_reason == "stop"
     assert policy.tokenizer.decode(by_string.ids).endswith(word)
+    within = policy.tokenizer.decode(free.ids[3:5])[:-1]  # a token may go on after the string that ends the response
+    assert asyncio.run(one(stop=(within,))).stop_reason == "stop"
 
 
 def test_a_prompt_longer_than_the_model_reads_is_reported_not_truncated() -> None:

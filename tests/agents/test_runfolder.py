@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,21 @@ def test_an_old_run_is_never_overwritten(tmp_path: Path) -> None:
     RunFolder.open(settings(tmp_path, "run=first"))
     with pytest.raises(RunFolderError, match=r"already holds a run.*resume="):
         RunFolder.open(settings(tmp_path, "run=first"))
+
+
+def test_of_runs_started_together_under_one_name_one_gets_the_folder(tmp_path: Path) -> None:
+    config, together = settings(tmp_path, "run=first"), threading.Barrier(8)
+
+    def start(_: int) -> bool:
+        together.wait()
+        try:
+            RunFolder.open(config)
+        except RunFolderError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(start, range(8))) == 1
 
 
 def test_a_run_is_resumed_in_its_own_folder_and_keeps_its_configuration_until_told(tmp_path: Path) -> None:
