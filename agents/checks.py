@@ -76,6 +76,8 @@ def check(config: TrainConfig | EvaluateConfig) -> None:
         )
     if model.name == "tiny" and model.prompt == "chat":
         raise ConfigError("model.prompt is 'chat', but the tiny model has no chat template; allowed with model=tiny: plain")
+    if model.name == "tiny" and model.dtype == "bfloat16":
+        raise ConfigError("model.dtype is 'bfloat16', but the tiny model is float32; allowed with model=tiny: float32, auto")
     if config.engine.max_tokens >= model.max_length:
         raise ConfigError(
             f"engine.max_tokens is {config.engine.max_tokens}; it must be below model.max_length={model.max_length}"
@@ -86,6 +88,7 @@ def check(config: TrainConfig | EvaluateConfig) -> None:
             "allowed with thinking: none"
         )
     if isinstance(config, TrainConfig):
+        _check_surrogate(config)
         _check_reference(config)
         _check_trackers(config)
         _check_groups(config)
@@ -120,6 +123,15 @@ def _check_groups(config: TrainConfig) -> None:
     if size < smallest:
         raise ConfigError(
             f"rollout.group_size is {size}, but algo={name} compares episodes of the same task: at least {smallest}"
+        )
+
+
+def _check_surrogate(config: TrainConfig) -> None:
+    loss = config.loss
+    if loss.surrogate in ("gspo", "gmpo") and loss.sequence == "episode" and config.env.context == "window":
+        raise ConfigError(
+            f"loss.surrogate is '{loss.surrogate}', which needs a whole sequence in one row, and with env.context=window an episode "
+            "is many rows: set loss.sequence=row, or env.context=full"
         )
 
 

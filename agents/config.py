@@ -25,7 +25,8 @@ class PoolConfig:
     workers: Natural = 0
     """Number of workers; 0 means one for every CPU core."""
     step_timeout: Annotated[float, MoreThan(0)] = 60.0
-    """Seconds one reset or step may take before the worker counts as hung and is restarted."""
+    """Seconds one reset or step may take before the worker counts as hung and is restarted; not kept with mode=inline, where
+    nothing can stop a step."""
     retries: Natural = 1
     """How often an episode is started again after a crash or a timeout before it is dropped and counted."""
 
@@ -164,20 +165,24 @@ class CorrectionConfig:
 
 @dataclass
 class LossConfig:
-    """The clipped policy loss."""
+    """The policy loss."""
 
+    surrogate: Literal["ppo", "gspo", "cispo", "gpg", "sapo", "gmpo"] = "ppo"
+    """ppo: token ratios, clipped; gspo: a ratio a sequence; cispo: clipped weights; gpg: no ratio; sapo: soft gate; gmpo:
+    geometric mean of a sequence's ratios. The papers of gspo, sapo and gmpo take aggregation=seq-mean-token-mean; gspo
+    needs a far smaller clip (3e-4, 4e-4), gmpo's is 0.4."""
     clip_low: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
-    """The ratio is clipped at 1 - clip_low."""
+    """The ratio is clipped at 1 - clip_low (gmpo: at exp(-clip_low)); not used by gpg and sapo."""
     clip_high: Annotated[float, AtLeast(0)] = 0.2
-    """The ratio is clipped at 1 + clip_high."""
+    """The ratio is clipped at 1 + clip_high (gmpo: at exp(clip_high)); not used by gpg and sapo."""
     dual_clip: Annotated[float, MoreThan(1)] | None = 3.0
-    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off."""
+    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo only."""
     aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
     """How token losses become one number."""
     norm_length: Positive | None = None
     """Constant that seq-mean-token-sum-norm divides by (Dr. GRPO); null: the longest sequence of the mini-batch."""
     sequence: Literal["episode", "row"] = "episode"
-    """What counts as a sequence in aggregation: a whole episode, or each row it was split into."""
+    """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or each row it was split into."""
     kl: KLConfig = field(default_factory=KLConfig)
     entropy: Annotated[float, AtLeast(0)] = 0.0
     """Coefficient of the entropy bonus."""
@@ -339,4 +344,5 @@ class EvaluateConfig:
     threads: Natural = 0
     """CPU threads of torch; 0: torch's own choice."""
     out: str | None = None
-    """File for the results (JSON); null: evaluation.json in the run's folder or in runs/evaluations/<env>-<model>/."""
+    """File for the results (JSON); null: evaluation-<panel>-<hash of what was evaluated>.json in the run's folder or in
+    runs/evaluations/<env>-<model>/."""

@@ -1,4 +1,4 @@
-"""The update: token-exact rows, micro-batches by token budget, the clipped policy loss, AdamW.
+"""The update: token-exact rows, micro-batches by token budget, the policy loss, AdamW.
 
 The learner knows no method: it gets one advantage a sampled token. Losses are sums of token losses with weights fixed for the
 whole mini-batch, so how the mini-batch is cut into micro-batches never changes a gradient.
@@ -157,7 +157,7 @@ class Learner:
         numbers = torch.cat([torch.arange(tokens.first[m], tokens.first[m + 1]) for m in members])
         if len(numbers) == 0:
             return
-        sequence = (tokens.episode if self.loss.sequence == "episode" else tokens.row)[numbers]
+        sequence = self._sequence(tokens)[numbers]
         weights = torch.zeros(len(tokens.advantages))
         weights[numbers] = losses.token_weights(sequence, self.loss.aggregation, tokens.defined[numbers], self.loss.norm_length)
         packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], self.optim.token_budget)
@@ -199,16 +199,11 @@ class Learner:
             gap = (logp.detach() - old).abs()
             sums.add(mismatch_sum=float(gap.sum()), mismatch_tokens=len(gap))
             sums.totals["mismatch_max"] = max(sums.totals.get("mismatch_max", 0.0), float(gap.max()))
-        result = losses.policy_loss(
-            logp,
-            old,
-            advantage,
-            clip_low=self.loss.clip_low,
-            clip_high=self.loss.clip_high,
-            dual_clip=self.loss.dual_clip,
-            weights=None if correction is None else correction[batch.tokens].to(device),
-        )
-        per_token = result.loss
+        # Tokens without an opinion stand apart, so that they enter no ratio of a sequence.
+        sequence = torch.where(tokens.defined, self._sequence(tokens), -1)[batch.tokens].to(device)
+        clip = losses.Clip(self.loss.clip_low, self.loss.clip_high, self.loss.dual_clip)
+        result = losses.SURROGATES[self.loss.surrogate](logp, old, advantage, sequence, clip)
+        per_token = result.loss if correction is None else result.loss * correction[batch.tokens].to(device)
         if self.loss.entropy:
             per_token = per_token - self.loss.entropy * entropy
         if self.loss.kl.kind != "none":
@@ -238,7 +233,7 @@ class Learner:
                 own[batch.tokens] = token_logprobs(logits, batch.targets, allowed, self.temperature)[0].cpu()
         engine, tokens.old_logprobs = tokens.old_logprobs, own
         self._mismatch = mismatch(own, engine)
-        sequence = tokens.episode if self.loss.sequence == "episode" else tokens.row
+        sequence = self._sequence(tokens)
         kind = self.loss.correction.kind
         assert kind != "none"
         return correction_weights(own, engine, kind, sequence=sequence, cap=self.loss.correction.cap)
@@ -278,6 +273,10 @@ class Learner:
             finally:
                 self.policy.causal = trained
         return token_logprobs(logits, batch.targets, allowed, self.temperature)[0]
+
+    def _sequence(self, tokens: Tokens) -> Tensor:
+        """[T] number of each token's sequence."""
+        return tokens.episode if self.loss.sequence == "episode" else tokens.row
 
     def _zero_advantage_is_no_gradient(self) -> bool:
         return not self.loss.entropy and (self.loss.kl.kind == "none" or not self.loss.kl.coefficient)

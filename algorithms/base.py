@@ -197,6 +197,8 @@ _registry: Registry[Algorithm] = Registry("method", "stepcredit.algorithms")
 register, names, get = _registry.register, _registry.names, _registry.get
 register("gigpo", "algorithms.gigpo:GiGPO")
 register("grpo", "algorithms.grpo:GRPO")
+register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
+register("rloo", "algorithms.rloo:RLOO")
 
 
 def build(config: Mapping[str, Any]) -> Algorithm:

@@ -6,6 +6,7 @@ add up: how a mini-batch is cut never changes a gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -23,7 +24,7 @@ class PolicyLoss(NamedTuple):
 
     loss: Tensor
     clipped: Tensor
-    """bool: the clip decided the loss, so the token has no gradient."""
+    """bool: the clip decided the loss, so the token has no gradient (in CISPO: a bounded one)."""
     dual_clipped: Tensor
     """bool: so did the dual clip."""
     log_ratio: Tensor
@@ -38,13 +39,12 @@ def policy_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
-    weights: Tensor | None = None,
     sequence: Tensor | None = None,
 ) -> PolicyLoss:
     """PPO's clipped surrogate (arXiv 1707.06347 Eq. 7); dual clip (arXiv 1912.09729) bounds it where the advantage is negative.
 
-    All [T]. `weights`: importance weights of the rollout (algorithms/correction.py). `sequence`: one ratio for a whole
-    sequence, the geometric mean of its tokens' ratios (GSPO, arXiv 2507.18071 Eq. 7); its tokens must all be here.
+    All [T]. `sequence`: one ratio for a whole sequence, the geometric mean of its tokens' ratios (GSPO, arXiv 2507.18071
+    Eq. 7); its tokens must all be here.
     """
     log_ratio = (logp - old_logp).clamp(-LOG_RATIO, LOG_RATIO)
     measured = log_ratio.detach()
@@ -63,9 +63,75 @@ def policy_loss(
         bound = -advantages * dual_clip
         dual_clipped = (loss > bound) & (advantages < 0)
         loss = torch.where(advantages < 0, torch.minimum(loss, bound), loss)
-    if weights is not None:
-        loss = loss * weights
     return PolicyLoss(loss, clipped, dual_clipped, measured.detach())
+
+
+class Clip(NamedTuple):
+    """Bounds of the ratio: 1 - low, 1 + high (GMPO: of its logarithm, -low and high), and PPO's dual clip."""
+
+    low: float = 0.2
+    high: float = 0.2
+    dual: float | None = 3.0
+
+
+def ppo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
+    """`policy_loss` with a ratio for each token."""
+    return policy_loss(logp, old_logp, advantages, clip_low=clip.low, clip_high=clip.high, dual_clip=clip.dual)
+
+
+def gspo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
+    """`policy_loss` with a ratio for each sequence, and no dual clip (GSPO, arXiv 2507.18071)."""
+    low, high = clip.low, clip.high
+    return policy_loss(logp, old_logp, advantages, clip_low=low, clip_high=high, dual_clip=None, sequence=sequence)
+
+
+def cispo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
+    """-sg(clip(r)) A log pi: the clip bounds a token's weight and never stops its gradient (arXiv 2506.13585 Eq. 4)."""
+    log_ratio = (logp - old_logp).detach().clamp(-LOG_RATIO, LOG_RATIO)
+    ratio = log_ratio.exp()
+    weight = ratio.clamp(1 - clip.low, 1 + clip.high)
+    return PolicyLoss(-weight * advantages * logp, weight != ratio, _nowhere(logp), log_ratio)
+
+
+def gpg(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
+    """-A log pi: the plain policy gradient, without ratio or clip (GPG, arXiv 2504.02546)."""
+    log_ratio = (logp - old_logp).detach().clamp(-LOG_RATIO, LOG_RATIO)
+    return PolicyLoss(-advantages * logp, _nowhere(logp), _nowhere(logp), log_ratio)
+
+
+def sapo(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    sequence: Tensor,
+    clip: Clip,
+    *,
+    positive: float = 1.0,
+    negative: float = 1.05,
+) -> PolicyLoss:
+    """-A (4 / tau) sigmoid(tau (r - 1)): a soft gate for the clip, tau by the advantage's sign (arXiv 2511.20347)."""
+    log_ratio = (logp - old_logp).clamp(-LOG_RATIO, LOG_RATIO)
+    tau = torch.where(advantages > 0, positive, negative).to(logp.dtype)
+    loss = -advantages * 4 / tau * torch.sigmoid(tau * (log_ratio.exp() - 1))
+    return PolicyLoss(loss, _nowhere(logp), _nowhere(logp), log_ratio.detach())
+
+
+def gmpo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
+    """-(mean A) x geometric mean of the sequence's clipped ratios, which each of its tokens gets (arXiv 2507.20673).
+
+    Its tokens must all be here. A mean over sequences is the aggregation seq-mean-token-mean.
+    """
+    log_ratio = (logp - old_logp).clamp(-LOG_RATIO, LOG_RATIO)
+    # As in PPO, a ratio is bounded only on the side that its advantage pushes it to.
+    bounded = torch.where(advantages > 0, log_ratio.clamp(max=clip.high), log_ratio.clamp(min=-clip.low))
+    bounded = torch.where(advantages == 0, 0.0, bounded)
+    loss = -_sequence_mean(advantages, sequence) * _sequence_mean(bounded, sequence).exp()
+    return PolicyLoss(loss, (bounded != log_ratio) & (advantages != 0), _nowhere(logp), log_ratio.detach())
+
+
+Surrogate = Callable[[Tensor, Tensor, Tensor, Tensor, Clip], PolicyLoss]
+SURROGATES: dict[str, Surrogate] = {"ppo": ppo, "gspo": gspo, "cispo": cispo, "gpg": gpg, "sapo": sapo, "gmpo": gmpo}
+"""By name, each of (logp, old_logp, advantages, sequence, clip), all tensors [T]; what one does not need it leaves alone."""
 
 
 def token_weights(sequence: Tensor, mode: Aggregation, defined: Tensor | None = None, norm_length: int | None = None) -> Tensor:
@@ -128,6 +194,11 @@ def _lengths(sequence: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Sequences as numbers 0..B-1 [T], and the sum of `kept` in each [B]."""
     unique, number = torch.unique(sequence, return_inverse=True)
     return number, torch.zeros(len(unique), dtype=kept.dtype, device=kept.device).index_add_(0, number, kept)
+
+
+def _nowhere(like: Tensor) -> Tensor:
+    """[T] False."""
+    return torch.zeros_like(like, dtype=torch.bool)
 
 
 def _sequence_mean(values: Tensor, sequence: Tensor) -> Tensor:

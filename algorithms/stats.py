@@ -60,6 +60,21 @@ def normalise(
     return deviation * scale[group]
 
 
+def whiten(values: Floats, times: Ints, epsilon: float) -> Floats:
+    """(value - mean) / sqrt(variance + epsilon), unbiased, where each value stands `times` times: [S], [S] -> [S].
+
+    Equal values give exactly 0, and so does everything where fewer than two values stand.
+    """
+    n = times.sum()
+    if n < 2:
+        return np.zeros_like(values)
+    mean = times @ values / n
+    deviation = values - mean
+    deviation[np.abs(deviation) <= ROUNDING * np.abs(mean)] = 0.0
+    variance = times @ deviation**2 / (n - 1)
+    return deviation / np.sqrt(variance + epsilon) if variance > 0 else np.zeros_like(values)
+
+
 def share(part: Bools, whole: Bools) -> float:
     """Share of `whole` that is also `part`; 0 of nothing."""
     return float((part & whole).sum() / max(1, whole.sum()))

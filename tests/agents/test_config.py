@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents import config, loading, sweep
+from agents import config, loading, sweep, usage
 from envs.structured import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +49,7 @@ def refusal(*overrides: str) -> str:
         ("model=hub", ["model.name has no value"]),
         ("model.tiny.heads=3", ["model.tiny.hidden is 128", "heads"]),
         ("model.prompt=chat", ["model.prompt is 'chat'", "plain"]),
+        ("model.dtype=bfloat16", ["model.dtype is 'bfloat16'", "allowed with model=tiny: float32, auto"]),
         ("engine.max_tokens=5000", ["engine.max_tokens is 5000", "model.max_length"]),
         ("algo.gama=1", ["unknown key 'algo.gama'", "'algo.gamma'"]),
         ("algo.gamma=2", ["algo", "gamma is 2"]),
@@ -69,6 +70,7 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
+        (["loss.surrogate=gmpo", "env.context=window"], ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=full"]),
         (["env.thinking=true"], ["engine.constrained is 'admissible'", "none"]),
         (["model.lora.enabled=true", "loss.kl.kind=k3"], ["loss.kl.kind is 'k3'", "warmstart.enabled=false"]),
     ],
@@ -123,7 +125,15 @@ def test_resume_takes_the_runs_own_configuration_and_single_values(tmp_path: Pat
     loading.save(loading.load(["algo=grpo", "seed=5"]), tmp_path / "config.yaml")
     resumed = loading.load([f"resume={tmp_path}", "iterations=300"])
     assert (resumed.algo["name"], resumed.seed, resumed.iterations, resumed.resume) == ("grpo", 5, 300, str(tmp_path))
-    assert "may be changed" in refusal(f"resume={tmp_path}", "algo=gigpo")
+    assert "(iterations=300) may be changed" in refusal(f"resume={tmp_path}", "algo=gigpo")
+
+
+@pytest.mark.parametrize("override", ["run=other", "out=elsewhere", "seed=3"])
+def test_what_makes_a_run_the_one_it_is_cannot_be_given_with_resume(tmp_path: Path, override: str) -> None:
+    loading.save(loading.load(["run=it", "seed=5"]), tmp_path / "config.yaml")
+    message = refusal(f"resume={tmp_path}", override)
+    for part in (f"'{override}' together with resume={tmp_path}", "Leave it away", "start a new run"):
+        assert part in message
 
 
 def test_printed_configuration_is_complete_yaml() -> None:
@@ -139,6 +149,12 @@ def test_help_names_groups_options_and_meanings() -> None:
     for word in ("gigpo", "alfworld", "smollm2", "wandb", "--multirun", "optim"):
         assert word in overview.stdout
     assert re.search(r"optim\.grad_clip .*default 1\.0.*\n.*norm of the gradient", section.stdout)
+
+
+def test_help_says_that_a_time_limit_of_steps_needs_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    usage.show(["env.pool"])
+    limit = capsys.readouterr().out.partition("env.pool.step_timeout")[2].partition("env.pool.retries")[0]
+    assert "not kept with mode=inline" in " ".join(limit.split())
 
 
 def test_help_on_a_section_that_does_not_exist_names_the_sections() -> None:

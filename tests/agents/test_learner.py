@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from agents.config import CorrectionConfig, KLConfig, LossConfig, OptimConfig
 from agents.constraint import ActionTries
 from agents.learner import Learner, Tokens
+from algorithms import losses
 from envs.trajectory import Step, Trajectory
 from tests.agents.models_for_tests import WORDS, full_logprobs, small_policy
 from tests.agents.test_packing import conversation
@@ -39,7 +41,7 @@ def tokens(trajectories: list[Trajectory], values: torch.Tensor, defined: torch.
 
 
 def gradients(
-    context: str = "full", budget: int = 10_000, values=None, defined=None, loss=None, keep=None
+    context: str = "full", budget: int = 10_000, values=None, defined=None, loss=None, keep=None, drift: float = 0.0
 ) -> dict[str, torch.Tensor]:
     """Gradients of one mini-batch with all episodes, taken from the masters after an update with learning rate 0."""
     policy = small_policy()
@@ -50,8 +52,9 @@ def gradients(
     learner = Learner(
         policy, OptimConfig(lr=0.0, minibatch=64, token_budget=budget, grad_clip=1e9), loss or LossConfig(skip_zero=False), 1, 0
     )
-    mask = None if defined is None else defined(trajectories)
-    learner.update(trajectories, tokens(trajectories, values, mask), 0)
+    data = tokens(trajectories, values, None if defined is None else defined(trajectories))
+    data.old_logprobs += drift * torch.sin(torch.arange(len(values)))  # as if the policy had moved since it sampled
+    learner.update(trajectories, data, 0)
     return {name: p.grad.clone() for name, p in learner.parameters}
 
 
@@ -68,6 +71,38 @@ def test_micro_batches_never_change_a_gradient(context: str, aggregation: str) -
     whole, cut = gradients(context, 10_000, loss=loss), gradients(context, 64, loss=loss)
     assert any(bool(g.abs().max() > 1e-3) for g in whole.values())
     same(whole, cut)
+
+
+@pytest.mark.parametrize("surrogate", ["gspo", "cispo", "gpg", "sapo", "gmpo"])
+@pytest.mark.parametrize(("context", "sequence"), [("full", "episode"), ("full", "row"), ("window", "row")])
+def test_no_surrogate_depends_on_micro_batches(surrogate: str, context: str, sequence: str) -> None:
+    loss = LossConfig(surrogate, aggregation="seq-mean-token-mean", sequence=sequence, skip_zero=False)  # type: ignore[arg-type]
+    whole, cut = (gradients(context, budget, loss=loss, drift=0.3) for budget in (10_000, 64))
+    assert any(bool(g.abs().max() > 1e-3) for g in whole.values())
+    same(whole, cut)
+
+
+def test_the_configuration_allows_the_surrogates_that_there_are() -> None:
+    assert list(get_args(get_type_hints(LossConfig)["surrogate"])) == list(losses.SURROGATES)
+
+
+@pytest.mark.parametrize("surrogate", ["gspo", "gmpo"])
+def test_tokens_without_an_opinion_enter_no_ratio_of_a_sequence(surrogate: str) -> None:
+    """A change in the undefined tokens' old log-probabilities moves nothing."""
+
+    def gradient(moved: float) -> dict[str, torch.Tensor]:
+        policy = small_policy()
+        trajectories = experience(policy)
+        values = credit(trajectories)
+        defined = torch.arange(len(values)) % 2 == 0
+        data = tokens(trajectories, values, defined)
+        data.old_logprobs[~defined] += moved
+        loss = LossConfig(surrogate, aggregation="seq-mean-token-mean", skip_zero=False)  # type: ignore[arg-type]
+        learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), loss, 1, 0)
+        learner.update(trajectories, data, 0)
+        return {name: p.grad.clone() for name, p in learner.parameters}
+
+    same(gradient(0.0), gradient(0.5))
 
 
 def test_gradient_checkpointing_computes_layers_again_and_gives_the_same_gradient() -> None:

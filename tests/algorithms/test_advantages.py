@@ -18,6 +18,8 @@ from algorithms.base import Advantages, Algorithm, Batch
 from algorithms.gigpo import OFFICIAL, GiGPO
 from algorithms.grouping import similar_text
 from algorithms.grpo import GRPO
+from algorithms.reinforce import ReinforceBaseline
+from algorithms.rloo import RLOO
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.stats import discounted_returns, normalise
 from envs.trajectory import Step, Trajectory
@@ -30,7 +32,12 @@ METHODS: dict[str, Algorithm] = {
     "gigpo shaped": GiGPO(shaped={"invalid_action": "return", "subgoal": "reward"}),
     "grpo": GRPO(),
     "grpo mean": GRPO(norm="mean"),
+    "rloo": RLOO(),
+    "rloo official": RLOO(episode_stats="rows", lone_episode="raw"),
+    "reinforce_pp_baseline": ReinforceBaseline(),
+    "reinforce_pp_baseline official": ReinforceBaseline(episode_stats="rows", lone_episode="raw"),
 }
+WITHIN_TASKS = {name: method for name, method in METHODS.items() if not isinstance(method, ReinforceBaseline)}
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=25, deadline=None)
 
@@ -57,6 +64,36 @@ def test_gigpo_adds_the_episodes_advantage_and_the_steps_advantage_among_visits_
     e, s = 5 / (math.sqrt(50) + 1e-6), 4.75 / (math.sqrt(2 * 4.75**2) + 1e-6)
     assert credit(GiGPO(), [won, lost]) == approx([[e + s, e], [-e - s, -e]])
     assert credit(GiGPO(norm="mean", omega=0.8), [won, lost]) == approx([[5 + 0.8 * 4.75, 5], [-5 - 0.8 * 4.75, -5]])
+
+
+def test_rloo_compares_an_episode_with_the_others_of_its_task() -> None:
+    played = [episode([0, 6]), episode([3.0]), episode([0.0])]
+    assert credit(RLOO(), played) == approx([[4.5, 4.5], [0], [-4.5]])
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=9))
+@quick
+def test_rloo_is_the_mean_of_the_others_subtracted_or_n_of_n_minus_1_of_the_groups(returns: list[float]) -> None:
+    played = [episode([one]) for one in returns]
+    n, found = len(returns), credit(RLOO(), played)
+    others = [[one - (math.fsum(returns) - one) / (n - 1)] for one in returns]
+    scaled = [[n / (n - 1) * (value or 0.0) for value in row] for row in credit(GRPO(norm="mean"), played)]
+    tolerance = 1e-7  # deviations of less than 1e-10 of the mean count as none
+    np.testing.assert_allclose(np.array(found, float), others, rtol=1e-9, atol=tolerance)
+    np.testing.assert_allclose(np.array(found, float), scaled, rtol=1e-12)
+
+
+def test_reinforce_with_a_baseline_has_the_scale_of_all_tokens_of_the_batch() -> None:
+    easy = [episode([4.0], group="easy", tokens=3), episode([2.0], group="easy", tokens=1)]
+    hard = [episode([0.0, 10.0], group="hard", tokens=1), episode([0.0], group="hard", tokens=4)]
+    deviations = [1.0] * 3 + [-1.0] + [5.0] * 2 + [-5.0] * 4
+    mean, std = np.mean(deviations), np.std(deviations, ddof=1)
+    expected = [[(d - mean) / std] * n for d, n in ((1, 1), (-1, 1), (5, 2), (-5, 1))]
+    np.testing.assert_allclose(
+        [one for row in credit(ReinforceBaseline(), easy + hard) for one in row if one is not None],
+        [one for row in expected for one in row],
+        rtol=1e-8,
+    )
 
 
 def test_a_long_episode_weighs_more_only_if_statistics_are_over_rows() -> None:
@@ -135,8 +172,8 @@ def test_equal_values_give_exactly_0(value: float, n: int, norm: Any) -> None:
 def test_a_group_of_equal_returns_gives_exactly_0(reward: float, n: int) -> None:
     # Three times 0.1 summed is not 0.3: the deviations are rounding, and must not be divided by their own rounding.
     played = [episode([0.0, reward, reward, reward], states="abcd") for _ in range(n)]
-    assert credit(GiGPO(), played) == [[0.0] * 4] * n
-    assert credit(GiGPO(**OFFICIAL), played) == [[0.0] * 4] * n
+    for method in METHODS.values():
+        assert credit(method, played) == [[0.0] * 4] * n
 
 
 @methods
@@ -149,7 +186,7 @@ def test_the_order_of_episodes_does_not_matter(method: Algorithm, played: list[T
     assert after == approx([before[i] for i in order])
 
 
-@methods
+@pytest.mark.parametrize("method", WITHIN_TASKS.values(), ids=WITHIN_TASKS)
 @given(trajectories(), trajectories())
 @quick
 def test_other_tasks_change_nothing(method: Algorithm, played: list[Trajectory], others: list[Trajectory]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from algorithms.base import Algorithm, Batch
 from algorithms.gigpo import OFFICIAL, GiGPO
 from algorithms.grouping import same_state, similar_text
 from algorithms.grpo import GRPO
+from algorithms.reinforce import ReinforceBaseline
+from algorithms.rloo import RLOO
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.stats import discounted_returns
 from envs.trajectory import Step, Trajectory
@@ -138,26 +141,36 @@ def gigpo_advantage(case: Case, tolerance: float) -> None:
 
 def agent_group_estimators(case: Case, tolerance: float) -> None:
     given, ((output, expected),) = case["inputs"], case["outputs"].items()
-    norm = estimator({"grpo_std": "std", "dr_grpo_no_std": "mean"}, output, case)
     rows = scored(given["index"], given["traj_uid"], given["row_score"], given["response_lengths"])
     stats: Any = "rows" if given["compute_mean_std_cross_steps"] else "trajectories"
-    found = GRPO(norm=norm, episode_stats=stats, lone_episode="raw", shaped={"row": "return"}).advantages(rows.batch)
-    close(found.values[rows.place], expected, tolerance)
+    method = estimator(output, case, episode_stats=stats, lone_episode="raw", shaped={"row": "return"})
+    if isinstance(method, ReinforceBaseline):
+        found = per_token(method, rows, given["response_lengths"], given["response_length_padded"])
+    else:
+        found = method.advantages(rows.batch).values[rows.place]
+    close(found, expected, tolerance)
 
 
 def verl_advantages(case: Case, tolerance: float) -> None:
     given, ((output, expected),) = case["inputs"], case["outputs"].items()
-    norm = estimator({"grpo": "std", "grpo_vectorized": "std", "dr_grpo_no_std": "mean"}, output, case)
+    method = estimator(output, case, lone_episode="zero" if output == "rloo_vectorized" else "raw")
     lengths = given["response_lengths"]
     rows = scored(given["index"], [str(row) for row in range(len(lengths))], given["scores"], lengths)
-    found = per_token(GRPO(norm=norm, lone_episode="raw"), rows, lengths, given["response_length_padded"])
-    close(found, expected, tolerance)
+    close(per_token(method, rows, lengths, given["response_length_padded"]), expected, tolerance)
 
 
-def estimator(implemented: dict[str, Any], output: str, case: Case) -> Any:
-    if output not in implemented:
+ESTIMATORS: dict[str, Callable[..., Algorithm]] = {
+    **dict.fromkeys(("grpo", "grpo_std", "grpo_vectorized"), GRPO),
+    "dr_grpo_no_std": partial(GRPO, norm="mean"),
+    **dict.fromkeys(("rloo", "rloo_vectorized"), RLOO),
+    "reinforce_pp_baseline": ReinforceBaseline,
+}
+
+
+def estimator(output: str, case: Case, **settings: Any) -> Algorithm:
+    if output not in ESTIMATORS:
         pytest.skip(f"'{output}' of case {case['name']} has no implementation yet")
-    return implemented[output]
+    return ESTIMATORS[output](**settings)
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------------
@@ -183,11 +196,13 @@ def verl_policy_losses(case: Case, tolerance: float) -> None:
     if kind == "kl_penalty":
         kl_penalty(case, tolerance)
         return
-    if kind not in ("vanilla", "vanilla_with_rollout_is_weights", "gspo"):
+    if kind in SURROGATES:
+        surrogate(case, tolerance)
+        return
+    if kind not in ("vanilla", "vanilla_with_rollout_is_weights"):
         pytest.skip(f"no implementation yet for the loss of {case['name']}")
     given, expected, tokens = case["inputs"], case["outputs"], Padded(case["inputs"])
-    only: Any = "seq-mean-token-mean" if kind == "gspo" else given.get("loss_agg_mode")
-    outputs = expected if kind == "vanilla" else {only: expected}
+    outputs = expected if kind == "vanilla" else {given["loss_agg_mode"]: expected}
     for mode, output in outputs.items():
         logp = tokens.flat("log_prob").requires_grad_()
         result = losses.policy_loss(
@@ -196,21 +211,48 @@ def verl_policy_losses(case: Case, tolerance: float) -> None:
             tokens.flat("advantages"),
             clip_low=given.get("clip_low", given.get("clip")),
             clip_high=given.get("clip_high", given.get("clip")),
-            dual_clip=given.get("clip_ratio_c", None if kind == "gspo" else 3.0),
-            weights=tokens.flat("rollout_is_weights") if "rollout_is_weights" in given else None,
-            sequence=tokens.sequence if kind == "gspo" else None,
+            dual_clip=given.get("clip_ratio_c", 3.0),
         )
         # The official norm of seq-mean-token-sum-norm is the padded length.
         weights = losses.token_weights(tokens.sequence, mode, norm_length=tokens.mask.shape[1])
-        loss = (weights * result.loss).sum()
+        correction_of_rollout = tokens.flat("rollout_is_weights") if "rollout_is_weights" in given else 1.0
+        loss = (weights * correction_of_rollout * result.loss).sum()
         (gradient,) = torch.autograd.grad(loss, logp)
         close(loss.item(), output["loss"], tolerance)
         close(tokens.table(gradient), output["grad"], tolerance)
         if "metrics" in output:
             close(result.clipped.double().mean(), output["metrics"]["actor/pg_clipfrac"], tolerance)
             close(result.dual_clipped.double().mean(), output["metrics"]["actor/pg_clipfrac_lower"], tolerance)
-            moved = tokens.flat("log_prob") - tokens.flat("old_log_prob") if kind == "gspo" else result.log_ratio
-            close(-moved.mean(), output["metrics"]["actor/ppo_kl"], tolerance)
+            close(-result.log_ratio.mean(), output["metrics"]["actor/ppo_kl"], tolerance)
+
+
+SURROGATES: dict[str, tuple[losses.Surrogate, losses.Aggregation]] = {
+    "gspo": (losses.gspo, "seq-mean-token-mean"),
+    "gpg": (losses.gpg, "token-mean"),
+    "sapo": (losses.sapo, "seq-mean-token-mean"),
+    "cispo": (losses.cispo, "token-mean"),
+    "geo_mean_gmpo": (losses.gmpo, "seq-mean-token-mean"),
+}
+"""Losses that the configuration names, with the official aggregation."""
+
+
+def surrogate(case: Case, tolerance: float) -> None:
+    given, expected, tokens = case["inputs"], case["outputs"], Padded(case["inputs"])
+    loss_of, mode = SURROGATES[case["name"].split("|")[0]]
+    if "tau_pos" in given:
+        loss_of = partial(losses.sapo, positive=given["tau_pos"], negative=given["tau_neg"])
+    logp = tokens.flat("log_prob").requires_grad_()
+    old = tokens.flat("old_log_prob") if "old_log_prob" in given else torch.full_like(logp, -1.0)
+    clip = losses.Clip(given.get("clip_low", 0.2), given.get("clip_high", 0.2))
+    result = loss_of(logp, old, tokens.flat("advantages"), tokens.sequence, clip)
+    loss = (losses.token_weights(tokens.sequence, mode) * result.loss).sum()
+    (gradient,) = torch.autograd.grad(loss, logp)
+    close(loss.item(), expected["loss"], tolerance)
+    close(tokens.table(gradient), expected["grad"], tolerance)
+    if "metrics" in expected:
+        close(result.clipped.double().mean(), expected["metrics"]["actor/pg_clipfrac"], tolerance)
+        close(result.dual_clipped.double().mean(), expected["metrics"]["actor/pg_clipfrac_lower"], tolerance)
+        close((old - logp).mean().item(), expected["metrics"]["actor/ppo_kl"], tolerance)
 
 
 def kl_penalty(case: Case, tolerance: float) -> None:

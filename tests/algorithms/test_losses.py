@@ -14,6 +14,7 @@ from algorithms import correction, losses
 
 MODES = get_args(losses.Aggregation)
 modes = pytest.mark.parametrize("mode", MODES)
+surrogates = pytest.mark.parametrize("name", losses.SURROGATES)
 quick = settings(max_examples=20, deadline=None)
 
 
@@ -63,11 +64,56 @@ def test_the_value_losss_gradient_is_that_of_its_value() -> None:
     assert torch.autograd.gradcheck(lambda values: losses.value_loss(values, old, returns, None), new.requires_grad_())
 
 
-def test_the_gradient_at_the_old_policy_is_the_policy_gradient() -> None:
-    _, old, advantages = tokens(64)
+@surrogates
+def test_the_gradient_at_the_old_policy_is_the_policy_gradient(name: str) -> None:
+    _, old, _ = tokens(64)
+    sequence = torch.arange(64) // 4
+    advantages = torch.linspace(-2, 2, 16, dtype=torch.float64)[sequence]  # one a sequence, as gmpo has it
     new = old.clone().requires_grad_()
-    (found,) = torch.autograd.grad(losses.policy_loss(new, old, advantages).loss.sum(), new)
+    result = losses.SURROGATES[name](new, old, advantages, sequence, losses.Clip())
+    (found,) = torch.autograd.grad(result.loss.sum(), new)
     assert torch.allclose(found, -advantages)
+
+
+@pytest.mark.parametrize("name", ["ppo", "sapo", "gmpo"])
+def test_a_surrogates_gradient_is_that_of_its_value(name: str) -> None:
+    new, old, advantages = tokens(64)
+    sequence = torch.arange(64) // 5
+
+    def loss(logp: Tensor) -> Tensor:
+        return losses.SURROGATES[name](logp, old, advantages, sequence, losses.Clip(0.2, 0.28)).loss.sum()
+
+    assert torch.autograd.gradcheck(loss, new.requires_grad_())
+
+
+@surrogates
+def test_a_surrogate_sees_no_other_sequence(name: str) -> None:
+    new, old, advantages = tokens(60)
+    sequence = torch.arange(60) % 7
+    whole = losses.SURROGATES[name](new, old, advantages, sequence, losses.Clip()).loss
+    for number in range(7):
+        of = sequence == number
+        alone = losses.SURROGATES[name](new[of], old[of], advantages[of], sequence[of], losses.Clip()).loss
+        assert torch.allclose(alone, whole[of])
+
+
+def test_cispo_bounds_a_tokens_gradient_and_never_stops_it() -> None:
+    new, old, advantages = tokens(256)
+    new.requires_grad_()
+    result = losses.cispo(new, old, advantages, torch.zeros(256), losses.Clip(0.2, 0.28))
+    (gradient,) = torch.autograd.grad(result.loss.sum(), new)
+    share = gradient / -advantages
+    assert bool(result.clipped.any())
+    assert bool(((share >= 0.8 - 1e-9) & (share <= 1.28 + 1e-9)).all())
+
+
+def test_a_gmpo_token_beyond_its_bound_has_no_gradient() -> None:
+    new, old, advantages = tokens(256)
+    new.requires_grad_()
+    result = losses.gmpo(new, old, advantages, torch.arange(256) // 8, losses.Clip(0.4, 0.4))
+    (gradient,) = torch.autograd.grad(result.loss.sum(), new)
+    assert bool(result.clipped.any())
+    assert torch.equal(gradient == 0, result.clipped)
 
 
 # -- clipping ---------------------------------------------------------------------------------------------------------------
@@ -95,9 +141,10 @@ def test_the_dual_clip_bounds_the_loss_of_a_bad_action_and_leaves_good_ones_alon
 
 def test_an_extreme_log_ratio_stays_finite() -> None:
     new, old = torch.tensor([0.0, -2000.0], requires_grad=True), torch.tensor([-2000.0, 0.0])
-    loss = losses.policy_loss(new, old, torch.tensor([-1.0, -1.0]), dual_clip=None).loss
-    (gradient,) = torch.autograd.grad(loss.sum(), new)
-    assert bool(torch.isfinite(loss).all() & torch.isfinite(gradient).all())
+    for surrogate in losses.SURROGATES.values():
+        loss = surrogate(new, old, torch.tensor([-1.0, -1.0]), torch.tensor([0, 1]), losses.Clip(dual=None)).loss
+        (gradient,) = torch.autograd.grad(loss.sum(), new)
+        assert bool(torch.isfinite(loss).all() & torch.isfinite(gradient).all())
     assert bool(torch.isfinite(losses.kl(new, old, "k3")).all())
 
 

@@ -18,7 +18,7 @@ from algorithms.shaping.invalid_action import InvalidAction
 
 
 def test_methods_are_found_by_name() -> None:
-    assert {"gigpo", "grpo"} <= set(base.names())
+    assert {"gigpo", "grpo", "reinforce_pp_baseline", "rloo"} <= set(base.names())
     assert base.build({"name": "gigpo", "omega": 0.8}) == GiGPO(omega=0.8)
 
 
