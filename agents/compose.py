@@ -23,6 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 from envs.structured import ConfigError, suggestion
 
 ROOT = Path(__file__).resolve().parent.parent / "conf"
+FIXED = {
+    "run": "a run goes on under its own name",
+    "out": "a run goes on in its own folder",
+    "seed": "what follows would no longer be the run that was begun",
+}
+"""Keys that cannot be given with resume=, and why."""
 PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
 
 
@@ -142,7 +148,13 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
         if override.key_or_group in available:
             raise ConfigError(
                 f"'{override.input_line}' together with {key}={run}: the run's own choice in {saved} counts. "
-                "Single values (seed=1) may be changed; another choice needs a run of its own"
+                f"Single values ({'iterations=300' if key == 'resume' else 'evaluation.episodes=50'}) may be changed; another "
+                "choice needs a run of its own"
+            )
+        if key == "resume" and override.key_or_group in FIXED:
+            raise ConfigError(
+                f"'{override.input_line}' together with resume={run}: {FIXED[override.key_or_group]}. Leave it away, or start "
+                "a new run without resume="
             )
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
     values = OmegaConf.to_container(config, resolve=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -47,15 +48,18 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
     from agents.assembly import assemble
     from agents.evaluation import by_type, pass_at, rate
+    from agents.runfolder import replace_file
     from envs.trajectory import Trajectory, append, read, repair
 
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
     e = config.evaluation
     panel_hash = parts.env.panel_hash(e.panel)
-    out = Path(config.out) if config.out else Path(config.run or config_out(config)) / "evaluation.json"
+    identity = _identity(config, panel_hash)[:12]
+    folder = Path(config.run or config_out(config))
+    out = Path(config.out) if config.out else folder / f"evaluation-{e.panel}-{identity}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(config, panel_hash)
-    episodes_file = out.with_name(f"{out.stem}-{identity[:12]}.episodes.jsonl")
+    # An `out` of the user's is one file for whatever is evaluated; episodes may only be joined with their like.
+    episodes_file = out.with_name(f"{out.stem}-{identity}.episodes.jsonl" if config.out else f"{out.stem}.episodes.jsonl")
     done: dict[str, Trajectory] = {}
     if episodes_file.exists():
         repair(episodes_file)  # a kill may have cut its last line off
@@ -93,7 +97,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
                 }
     finally:
         parts.close()
-    out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    replace_file(out, json.dumps(results, indent=1).encode())
     show(results, console)
     console.print(f"written: {out} (episodes: {episodes_file})", soft_wrap=True)
     return results
@@ -102,9 +106,12 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 def show(results: dict[str, Any], console: Console) -> None:
     """The results as a table a temperature."""
     for temperature, found in results["temperatures"].items():
-        table = Table(title=f"{results['environment']}, panel {results['panel']}, temperature {temperature}")
-        for column in ("type", "success", "95% interval", "episodes", "faults", "score", "steps"):
-            table.add_column(column, justify="left" if column == "type" else "right", overflow="fold")
+        title = f"{results['environment']}, panel {results['panel']}, temperature {temperature}"
+        # Without a frame the longest task types of the environments here stand on one line of 80 columns.
+        table = Table(title=title, box=box.SIMPLE, show_edge=False, padding=0)
+        table.add_column("type", overflow="fold")
+        for column in ("success", "95% interval", "episodes", "faults", "score", "steps"):
+            table.add_column(column, justify="right", no_wrap=True)
         for kind, r in found["types"].items():
             low, high = r["interval95"]
             if kind == "all":
@@ -128,15 +135,10 @@ def policy_of_run(config: EvaluateConfig) -> Any:
     from agents import checkpoint
     from agents.assembly import fresh_policy
 
-    assert config.run is not None
-    run = Path(config.run)
+    run, folder = Path(config.run or ""), _checkpoint(config)
     policy = fresh_policy(load([f"resume={run}", f"device={config.device}"]))
-    if config.checkpoint is None:
-        saved = checkpoint.load_latest(run)
-    else:
-        saved = checkpoint.load(checkpoint.folder_of(run / "checkpoints", config.checkpoint))
-    if saved is None:
-        raise checkpoint.CheckpointError(f"{run} has no checkpoint yet: train it first, or evaluate another run")
+    saved = checkpoint.load_latest(run) if config.checkpoint is None else checkpoint.load(folder)
+    assert saved is not None
     policy.model.load_state_dict(saved.tensors)
     return policy
 
@@ -149,25 +151,28 @@ def config_out(config: EvaluateConfig) -> Path:
 def _identity(config: EvaluateConfig, panel_hash: str) -> str:
     """What makes two evaluations the same: their episodes may then be joined."""
     about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
-    about["checkpoint"] = str(_checkpoint_hash(config))
+    manifest = _checkpoint(config) / "manifest.json" if config.run else None
+    about["checkpoint"] = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.exists() else ""
     folder = Path(config.model.name)
     if not config.run and folder.is_dir():
         about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir())
     return hashlib.sha256(json.dumps([about, panel_hash], sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _checkpoint_hash(config: EvaluateConfig) -> str:
+def _checkpoint(config: EvaluateConfig) -> Path:
+    """The folder of the run's checkpoint. Raises CheckpointError, with those that exist."""
     from agents import checkpoint
 
-    if not config.run:
-        return ""
-    folder = (
-        checkpoint.latest(Path(config.run))
-        if config.checkpoint is None
-        else checkpoint.folder_of(Path(config.run) / "checkpoints", config.checkpoint)
-    )
-    manifest = folder / "manifest.json" if folder else None
-    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.exists() else ""
+    found = {checkpoint.iteration_of(folder): folder for folder in checkpoint.complete(Path(config.run or "") / "checkpoints")}
+    if not found:
+        raise checkpoint.CheckpointError(f"{config.run} has no checkpoint yet: train it first, or evaluate another run")
+    wanted = max(found) if config.checkpoint is None else config.checkpoint
+    if wanted not in found:
+        raise checkpoint.CheckpointError(
+            f"{config.run} has no checkpoint of iteration {wanted}; there are: {', '.join(map(str, found))}. A training keeps "
+            "the newest ones, as many as its checkpoint.keep says"
+        )
+    return found[wanted]
 
 
 if __name__ == "__main__":

@@ -73,10 +73,11 @@ def innermost(exc: BaseException) -> BaseException:
 
 def _tell(status: str, message: str, folder: RunFolder | None) -> None:
     if folder is not None:
-        try:
-            folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
-        except OSError:
-            message += f"\n{folder.status} could not be written"
+        if folder.begun:
+            try:
+                folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
+            except OSError:
+                message += f"\n{folder.status} could not be written"
         if folder.resume_command not in message:
             begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
             message += f"\nTo {'go on from the newest checkpoint' if begun else 'begin again'}: {folder.resume_command}"

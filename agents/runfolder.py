@@ -39,10 +39,15 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
         self.model = self.path / "model"
+        self.begun = False
+        """This process has said in status.json that it is running; a resume that is refused before leaves that file alone."""
 
     @classmethod
     def open(cls, config: TrainConfig) -> RunFolder:
-        """The folder for `config`: a new one with its config.yaml, or with `resume` the old one. Raises RunFolderError."""
+        """The folder for `config`: a new one, which says that it is running, or with `resume` the old one, left as it is.
+
+        Raises RunFolderError.
+        """
         if config.resume:
             folder = cls(config.resume)
             folder._refuse_if_alive()
@@ -54,7 +59,7 @@ class RunFolder:
             if not config.resume:
                 folder._claim()
                 folder.write_config(config)
-            folder.set_status("running")
+                folder.set_status("running")
         except OSError as exc:
             raise RunFolderError(f"{folder.path} cannot be written: {exc}; choose another place with out=<folder>") from exc
         return folder
@@ -69,9 +74,15 @@ class RunFolder:
         """What a user types to go on."""
         return f"python -m agents.train resume={self.path}"
 
+    def go_on(self, config: TrainConfig) -> None:
+        """Go on with a resumed run, once all of `config` was accepted. Raises RunFolderError if another was faster."""
+        self._refuse_if_alive()
+        self.set_status("running")
+        self.write_config(config)
+
     def write_config(self, config: TrainConfig) -> None:
-        """Record the whole configuration; of a resumed run only once nothing in it was refused."""
-        _replace(self.config, loading.to_yaml(config).encode())
+        """Record the whole configuration."""
+        replace_file(self.config, loading.to_yaml(config).encode())
 
     def trajectories(self, iteration: int) -> Path:
         """The file with an iteration's episodes."""
@@ -95,10 +106,11 @@ class RunFolder:
                         "compared. Restore the data or the environment's settings, or start a new run"
                     )
         content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
-        _replace(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        replace_file(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def set_status(self, status: Status, reason: str | None = None, **details: Any) -> None:
         """Say in status.json where the run stands; `details` are further plain values (iteration, checkpoint, ...)."""
+        self.begun = True
         content = {
             "status": status,
             "reason": reason,
@@ -108,7 +120,7 @@ class RunFolder:
             "pid": os.getpid(),
             **details,
         }
-        _replace(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        replace_file(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def get_status(self) -> dict[str, Any]:
         """What status.json says; empty if there is none."""
@@ -142,7 +154,8 @@ def _alive(pid: int) -> bool:
     return not command.exists() or b"agents" in command.read_bytes()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file aside and put it in place as a whole."""
     temporary = path.with_name(path.name + ".writing")
     temporary.write_bytes(content)
     os.replace(temporary, path)

@@ -32,6 +32,7 @@ from algorithms import shaping
 from algorithms.base import Batch
 from envs.base import SPLITS
 from envs.seeding import generator
+from envs.structured import ConfigError
 from envs.trajectory import Trajectory
 
 
@@ -50,6 +51,8 @@ class Trainer:
         self.config = config
         self.folder = folder or RunFolder.open(config)
         restored = checkpoint.load_latest(self.folder.path) if config.resume else None
+        if restored is not None:
+            self._refuse_if_nothing_is_left(restored.state["iteration"])
         self.parts = assemble(config)
         env = self.parts.env
         self.panels = {split: list(env.tasks(split)) for split in SPLITS}
@@ -72,7 +75,7 @@ class Trainer:
         if restored is not None:
             self._restore(restored)
         if config.resume:
-            self.folder.write_config(config)
+            self.folder.go_on(config)
         self._began = {"wall": time.monotonic() - self.spent["wall"], "cpu": time.process_time() - self.spent["cpu"]}
         self.trackers: Trackers = open_trackers(
             config.tracker, self.folder.path, asdict(config), config.iterations, self.iteration if self._warm else None
@@ -267,6 +270,15 @@ class Trainer:
         """A learner whose masters and reference are the policy's weights of this moment."""
         c = self.config
         return Learner(self.parts.policy, c.optim, c.loss, c.iterations, c.seed, c.engine.temperature, self.tries)
+
+    def _refuse_if_nothing_is_left(self, iteration: int) -> None:
+        """A run that was stopped right after its last iteration still lacks its final model; a finished one lacks nothing."""
+        finished = self.folder.get_status().get("status") == "finished"
+        if iteration > self.config.iterations or (finished and iteration == self.config.iterations):
+            raise ConfigError(
+                f"nothing is left to do: {self.folder.path} has done {iteration} iterations and iterations is "
+                f"{self.config.iterations}. To train on, give more: {self.folder.resume_command} iterations={2 * iteration}"
+            )
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import torch
@@ -62,9 +63,23 @@ def test_only_new_tokens_are_prefilled() -> None:
     assert stats["sampled"] == sum(len(d.ids) for episode in said for _, d in episode)
 
 
-def test_no_generation_is_spent_on_a_finished_episode() -> None:
-    engine = HFEngine(small_policy())
-    run(engine, 5)
+def test_no_generation_is_spent_on_a_finished_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = small_policy()
+    forward, rows = policy.forward, []
+
+    def counted(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.append(len(ids))
+        return forward(ids, *rest)
+
+    monkeypatch.setattr(policy, "forward", counted)
+    engine = HFEngine(policy)
+    said = run(engine, 5)
+    assert len({len(episode) for episode in said}) > 1  # some go on while others have ended
+    responses = [done for episode in said for _, done in episode]
+    assert sum(rows) == sum(len(done.ids) for done in responses)  # every row of every pass gave one token that was asked for
+    # The last token of an episode is sampled and never computed.
+    last = [episode[-1] for episode in said]
+    assert engine.stats.computed_tokens == sum(len(ids) + len(done.ids) - 1 for ids, done in last)
     assert engine._slots == []
     assert engine._index == {}
 

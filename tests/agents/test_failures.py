@@ -55,6 +55,14 @@ def test_an_error_nobody_foresaw_keeps_its_traceback_in_the_folder(
     assert f"resume={folder.path}" in shown
 
 
+@pytest.mark.parametrize("exc", [ConfigError("another model"), KeyboardInterrupt()])
+def test_a_resume_that_ends_before_it_goes_on_leaves_the_status_alone(folder: RunFolder, exc: BaseException) -> None:
+    folder.set_status("finished")
+    before = folder.status.read_bytes()
+    assert end(exc, RunFolder.open(loading.load([f"resume={folder.path}"]))) != 0
+    assert folder.status.read_bytes() == before
+
+
 def test_ctrl_c_is_no_failure_and_says_how_to_go_on(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert end(KeyboardInterrupt(), folder) == 130
     assert f"resume={folder.path}" in capsys.readouterr().err

@@ -59,20 +59,34 @@ def test_a_run_is_resumed_in_its_own_folder_and_keeps_its_configuration_until_to
     again = RunFolder.open(more)
     assert again.path == tmp_path / "first"
     assert yaml.safe_load(again.config.read_text())["iterations"] == 3
-    again.write_config(more)
+    again.go_on(more)
     assert yaml.safe_load(again.config.read_text())["iterations"] == 9
+
+
+def test_a_resumed_run_keeps_its_status_until_it_goes_on(tmp_path: Path) -> None:
+    RunFolder.open(settings(tmp_path, "run=first")).set_status("finished", iteration=3)
+    before = (tmp_path / "first" / "status.json").read_bytes()
+    config = loading.load([f"resume={tmp_path}/first"])
+    again = RunFolder.open(config)
+    assert again.status.read_bytes() == before
+    again.go_on(config)
+    assert again.get_status()["status"] == "running"
 
 
 def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> None:
     folder = RunFolder.open(settings(tmp_path, "run=first"))
+    config = loading.load([f"resume={folder.path}"])
+    opened_before = RunFolder.open(config)
     other = subprocess.Popen([sys.executable, "-c", "input()  # agents.train"], stdin=subprocess.PIPE)
     try:
         folder.set_status("running", pid=other.pid)
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):
-            RunFolder.open(loading.load([f"resume={folder.path}"]))
+            RunFolder.open(config)
+        with pytest.raises(RunFolderError, match=f"process {other.pid}"):
+            opened_before.go_on(config)
     finally:
         other.communicate(b"\n")
-    RunFolder.open(loading.load([f"resume={folder.path}"]))
+    RunFolder.open(config)
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:

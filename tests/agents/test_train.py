@@ -1,5 +1,7 @@
-"""The command around the trainer: what it refuses before it starts, and how it ends when the machine is taken away."""
+"""The commands around trainer and evaluation: what they refuse, where results go, and how a run ends that is terminated."""
 
+import io
+import json
 import signal
 import subprocess
 import sys
@@ -7,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from agents import evaluate
 from agents.runfolder import RunFolder
 from agents.train import main
 from envs import registry
@@ -59,3 +63,60 @@ def test_an_environment_that_cannot_begin_ends_the_command_before_a_folder_is_ma
     assert main([*SMALL, f"out={tmp_path}/runs", "env.max_steps=0"]) == 2
     assert "max_steps is 0" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is over, with checkpoints of iterations 2 and 4."""
+    out = tmp_path_factory.mktemp("runs")
+    before = signal.getsignal(signal.SIGTERM)
+    assert main([*SMALL, f"out={out}", "run=it", "iterations=4"]) == 0
+    signal.signal(signal.SIGTERM, before)
+    return out / "it"
+
+
+@pytest.mark.parametrize("iterations", [3, 4])
+def test_a_finished_run_says_that_nothing_is_left_to_do(
+    finished: Path, capsys: pytest.CaptureFixture[str], iterations: int
+) -> None:
+    before = [path.read_bytes() for path in (finished / "status.json", finished / "config.yaml")]
+    assert main([f"resume={finished}", f"iterations={iterations}"]) == 2
+    shown = capsys.readouterr().err
+    assert "nothing is left to do" in shown
+    assert f"resume={finished} iterations=" in shown
+    assert [path.read_bytes() for path in (finished / "status.json", finished / "config.yaml")] == before
+
+
+def test_evaluations_of_one_run_stand_side_by_side(finished: Path) -> None:
+    for choice in (["evaluation.episodes=3"], ["evaluation.episodes=2"], ["evaluation.panel=test"]):
+        assert evaluate.main([f"run={finished}", "evaluation.temperature=[1.0]", *choice]) == 0
+    written = {path.stem: json.loads(path.read_text()) for path in finished.glob("evaluation-*.json")}
+    assert sorted((r["panel"], r["tasks"]) for r in written.values()) == [("eval", 2), ("eval", 3), ("test", 3)]
+    for stem, results in written.items():
+        assert stem.startswith(f"evaluation-{results['panel']}-")
+        assert len((finished / f"{stem}.episodes.jsonl").read_text().splitlines()) == results["tasks"]
+    assert not list(finished.glob("*.writing"))
+
+
+def test_an_evaluation_is_written_where_out_says(finished: Path, tmp_path: Path) -> None:
+    assert evaluate.main([f"run={finished}", "evaluation.episodes=2", f"out={tmp_path}/mine.json"]) == 0
+    assert json.loads((tmp_path / "mine.json").read_text())["tasks"] == 2
+
+
+def test_a_checkpoint_that_does_not_exist_is_answered_with_those_that_do(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([f"run={finished}", "checkpoint=77"]) == 1
+    shown = capsys.readouterr().err
+    assert "no checkpoint of iteration 77; there are: " in shown
+    assert "2, 4" in shown
+
+
+def test_a_task_types_name_stays_on_one_line_of_80_columns() -> None:
+    shown = io.StringIO()
+    row = {"success": 0.5, "interval95": (0.25, 0.75), "episodes": 1000, "faults": 0, "score": 0.5, "steps": 30.5}
+    kinds = {"pick_cool_then_place_in_recep": row, "all": row}
+    results = {"environment": "alfworld", "panel": "test", "repeats": 1, "temperatures": {"1": {"types": kinds}}}
+    evaluate.show(results, Console(file=shown, width=80))
+    (line,) = [line for line in shown.getvalue().splitlines() if line.startswith("pick")]
+    assert line.split() == ["pick_cool_then_place_in_recep", "0.500", "0.250", "-", "0.750", "1000", "0", "0.500", "30.5"]

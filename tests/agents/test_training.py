@@ -147,14 +147,14 @@ def test_every_step_is_stored_with_its_credit(uninterrupted: Path) -> None:
 def test_a_refused_resume_leaves_the_run_as_it_was(uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "copy"
     shutil.copytree(uninterrupted, run)
-    before = (run / "config.yaml").read_bytes()
+    before = [(run / name).read_bytes() for name in ("config.yaml", "status.json")]
     for override, reason in (("env.train_games=9", "panel 'train'"), ("model.tiny.hidden=32", "another model")):
         resume = command(f"resume={run}", "iterations=6", override)
         refused = subprocess.run(resume, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
         assert refused.returncode == 1
         assert reason in refused.stderr
         assert "Traceback" not in refused.stderr
-        assert (run / "config.yaml").read_bytes() == before
+        assert [(run / name).read_bytes() for name in ("config.yaml", "status.json")] == before
     finish(tmp_path, f"resume={run}", "iterations=6")
 
 
