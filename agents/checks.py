@@ -130,8 +130,8 @@ def _check_surrogate(config: TrainConfig) -> None:
     loss = config.loss
     if loss.surrogate in ("gspo", "gmpo") and loss.sequence == "episode" and config.env.context == "window":
         raise ConfigError(
-            f"loss.surrogate is '{loss.surrogate}', which needs a whole sequence in one row, and with env.context=window an episode "
-            "is many rows: set loss.sequence=row, or env.context=full"
+            f"loss.surrogate is '{loss.surrogate}', which needs a whole sequence in one row, and with env.context=window an "
+            "episode is many rows: set loss.sequence=row, or env.context=full"
         )
 
 
