@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,8 +16,6 @@ from agents.constraint import ActionTries
 from agents.policy import PolicyError
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
-
-Context = Literal["full", "window"]
 
 
 class Prompter(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from envs.base import Unsolvable
 from envs.webshop import oracle
 from envs.webshop.engine import Session
 from envs.webshop.env import WebShopConfig, WebShopEnv
+from scripts import webshop_bounds
 from tests.envs.webshop.shops import CATALOGUE, PLAIN, SHIRT, TEA, find, goal, session
 
 SHOP = WebShopConfig(products=100)
@@ -77,3 +80,17 @@ def test_one_who_dawdles_needs_no_words_to_search_for() -> None:
         assert "click[buy now]" in oracle.demonstration(
             session(goal=goal(instruction="")), np.random.default_rng(seed), 0.0, dawdling=True
         )
+
+
+def test_bounds_are_the_oracles_share_and_that_of_the_first_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert webshop_bounds.main(["--panel", "test", "--goals", "12"]) == 0
+    shown = capsys.readouterr().out
+    assert "12 (1.000)" in shown
+    env = WebShopEnv()
+    tasks = env.tasks("test")[:12]
+    simple = [task for task in tasks if webshop_bounds.first_result_scores(env, task)]
+    assert f"{len(simple)} ({len(simple) / 12:.3f})" in shown
+    assert 0 < len(simple) < 12
+    assert webshop_bounds.oracle_steps(WebShopEnv(WebShopConfig(max_steps=2)), tasks[0]) is None
+    assert webshop_bounds.main(["--data", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
