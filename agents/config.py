@@ -121,6 +121,9 @@ class RolloutConfig:
     """Tasks an iteration."""
     group_size: Positive = 8
     """Episodes of each task, compared with each other."""
+    resample: Natural = 0
+    """Dynamic sampling (DAPO): most further rounds in which groups whose episodes all return the same are replaced by
+    other tasks; 0: such groups stay, and teach nothing where episodes are only compared with each other."""
 
 
 @dataclass
@@ -189,6 +192,29 @@ class LossConfig:
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     skip_zero: bool = True
     """Leave episodes without any advantage out of the forward pass where that changes nothing in the loss."""
+
+
+@dataclass
+class CriticConfig:
+    """The value function of the methods that need one (ppo, poad, ntpo, archer, twosome)."""
+
+    trains: Literal["head", "all"] = "head"
+    """head: an MLP on the hidden states of the policy as it was before RL, which stays frozen (POAD); all: a copy of that
+    model is trained with it (the usual PPO; memory of a second model)."""
+    hidden: list[int] = field(default_factory=lambda: [1024, 512])
+    """Widths of the MLP's inner layers."""
+    lr: Annotated[float, MoreThan(0)] = 1e-5
+    """Learning rate."""
+    clip: Annotated[float, MoreThan(0)] | None = None
+    """How far a value may move from what it was before the update, in units of reward; null: as far as the loss wants."""
+    coefficient: Annotated[float, MoreThan(0)] = 0.5
+    """Of half the squared error."""
+    grad_clip: Annotated[float, MoreThan(0)] = 1.0
+    """Largest norm of the gradient."""
+    epochs: Positive | None = None
+    """Passes over an iteration's episodes; null: optim.epochs."""
+    alone: Natural = 0
+    """Iterations at the beginning in which only the critic learns."""
 
 
 @dataclass
@@ -298,6 +324,7 @@ class TrainConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
     warmstart: WarmstartConfig = field(default_factory=WarmstartConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -308,6 +335,8 @@ class TrainConfig:
     """Rollout-and-update iterations; 0: only warm start and evaluation."""
     time_budget_s: Annotated[float, MoreThan(0)] | None = None
     """Wall-clock seconds after which the run finishes its iteration and ends well; null: no limit."""
+    step_budget: Positive | None = None
+    """Environment steps of training after which the run finishes its iteration and ends well; null: no limit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda if there is a usable GPU, else cpu."""
     threads: Natural = 0

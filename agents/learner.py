@@ -17,67 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from agents.config import LossConfig, OptimConfig
-from agents.constraint import ActionTries
 from agents.masters import collect, masters_of, publish
 from agents.packing import MicroBatch, Row, collate, micro_batches, rows
 from agents.policy import Policy, token_logprobs
+from agents.tokens import Tokens
 from algorithms import losses
 from algorithms.correction import correction_weights, mismatch
 from envs.seeding import generator
 from envs.trajectory import Trajectory
-
-
-@dataclass(slots=True)
-class Tokens:
-    """Flat tensors over all sampled tokens [T] of some trajectories, in their order."""
-
-    old_logprobs: Tensor
-    """[T] log-probability under the policy that sampled (by the engine)."""
-    advantages: Tensor
-    """[T]"""
-    defined: Tensor
-    """[T] False where the method has no opinion: such a token is not trained on."""
-    episode: Tensor
-    """[T] number of the trajectory."""
-    row: Tensor
-    """[T] number of the step."""
-    first: list[int]
-    """First flat number of each trajectory, and the total at the end."""
-    allowed: tuple[np.ndarray, np.ndarray] | None
-    """(ids, offsets [T + 1]) of the tokens that constrained sampling allowed at each place; None if it was free."""
-
-    @classmethod
-    def of(cls, trajectories: Sequence[Trajectory], advantages: Tensor, defined: Tensor, tries: ActionTries | None) -> Tokens:
-        lengths = [[len(step.response_ids) for step in t.steps] for t in trajectories]
-        per_episode = np.array([sum(lens) for lens in lengths], dtype=np.int64)
-        per_row = np.array([n for lens in lengths for n in lens], dtype=np.int64)
-        total = int(per_episode.sum())
-        if len(advantages) != total:
-            raise ValueError(f"{len(advantages)} advantages for {total} sampled tokens")
-        allowed = None
-        if tries is not None:
-            sets = [
-                ids
-                for t in trajectories
-                for step in t.steps
-                for ids in (
-                    tries.trie(step.admissible_actions).allowed(step.response_ids)
-                    if step.admissible_actions
-                    else [[]] * len(step.response_ids)
-                )
-            ]
-            offsets = np.zeros(total + 1, dtype=np.int64)
-            np.cumsum([len(ids) for ids in sets], out=offsets[1:])
-            allowed = np.fromiter((i for ids in sets for i in ids), dtype=np.int64, count=int(offsets[-1])), offsets
-        return cls(
-            old_logprobs=torch.tensor([x for t in trajectories for s in t.steps for x in s.response_logprobs]),
-            advantages=advantages.float(),
-            defined=defined,
-            episode=torch.from_numpy(np.repeat(np.arange(len(trajectories)), per_episode)),
-            row=torch.from_numpy(np.repeat(np.arange(len(per_row)), per_row)),
-            first=[0, *np.cumsum(per_episode).tolist()],
-            allowed=allowed,
-        )
 
 
 @dataclass(slots=True)
@@ -103,10 +50,9 @@ class Learner:
         iterations: int,
         seed: int,
         temperature: float = 1.0,
-        tries: ActionTries | None = None,
     ) -> None:
         self.policy, self.optim, self.loss = policy, optim, loss
-        self.iterations, self.seed, self.temperature, self.tries = iterations, seed, temperature, tries
+        self.iterations, self.seed, self.temperature = iterations, seed, temperature
         self.parameters = policy.trainable()
         self.masters = masters_of(self.parameters)
         self.optimizer = torch.optim.AdamW(
@@ -187,7 +133,7 @@ class Learner:
     ) -> None:
         batch = collate(group, pad=0, device=self.policy.device)
         sums.add(computed_tokens=batch.real_tokens, padded_tokens=batch.ids.numel())
-        batch, allowed = self._choices(batch, tokens)
+        batch, allowed = tokens.choices(batch, self.policy.causal.config.vocab_size)
         if len(batch.tokens) == 0:
             return
         logits = self.policy.forward(batch.ids, batch.positions, batch.mask, batch.before)
@@ -227,7 +173,8 @@ class Learner:
         own = torch.zeros_like(tokens.old_logprobs)  # forced tokens stay at log-probability 0
         packed = rows(trajectories, tokens.first[:-1], self.optim.token_budget)
         for group in micro_batches(packed, self.optim.token_budget):
-            batch, allowed = self._choices(collate(group, pad=0, device=self.policy.device), tokens)
+            collated = collate(group, pad=0, device=self.policy.device)
+            batch, allowed = tokens.choices(collated, self.policy.causal.config.vocab_size)
             if len(batch.tokens):
                 logits = self.policy.forward(batch.ids, batch.positions, batch.mask, batch.before)
                 own[batch.tokens] = token_logprobs(logits, batch.targets, allowed, self.temperature)[0].cpu()
@@ -237,28 +184,6 @@ class Learner:
         kind = self.loss.correction.kind
         assert kind != "none"
         return correction_weights(own, engine, kind, sequence=sequence, cap=self.loss.correction.cap)
-
-    def _choices(self, batch: MicroBatch, tokens: Tokens) -> tuple[MicroBatch, Tensor | None]:
-        """With constrained sampling: leave out forced tokens (probability 1, no gradient), and mark what was allowed."""
-        if tokens.allowed is None:
-            return batch, None
-        flat, offsets = tokens.allowed
-        numbers = batch.tokens.numpy()
-        counts = offsets[numbers + 1] - offsets[numbers]
-        free = counts != 1
-        keep = torch.from_numpy(np.flatnonzero(free))
-        chosen, counts = numbers[free], counts[free]
-        batch.before, batch.targets, batch.tokens = (
-            batch.before[keep.to(batch.before.device)],
-            batch.targets[keep.to(batch.targets.device)],
-            batch.tokens[keep],
-        )
-        mask = np.zeros((len(chosen), self.policy.causal.config.vocab_size), dtype=bool)
-        line = np.repeat(np.arange(len(chosen)), counts)
-        within = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
-        mask[line, flat[np.repeat(offsets[chosen], counts) + within]] = True
-        mask[counts == 0] = True
-        return batch, torch.from_numpy(mask).to(self.policy.device)
 
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch, allowed: Tensor | None) -> Tensor:

@@ -20,11 +20,12 @@ from agents import checkpoint
 from agents.assembly import assemble, describe
 from agents.config import TrainConfig
 from agents.evaluation import by_type, rate
-from agents.learner import Learner, Tokens
+from agents.learner import Learner
 from agents.packing import rebuild_tokens
 from agents.plots import plot_run
 from agents.rollout import group_episodes
 from agents.runfolder import RunFolder
+from agents.tokens import Tokens
 from agents.tracking import Trackers, open_trackers
 from agents.warmstart import demonstrations, warm_start
 from algorithms import base as algorithms
@@ -199,7 +200,8 @@ class Trainer:
         for step, credit in zip((step for t in kept for step in t.steps), advantages.per_step(batch), strict=True):
             step.info["credit"] = credit
         assert self.learner is not None
-        tokens = Tokens.of(kept, values, defined, self.tries)
+        tokens = Tokens.of(kept, self.tries)
+        tokens.credit(values, defined)
         metrics = self.learner.update(kept, tokens, iteration - 1)
         metrics = {f"update/{name}": value for name, value in metrics.items()}
         metrics.update({f"credit/{name}": value for name, value in advantages.metrics.items()})
@@ -269,7 +271,7 @@ class Trainer:
     def _new_learner(self) -> Learner:
         """A learner whose masters and reference are the policy's weights of this moment."""
         c = self.config
-        return Learner(self.parts.policy, c.optim, c.loss, c.iterations, c.seed, c.engine.temperature, self.tries)
+        return Learner(self.parts.policy, c.optim, c.loss, c.iterations, c.seed, c.engine.temperature)
 
     def _refuse_if_nothing_is_left(self, iteration: int) -> None:
         """A run that was stopped right after its last iteration still lacks its final model; a finished one lacks nothing."""

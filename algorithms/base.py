@@ -27,6 +27,8 @@ Bools = NDArray[np.bool_]
 
 Entry = Literal["reward", "return", "after", "none"]
 """Where a shaped reward enters, see `Algorithm.shaped`."""
+Need = Literal["values", "collision", "greedy"]
+"""What a method reads of a batch beyond the episodes themselves, see `Batch.values`, `Batch.collision`, `Batch.greedy`."""
 
 
 @dataclass(eq=False)
@@ -58,6 +60,16 @@ class Batch:
     """[S] further rewards by name; 0 where a step has none."""
     state_text: list[str] | None = None
     """[S] the step's observation, for grouping by similarity."""
+    values: Floats | None = None
+    """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like the next two."""
+    bootstrap: Floats | None = None
+    """[N] value of the state after a trajectory's last step; None: 0, every trajectory ended there."""
+    logprobs: Floats | None = None
+    """[T] log-probability of each sampled token under the policy that sampled it."""
+    collision: Floats | None = None
+    """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
+    greedy: Floats | None = None
+    """[S] return of the same task's greedy episode."""
 
     def __post_init__(self) -> None:
         steps: dict[str, Sized] = {
@@ -129,6 +141,10 @@ class Advantages:
     level: Literal["step", "token"] = "step"
     parts: dict[str, Floats] = field(default_factory=dict)
     """[S] or [T] what the values are made of, by name, for whoever looks at single episodes."""
+    returns: Floats | None = None
+    """[T] what the critic is to predict before each sampled token; nan where it has no target there."""
+    step_group: Ints | None = None
+    """[S] number of the group that the step was compared in, for whoever looks at single episodes."""
     metrics: dict[str, float] = field(default_factory=dict)
 
     def per_token(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -167,6 +183,10 @@ class Algorithm:
 
     smallest_group: ClassVar[int] = 1
     """Episodes of a task that the method needs."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What the trainer must fill in the batch."""
+    reads_shaping: ClassVar[str | None] = None
+    """A shaping without which the method makes no sense."""
 
     def __post_init__(self) -> None:
         self.shaped = {"invalid_action": "after", **self.shaped}

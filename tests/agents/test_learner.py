@@ -10,7 +10,8 @@ import torch
 
 from agents.config import CorrectionConfig, KLConfig, LossConfig, OptimConfig
 from agents.constraint import ActionTries
-from agents.learner import Learner, Tokens
+from agents.learner import Learner
+from agents.tokens import Tokens
 from algorithms import losses
 from envs.trajectory import Step, Trajectory
 from tests.agents.models_for_tests import WORDS, full_logprobs, small_policy
@@ -37,7 +38,9 @@ def credit(trajectories: list[Trajectory], seed: int = 0) -> torch.Tensor:
 
 
 def tokens(trajectories: list[Trajectory], values: torch.Tensor, defined: torch.Tensor | None = None, tries=None) -> Tokens:
-    return Tokens.of(trajectories, values, torch.ones(len(values), dtype=torch.bool) if defined is None else defined, tries)
+    made = Tokens.of(trajectories, tries)
+    made.credit(values, torch.ones(len(values), dtype=torch.bool) if defined is None else defined)
+    return made
 
 
 def gradients(
@@ -255,7 +258,7 @@ def test_constrained_training_renormalises_over_the_allowed_tokens() -> None:
         response_logprobs=[float(pair[0]), 0.0],
     )
     trajectory = Trajectory("t", "t", "g", 0, "train", steps=[step])
-    learner = Learner(policy, OptimConfig(lr=0.0), LossConfig(), 1, 0, tries=tries)
+    learner = Learner(policy, OptimConfig(lr=0.0), LossConfig(), 1, 0)
     metrics = learner.update([trajectory], tokens([trajectory], torch.ones(2), tries=tries), 0)
     assert metrics["mismatch_max"] < 1e-5
     assert metrics["entropy"] == pytest.approx(float(-(pair.exp() * pair).sum()), abs=1e-4)
