@@ -154,7 +154,9 @@ def derive_seed(sample_seed: int, step: int) -> int:
     return (sample_seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x2545F4914F6CDD1D) % (1 << 64)
 
 
-def group_episodes(root: int, stage: str, index: int, task_ids: Sequence[str], group_size: int, split: str) -> list[Episode]:
+def group_episodes(
+    root: int, stage: str, index: int | str, task_ids: Sequence[str], group_size: int, split: str
+) -> list[Episode]:
     """`group_size` episodes for each task; seeds are derived from `root` by name, so no order of calls matters."""
     return [
         Episode(

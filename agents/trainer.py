@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
@@ -20,29 +20,21 @@ from agents import checkpoint
 from agents.assembly import assemble, describe
 from agents.config import TrainConfig
 from agents.evaluation import by_type, rate
-from agents.learner import Learner
 from agents.packing import rebuild_tokens
 from agents.plots import plot_run
-from agents.rollout import group_episodes
 from agents.runfolder import RunFolder
-from agents.tokens import Tokens
 from agents.tracking import Trackers, open_trackers
+from agents.training_episodes import Played, TrainingEpisodes
+from agents.update import Update
 from agents.warmstart import demonstrations, warm_start
 from algorithms import base as algorithms
-from algorithms import shaping
-from algorithms.base import Batch
 from envs.base import SPLITS
-from envs.seeding import generator
 from envs.structured import ConfigError
 from envs.trajectory import Trajectory
 
 
 class Interrupted(Exception):
     """The user asked to stop; the run is saved. The message says how to go on."""
-
-
-class RolloutError(RuntimeError):
-    """An iteration brought nothing to learn from; the message says why."""
 
 
 class Trainer:
@@ -60,12 +52,11 @@ class Trainer:
         hashes = {split: env.panel_hash(split) for split in SPLITS}
         self.folder.write_panels(self.panels, hashes)
         print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in self.panels.items()), flush=True)
-        self.algorithm = algorithms.build(config.algo)
-        self.shapings = [shaping.build(name, settings) for name, settings in config.shaping.items()]
-        self.tries = self.parts.prompter.tries if config.engine.constrained == "admissible" else None
-        self.learner: Learner | None = None
+        self.update: Update | None = None
         """Made after the warm start."""
         self.iteration = 0
+        self.env_steps = 0
+        """Steps of environments in training so far."""
         self.spent = {"wall": 0.0, "cpu": 0.0}
         self._saved = -1
         """Iteration of the newest checkpoint."""
@@ -81,6 +72,8 @@ class Trainer:
         self.trackers: Trackers = open_trackers(
             config.tracker, self.folder.path, asdict(config), config.iterations, self.iteration if self._warm else None
         )
+        greedy = "greedy" in algorithms.get(config.algo["name"]).needs
+        self.episodes = TrainingEpisodes(self.parts, config, self.panels["train"], self.trackers, greedy)
 
     # -- the run --------------------------------------------------------------------------------------------------------
 
@@ -126,91 +119,40 @@ class Trainer:
             metrics["warmstart/cached"] = float(bool(done["cached"]))
             metrics["warmstart/cpu"] = time.process_time() - started
         self._warm = True
-        self.learner = self._new_learner()
+        self.update = Update(self.parts, self.config)
         self.parts.engine.update_weights(self.parts.policy, 0)
         metrics.update({f"model/{k}": float(v) for k, v in describe(self.parts.policy).items() if isinstance(v, int)})
         if self.config.evaluation.before:
             metrics.update(self._evaluate(0))
-        self.trackers.log(0, {**metrics, **self._clock()})
+        self.trackers.log(0, {**metrics, **self._progress()})
         self._save()
 
     def _iterate(self, iteration: int) -> None:
         """One rollout and update, and what is due after it."""
         started = time.perf_counter()
-        trajectories = self._play(iteration)
+        self.parts.engine.stats.take()
+        played = self.episodes.play(iteration)
+        self.env_steps += sum(len(t.steps) for t in played.all)
         rolled_out = time.perf_counter()
-        metrics = self._rollout_metrics(trajectories, rolled_out - started)
-        metrics.update(self._update(trajectories, iteration))
+        metrics = self._rollout_metrics(played, rolled_out - started)
+        assert self.update is not None
+        metrics.update(self.update.run(played, iteration))
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
         self.parts.engine.update_weights(self.parts.policy, iteration)
-        self.folder.write_trajectories(iteration, trajectories)
-        self.trackers.episodes(iteration, trajectories)
+        self.folder.write_trajectories(iteration, played.all)
+        self.trackers.episodes(iteration, played.trajectories)
         self.iteration = iteration
         evaluation = self.config.evaluation
-        self._over = iteration == self.config.iterations or self._out_of_time()
+        self._over = iteration == self.config.iterations or self._out_of_budget()
         if (self._over and evaluation.after) or (evaluation.every and iteration % evaluation.every == 0):
             metrics.update(self._evaluate(iteration))
-        self.trackers.log(iteration, {**metrics, **self._clock()})
+        self.trackers.log(iteration, {**metrics, **self._progress()})
         every = self.config.checkpoint.every
         if every and iteration % every == 0:
             self._save()
 
-    def _play(self, iteration: int) -> list[Trajectory]:
-        tasks = self._tasks(iteration)
-        episodes = group_episodes(self.config.seed, "train", iteration, tasks, self.config.rollout.group_size, "train")
-        done = [0, 0]
-
-        def ended(trajectory: Trajectory) -> None:
-            done[0] += 1
-            done[1] += trajectory.success
-            self.trackers.progress("rollout", done[0], len(episodes), success=done[1] / done[0])
-
-        rollout = self.parts.rollout(self.config.engine.temperature, ended)
-        self.parts.engine.stats.take()
-        trajectories = self.parts.play(rollout, episodes)
-        self._retried = rollout.retried
-        return trajectories
-
-    def _tasks(self, iteration: int) -> list[str]:
-        """The iteration's tasks: the train panel in a new order every pass, cut at where earlier iterations stopped."""
-        panel, n = self.panels["train"], self.config.rollout.groups
-        chosen = []
-        for place in range((iteration - 1) * n, iteration * n):
-            turn, index = divmod(place, len(panel))
-            order = generator(self.config.seed, "panel", "train", turn).permutation(len(panel))
-            chosen.append(panel[int(order[index])])
-        return chosen
-
-    def _update(self, trajectories: Sequence[Trajectory], iteration: int) -> dict[str, float]:
-        """Credit and update; episodes cut off by a fault take no part."""
-        kept = [t for t in trajectories if t.error is None and t.steps]
-        if not kept:
-            raise RolloutError(
-                f"every episode of iteration {iteration} was cut off by a fault, so there is nothing to learn from; the first: "
-                f"{next((t.error for t in trajectories if t.error), 'no episode had a step')}"
-            )
-        for shape in self.shapings:
-            shape.shape(kept)
-        self.algorithm.shape(kept)
-        batch = Batch.from_trajectories(kept)
-        started = time.perf_counter()
-        advantages = self.algorithm.advantages(batch)
-        values, defined = advantages.per_token(batch)
-        credited = time.perf_counter()
-        for step, credit in zip((step for t in kept for step in t.steps), advantages.per_step(batch), strict=True):
-            step.info["credit"] = credit
-        assert self.learner is not None
-        tokens = Tokens.of(kept, self.tries)
-        tokens.credit(values, defined)
-        metrics = self.learner.update(kept, tokens, iteration - 1)
-        metrics = {f"update/{name}": value for name, value in metrics.items()}
-        metrics.update({f"credit/{name}": value for name, value in advantages.metrics.items()})
-        metrics["time/credit"] = credited - started
-        metrics["tokens/update"] = metrics["update/computed_tokens"]
-        metrics["tokens/rebuild_update"] = float(rebuild_tokens(kept) * self.config.optim.epochs)
-        return metrics
-
-    def _rollout_metrics(self, trajectories: Sequence[Trajectory], seconds: float) -> dict[str, float]:
+    def _rollout_metrics(self, played: Played, seconds: float) -> dict[str, float]:
+        trajectories = [*played.trajectories, *played.dropped]
         summary = rate(trajectories)
         steps = [step for t in trajectories if t.error is None for step in t.steps]
         counts = self.parts.engine.stats.take()
@@ -221,12 +163,13 @@ class Trainer:
             "train/steps": summary.steps,
             "train/valid": float(np.mean([step.valid for step in steps])) if steps else 0.0,
             "train/faults": float(summary.faults),
-            "train/retried": float(self._retried),
+            "train/retried": float(played.retried),
+            "train/dropped": float(len(played.dropped)),
             "tokens_per_s": counts["sampled"] / max(seconds, 1e-9),
             "tokens/prefill": float(counts["prefill"]),
             "tokens/sampled": float(counts["sampled"]),
             "tokens/rollout": float(counts["computed"]),
-            "tokens/rebuild_rollout": float(rebuild_tokens(trajectories)),
+            "tokens/rebuild_rollout": float(rebuild_tokens(played.all)),
         }
 
     def _evaluate(self, iteration: int) -> dict[str, float]:
@@ -260,18 +203,14 @@ class Trainer:
         state = {
             "iteration": self.iteration,
             "spent": self._spent(),
-            "learner": self.learner.state() if self.learner else {},
+            "env_steps": self.env_steps,
+            "update": self.update.state() if self.update else {},
             "random": checkpoint.random_states(),
         }
         weights = {name: p.detach() for name, p in self.parts.policy.model.state_dict().items()}
         checkpoint.save(target, weights, state, self.config.checkpoint.keep)
         self._saved = self.iteration
         self.trackers.artifact(target)
-
-    def _new_learner(self) -> Learner:
-        """A learner whose masters and reference are the policy's weights of this moment."""
-        c = self.config
-        return Learner(self.parts.policy, c.optim, c.loss, c.iterations, c.seed, c.engine.temperature)
 
     def _refuse_if_nothing_is_left(self, iteration: int) -> None:
         """A run that was stopped right after its last iteration still lacks its final model; a finished one lacks nothing."""
@@ -290,10 +229,11 @@ class Trainer:
                 f"the checkpoint in {self.folder.checkpoints} is of another model; model.* and the environment must be "
                 "those of the run that is resumed"
             ) from exc
-        self.learner = self._new_learner()
-        self.learner.load_state(saved.state["learner"])
+        self.update = Update(self.parts, self.config)
+        self.update.load_state(saved.state["update"])
         checkpoint.restore_random_states(saved.state["random"])
         self.iteration, self.spent = saved.state["iteration"], saved.state["spent"]
+        self.env_steps = saved.state["env_steps"]
         self._saved = self.iteration
         self._warm = True
         self.parts.engine.update_weights(self.parts.policy, self.iteration)
@@ -308,12 +248,13 @@ class Trainer:
     def _spent(self) -> dict[str, float]:
         return {"wall": time.monotonic() - self._began["wall"], "cpu": time.process_time() - self._began["cpu"]}
 
-    def _clock(self) -> dict[str, float]:
-        return {f"time/{name}": seconds for name, seconds in self._spent().items()}
+    def _progress(self) -> dict[str, float]:
+        return {f"time/{name}": seconds for name, seconds in self._spent().items()} | {"env/steps": float(self.env_steps)}
 
-    def _out_of_time(self) -> bool:
-        budget = self.config.time_budget_s
-        return budget is not None and self._spent()["wall"] >= budget
+    def _out_of_budget(self) -> bool:
+        seconds, steps = self.config.time_budget_s, self.config.step_budget
+        out_of_time = seconds is not None and self._spent()["wall"] >= seconds
+        return out_of_time or (steps is not None and self.env_steps >= steps)
 
     @contextmanager
     def _asking_to_stop(self) -> Iterator[None]:

@@ -215,8 +215,12 @@ class Algorithm:
 
 _registry: Registry[Algorithm] = Registry("method", "stepcredit.algorithms")
 register, names, get = _registry.register, _registry.names, _registry.get
+register("archer", "algorithms.poad:ARCHER")
 register("gigpo", "algorithms.gigpo:GiGPO")
 register("grpo", "algorithms.grpo:GRPO")
+register("ntpo", "algorithms.poad:NTPO")
+register("poad", "algorithms.poad:POAD")
+register("ppo", "algorithms.ppo:PPO")
 register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("rloo", "algorithms.rloo:RLOO")
 

@@ -30,6 +30,36 @@ def episode_returns(batch: Batch, reward: Floats) -> Floats:
     return total[batch.episode]
 
 
+def gae(
+    reward: Floats,
+    values: Floats,
+    discount: Floats,
+    episode: Ints,
+    lam: float,
+    following: Floats | None = None,
+    bootstrap: Floats | None = None,
+) -> Floats:
+    """Generalised advantage estimation (arXiv 1506.02438 Eq. 16) over places [P] (tokens or steps), trajectory by trajectory.
+
+    delta = r + discount * following - V;  A = delta + discount * lam * A of the next place. All [P]; `discount` is that
+    between a place and the next. following: value of what comes after each place, by default V of the next place. After a
+    trajectory's last place it is bootstrap [N], by default 0.
+    """
+    length = np.bincount(episode)  # [N]
+    end = np.cumsum(length) - 1
+    last = end[length > 0]
+    if following is None:
+        following = np.append(values[1:], 0.0)
+    following = following.copy()
+    following[last] = 0.0 if bootstrap is None else bootstrap[length > 0]
+    advantage = reward + discount * following - values
+    decay = discount * lam
+    for back in range(1, int(length.max(initial=0))):  # a round for each place from the end, for all trajectories at once
+        here = end[length > back] - back
+        advantage[here] += decay[here] * advantage[here + 1]
+    return advantage
+
+
 def normalise(
     values: Floats,
     group: Ints,

@@ -24,6 +24,7 @@ from algorithms.rloo import RLOO
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.stats import discounted_returns
 from envs.trajectory import Step
+from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token, scored
 
 # -- GiGPO and GRPO ---------------------------------------------------------------------------------------------------------
@@ -208,6 +209,7 @@ CHECKS: dict[str, Check] = {
     "gigpo_step_groups": gigpo_step_groups,
     "gigpo_advantage": gigpo_advantage,
     "verl_agent_group_estimators": agent_group_estimators,
+    "poad_gae": poad_gae,
     "verl_advantages": verl_advantages,
     "verl_policy_losses": verl_policy_losses,
     "verl_rollout_correction": verl_rollout_correction,

@@ -1,0 +1,139 @@
+"""From an iteration's episodes to new weights: shaping, values, advantages, updates of reward models, critic and policy.
+
+It asks the method and the shapings what they need, and knows none of them by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agents.assembly import Assembly
+from agents.collision import collision
+from agents.config import TrainConfig
+from agents.critic import Critic
+from agents.learner import Learner
+from agents.packing import rebuild_tokens
+from agents.tokens import Tokens
+from agents.training_episodes import Played
+from algorithms import base as algorithms
+from algorithms import shaping
+from algorithms.base import Advantages, Batch
+from envs.trajectory import Trajectory
+
+
+class RolloutError(RuntimeError):
+    """An iteration brought nothing to learn from; the message says why."""
+
+
+class Update:
+    """Holds what learns besides the policy's weights themselves: learner, critic, reward models. Made after the warm start."""
+
+    def __init__(self, parts: Assembly, config: TrainConfig) -> None:
+        self.config, self.policy = config, parts.policy
+        constrained = config.engine.constrained
+        self.tries = parts.prompter.tries if constrained == "admissible" else None
+        self.algorithm = algorithms.build(config.algo)
+        self.shapings = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
+        optim, temperature = config.optim, config.engine.temperature
+        self.learner = Learner(self.policy, optim, config.loss, config.iterations, config.seed, temperature)
+        self.critic = Critic(self.policy, config.critic, optim, config.seed) if "values" in self.algorithm.needs else None
+        self.reward_models: dict[str, Any] = {}
+        for name, one in self.shapings.items():
+            if hasattr(one, "model"):
+                from agents.reward_model import RewardModel
+
+                one.model = self.reward_models[name] = RewardModel(
+                    self.policy, one, optim.lr, self.tries, optim.token_budget, temperature, config.seed
+                )
+
+    def run(self, played: Played, iteration: int) -> dict[str, float]:
+        """Credit and update of iteration 1, 2, ...; episodes cut off by a fault take no part. Raises RolloutError."""
+        kept = [t for t in played.trajectories if t.error is None and t.steps]
+        if not kept:
+            raise RolloutError(
+                f"every episode of iteration {iteration} was cut off by a fault, so there is nothing to learn from; the first: "
+                f"{next((t.error for t in played.trajectories if t.error), 'no episode had a step')}"
+            )
+        metrics: dict[str, float] = {}
+        clock = _Clock(metrics)
+        for name, one in self.shapings.items():
+            one.shape(kept)
+            metrics.update({f"{name}/{key}": value for key, value in getattr(one, "metrics", {}).items()})
+        self.algorithm.shape(kept)
+        clock.split("shaping")
+        tokens = Tokens.of(kept, self.tries)
+        batch = self._batch(kept, tokens, played.greedy)
+        clock.split("values")
+        advantages = self.algorithm.advantages(batch)
+        tokens.credit(*advantages.per_token(batch))
+        clock.split("credit")
+        _note(kept, batch, advantages)
+        if self.critic is not None:
+            assert advantages.returns is not None
+            assert batch.values is not None
+            found = self.critic.update(kept, tokens, advantages.returns, batch.values, iteration - 1)
+            metrics.update({f"critic/{key}": value for key, value in found.items()})
+        clock.split("critic")
+        if self.critic is None or iteration > self.config.critic.alone:
+            metrics.update({f"update/{key}": value for key, value in self.learner.update(kept, tokens, iteration - 1).items()})
+        metrics.update({f"credit/{key}": value for key, value in advantages.metrics.items()})
+        metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0)
+        metrics["tokens/rebuild_update"] = float(rebuild_tokens(kept) * self.config.optim.epochs)
+        return metrics
+
+    def _batch(self, kept: Sequence[Trajectory], tokens: Tokens, greedy: Sequence[Trajectory]) -> Batch:
+        batch = Batch.from_trajectories(kept)
+        batch.logprobs = tokens.old_logprobs.double().numpy()
+        if self.critic is not None:
+            batch.values = self.critic.values(kept, tokens)
+        if "collision" in self.algorithm.needs:
+            optim, temperature = self.config.optim, self.config.engine.temperature
+            batch.collision = collision(self.policy, kept, tokens, optim.token_budget, temperature)
+        if "greedy" in self.algorithm.needs:
+            # A greedy episode that was cut off says nothing; 0 leaves the return itself, which is unbiased too.
+            returns = {t.group_id: t.total_reward for t in greedy if t.error is None}
+            batch.greedy = np.repeat([returns.get(t.group_id, 0.0) for t in kept], batch.length)
+        return batch
+
+    # -- state ----------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next update depends on besides the policy's weights."""
+        state: dict[str, Any] = {"learner": self.learner.state()}
+        if self.critic is not None:
+            state["critic"] = self.critic.state()
+        if self.reward_models:
+            state["reward_models"] = {name: model.state() for name, model in self.reward_models.items()}
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.learner.load_state(state["learner"])
+        if self.critic is not None:
+            self.critic.load_state(state["critic"])
+        for name, model in self.reward_models.items():
+            model.load_state(state["reward_models"][name])
+
+
+class _Clock:
+    """Seconds since the last split, as metrics."""
+
+    def __init__(self, metrics: dict[str, float]) -> None:
+        self._metrics, self._last = metrics, time.perf_counter()
+
+    def split(self, name: str) -> None:
+        now = time.perf_counter()
+        self._metrics[f"time/{name}"], self._last = now - self._last, now
+
+
+def _note(kept: Sequence[Trajectory], batch: Batch, advantages: Advantages) -> None:
+    """Keep each step's credit, and the number of the group it was compared in, for whoever looks at single episodes."""
+    steps = [step for trajectory in kept for step in trajectory.steps]
+    for step, credit in zip(steps, advantages.per_step(batch), strict=True):
+        step.info["credit"] = credit
+    if advantages.step_group is not None:
+        for step, group in zip(steps, advantages.step_group.tolist(), strict=True):
+            step.info["step_group"] = group

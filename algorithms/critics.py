@@ -1,0 +1,70 @@
+"""What methods share that learn a value of what stands before each token, and credit actions by GAE over those values.
+
+How far the backup is discounted, and at which places it stands, is the method's own, in a file of its own. The value
+function is the trainer's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from algorithms.base import Advantages, Algorithm, Batch, Floats, Need
+from algorithms.stats import share, whiten
+
+
+@dataclass
+class CriticMethod(Algorithm):
+    """A subclass says how rewards and values become advantages. Shaped rewards entering at `return` count as rewards."""
+
+    gamma: float = 0.95
+    """Discount of rewards from one step to the next."""
+    lam: float = 0.95
+    """GAE's lambda: 0 trusts the value of the next place, 1 the rewards of the whole rest."""
+    whiten: bool = False
+    """Shift and scale advantages over all tokens of the batch to mean 0 and variance 1."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"values"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between 0 and 1")
+
+    @abstractmethod
+    def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
+        """[T] advantages before whitening, and [T] value targets, nan where there is none; reward [S], values [T]."""
+
+    def advantages(self, batch: Batch) -> Advantages:
+        """One value a token [T], and what the critic is to predict there. Raises ValueError for a step without tokens."""
+        values = batch.values
+        if values is None:
+            raise ValueError(f"{type(self).__name__} needs batch.values, the critic's value before each token; there are none")
+        if not (batch.tokens > 0).all():
+            raise ValueError("a step has no sampled token, so its reward stands nowhere")
+        reward = batch.reward + self.entering(batch, "reward") + self.entering(batch, "return")
+        counted = np.repeat(batch.counted, batch.tokens)  # [T]
+        credit, returns = self.estimate(batch, reward, values)
+        if self.whiten:
+            credit = whiten(credit, counted.astype(np.int64), 1e-8)
+        shaped = np.repeat(self.entering(batch, "after"), batch.tokens)
+        total, returns = np.where(counted, credit + shaped, 0.0), np.where(counted, returns, np.nan)
+        return Advantages(
+            total,
+            counted,
+            level="token",
+            parts={"gae": credit, "shaped": shaped, "value": values, "return": returns},
+            returns=returns,
+            metrics={"zero_tokens": share(total == 0, counted)},
+        )
+
+
+def at_last_token(batch: Batch, values: Floats) -> Floats:
+    """[S] -> [T]: each step's value at the last token of its response, 0 elsewhere."""
+    spread = np.zeros(int(batch.tokens.sum()))
+    spread[np.cumsum(batch.tokens) - 1] = values
+    return spread

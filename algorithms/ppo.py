@@ -1,0 +1,40 @@
+"""PPO (arXiv 1707.06347) with a critic: GAE over tokens, or over turns, whose every token then gets the turn's advantage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from algorithms.base import Batch, Floats
+from algorithms.critics import CriticMethod, at_last_token
+from algorithms.stats import gae
+
+
+@dataclass
+class PPO(CriticMethod):
+    """level=token: the usual PPO of language models; level=turn: an action is one decision, its value stands before it."""
+
+    gamma: float = 1.0
+    """Discount from one token (level=token) or step (level=turn) to the next."""
+    lam: float = 0.95
+    """GAE's lambda: 0 trusts the value of the next place, 1 the rewards of the whole rest."""
+    whiten: bool = True
+    """Shift and scale advantages over all tokens of the batch to mean 0 and variance 1."""
+    level: Literal["token", "turn"] = "token"
+    """What a decision is."""
+
+    def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
+        """GAE; of a turn only the value before its first token is fitted."""
+        if self.level == "token":
+            episode = np.repeat(batch.episode, batch.tokens)
+            discount = np.full(len(values), self.gamma)
+            advantage = gae(at_last_token(batch, reward), values, discount, episode, self.lam, bootstrap=batch.bootstrap)
+            return advantage, advantage + values
+        first = np.cumsum(batch.tokens) - batch.tokens  # [S]
+        discount = np.full(len(first), self.gamma)
+        advantage = gae(reward, values[first], discount, batch.episode, self.lam, bootstrap=batch.bootstrap)
+        returns = np.full(len(values), np.nan)
+        returns[first] = advantage + values[first]
+        return np.repeat(advantage, batch.tokens), returns
