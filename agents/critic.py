@@ -57,7 +57,7 @@ class Critic:
     def values(self, trajectories: Sequence[Trajectory], tokens: Tokens) -> Floats:
         """[T] value of what stands before each sampled token."""
         found = torch.zeros(len(tokens))
-        states = None
+        self._hidden = states = None
         for numbers, hidden in self._states(trajectories, tokens, range(len(trajectories))):
             found[numbers] = self._head(hidden).cpu()
             if self.config.trains == "head":
