@@ -82,16 +82,17 @@ def check(config: TrainConfig | EvaluateConfig) -> None:
         raise ConfigError(
             f"engine.max_tokens is {config.engine.max_tokens}; it must be below model.max_length={model.max_length}"
         )
-    if config.env.thinking and config.engine.constrained == "admissible":
+    if config.env.thinking and config.engine.constrained != "none":
         raise ConfigError(
-            "engine.constrained is 'admissible', which leaves no room for the thoughts that env.thinking=true asks for; "
-            "allowed with thinking: none"
+            f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "
+            "env.thinking=true asks for; allowed with thinking: none"
         )
     if isinstance(config, TrainConfig):
         _check_surrogate(config)
         _check_reference(config)
         _check_trackers(config)
         _check_groups(config)
+        _check_composition(config)
 
 
 def preflight(config: TrainConfig | EvaluateConfig) -> None:
@@ -109,20 +110,50 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
             env.close()
     except (TaskError, ImportError, ValueError, OSError) as exc:
         raise exc if isinstance(exc, ConfigError) else ConfigError(f"env={name}: {exc}") from exc
-    if config.engine.constrained == "admissible" and info["admissible_actions"] is None:
+    constrained = config.engine.constrained
+    if constrained != "none" and info["admissible_actions"] is None:
         raise ConfigError(
-            f"engine.constrained is 'admissible', but environment '{name}' does not list its actions; allowed here: none"
+            f"engine.constrained is '{constrained}', but environment '{name}' does not list its actions; allowed here: none"
         )
 
 
 def _check_groups(config: TrainConfig) -> None:
-    from algorithms import base
+    from algorithms import base, shaping
 
-    name, size = config.algo["name"], config.rollout.group_size
-    smallest = base.get(name).smallest_group
-    if size < smallest:
+    size = config.rollout.group_size
+    asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).smallest_group}
+    asking |= {f"shaping.{name}": getattr(shaping.get(name), "smallest_group", 1) for name in config.shaping}
+    asking["rollout.resample"] = 2 if config.rollout.resample else 1
+    for what, smallest in asking.items():
+        if size < smallest:
+            raise ConfigError(
+                f"rollout.group_size is {size}, but {what} compares episodes of the same task: at least {smallest}"
+            )
+
+
+def _check_composition(config: TrainConfig) -> None:
+    """A method with a shaping and a way of sampling: what each would take from the other must be there."""
+    from algorithms import base, shaping
+
+    name, scored = config.algo["name"], config.engine.constrained == "scored"
+    method = base.get(name)
+    wanted = method.reads_shaping
+    if wanted is not None and wanted not in config.shaping:
         raise ConfigError(
-            f"rollout.group_size is {size}, but algo={name} compares episodes of the same task: at least {smallest}"
+            f"algo.name={name} credits steps by what shaping '{wanted}' says, which is not among the shapings of this run "
+            f"({', '.join(config.shaping) or 'none'}): add shaping.{wanted}={{}}, or choose it with shaping={wanted}"
+        )
+    for shaped in config.algo.get("shaped", {}):
+        if shaped not in shaping.names():
+            raise unknown_key(f"algo.shaped.{shaped}", shaping.names())
+    if not scored:
+        return
+    needs_tokens = [f"algo.name={name}"] if "collision" in method.needs else []
+    needs_tokens += [f"shaping.{one}" for one in config.shaping if hasattr(shaping.get(one), "model")]
+    if needs_tokens:
+        raise ConfigError(
+            f"engine.constrained is 'scored', where an action is drawn as a whole, but {needs_tokens[0]} needs the probability "
+            "that each of its tokens was drawn with; allowed with it: none, admissible"
         )
 
 

@@ -54,8 +54,9 @@ def refusal(*overrides: str) -> str:
         ("algo.gama=1", ["unknown key 'algo.gama'", "'algo.gamma'"]),
         ("algo.gamma=2", ["algo", "gamma is 2"]),
         ("algo.norm=var", ["algo.norm is 'var'", "std, mean"]),
+        ("algo.shaped.subgoal=reward", ["unknown key 'algo.shaped.subgoal'", "algo.shaped.invalid_action"]),
         ("shaping.invalid=1", ["unknown key 'shaping.invalid'", "shaping.invalid_action"]),
-        ("rollout.group_size=1", ["rollout.group_size is 1", "algo=gigpo", "at least 2"]),
+        ("rollout.group_size=1", ["rollout.group_size is 1", "algo.name=gigpo", "at least 2"]),
         ("seed=1,2", ["--multirun"]),
         ("seed", ["cannot read 'seed'", "key=value"]),
         ("resume=runs/no-such-run", ["runs/no-such-run", "config.yaml"]),
@@ -71,6 +72,7 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
     ("overrides", "parts"),
     [
         (["loss.surrogate=gmpo", "env.context=window"], ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=full"]),
+        (["algo=poad", "rollout.group_size=1", "rollout.resample=2"], ["rollout.resample compares", "at least 2"]),
         (["env.thinking=true"], ["engine.constrained is 'admissible'", "none"]),
         (["model.lora.enabled=true", "loss.kl.kind=k3"], ["loss.kl.kind is 'k3'", "warmstart.enabled=false"]),
     ],
