@@ -54,7 +54,7 @@ def refusal(*overrides: str) -> str:
         ("algo.gama=1", ["unknown key 'algo.gama'", "'algo.gamma'"]),
         ("algo.gamma=2", ["algo", "gamma is 2"]),
         ("algo.norm=var", ["algo.norm is 'var'", "std, mean"]),
-        ("algo.shaped.subgoal=reward", ["unknown key 'algo.shaped.subgoal'", "algo.shaped.invalid_action"]),
+        ("algo.shaped.subgoal=reward", ["unknown key 'algo.shaped.subgoal'", "invalid_action"]),
         ("shaping.invalid=1", ["unknown key 'shaping.invalid'", "shaping.invalid_action"]),
         ("rollout.group_size=1", ["rollout.group_size is 1", "algo.name=gigpo", "at least 2"]),
         ("seed=1,2", ["--multirun"]),
