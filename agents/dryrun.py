@@ -6,6 +6,7 @@ Estimates, upper bounds where a length is not known before sampling: they tell w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -91,6 +92,7 @@ def estimate(config: TrainConfig) -> Estimate:
     }
     if config.loss.kl.kind != "none" and not config.model.lora.enabled:
         memory["reference policy"] = parameters * size
+    memory |= _learners(config, parameters, hidden, size)
     episodes = config.rollout.groups * config.rollout.group_size
     responses = None if steps is None else episodes * steps * config.engine.max_tokens
     context = episodes * longest if not window else None if steps is None else episodes * steps * longest
@@ -103,6 +105,23 @@ def estimate(config: TrainConfig) -> Estimate:
         max(1, round(episodes / config.optim.minibatch)) * config.optim.epochs,
         memory,
     )
+
+
+def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> dict[str, int]:
+    """Bytes of what a method or a shaping trains beside the policy."""
+    from algorithms import base, shaping
+
+    memory = {}
+    state = 16 if size == 4 else 18  # weight, gradient, two moments, and below float32 a master
+    if "values" in base.get(config.algo["name"]).needs:
+        widths = [hidden, *config.critic.hidden, 1]
+        head = 16 * sum(a * b for a, b in pairwise(widths))
+        shared = config.model.lora.enabled and config.critic.trains == "head"
+        memory["critic"] = head + (0 if shared else parameters * (size if config.critic.trains == "head" else state))
+    for name, settings in config.shaping.items():
+        if hasattr(shaping.get(name), "model"):
+            memory[f"reward model of {name}"] = parameters * state if settings["kind"] == "copy" else 0
+    return memory
 
 
 def report(config: TrainConfig) -> None:

@@ -34,6 +34,15 @@ def test_adapters_train_few_parameters_and_need_no_second_model() -> None:
     assert "reference policy" not in adapter.memory
 
 
+def test_a_critic_shares_the_base_of_adapters_and_needs_a_copy_of_a_model_trained_whole() -> None:
+    base = ["model=smollm2", "model.dtype=float32", "algo=poad", "critic.hidden=[10]"]
+    head = 16 * (576 * 10 + 10)
+    assert estimate(loading.load([*base, "model.lora.enabled=true"])).memory["critic"] == head
+    whole = estimate(loading.load(base))
+    assert whole.memory["critic"] == head + whole.memory["weights"]
+    assert "critic" not in estimate(loading.load(["model=smollm2", "algo=grpo"])).memory
+
+
 def test_counts_follow_groups_minibatches_and_epochs() -> None:
     cost = estimate(loading.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch=8", "optim.epochs=2"]))
     assert (cost.episodes, cost.updates) == (24, 6)
