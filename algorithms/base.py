@@ -216,12 +216,21 @@ class Algorithm:
 _registry: Registry[Algorithm] = Registry("method", "stepcredit.algorithms")
 register, names, get = _registry.register, _registry.names, _registry.get
 register("archer", "algorithms.poad:ARCHER")
+register("gdpo", "algorithms.gdpo:GDPO")
 register("gigpo", "algorithms.gigpo:GiGPO")
+register("gpg", "algorithms.gpg:GPG")
 register("grpo", "algorithms.grpo:GRPO")
+register("hgpo", "algorithms.hgpo:HGPO")
 register("ntpo", "algorithms.poad:NTPO")
+register("opo", "algorithms.opo:OPO")
+register("oprl", "algorithms.oprl:OPRL")
+register("otb", "algorithms.otb:OTB")
+register("passk_grpo", "algorithms.passk:PassKGRPO")
 register("poad", "algorithms.poad:POAD")
 register("ppo", "algorithms.ppo:PPO")
+register("reinforce_pp", "algorithms.reinforce:ReinforcePP")
 register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
+register("remax", "algorithms.remax:ReMax")
 register("rloo", "algorithms.rloo:RLOO")
 
 

@@ -5,14 +5,29 @@ Everywhere r = log pi_train_old - log pi_rollout of the sampled token: the same 
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from algorithms.losses import LOG_RATIO
 
-Measure = Literal["token_k1", "token_k2", "seq_sum_k1"]
+Measure = Literal[
+    "token_k1",
+    "token_k2",
+    "token_k3",
+    "seq_sum_k1",
+    "seq_sum_k2",
+    "seq_sum_k3",
+    "seq_mean_k1",
+    "seq_mean_k2",
+    "seq_mean_k3",
+    "seq_max_k2",
+    "seq_max_k3",
+]
+"""What rejection looks at: an estimate k1 = -r, k2 = r^2 / 2 or k3 = exp(r) - 1 - r of KL(rollout || train), of each token, or
+its sum, mean or maximum over a sequence."""
 
 
 def mismatch(train_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
@@ -59,8 +74,8 @@ def correction_weights(
         weights = weights.clamp(max=cap)
     else:
         weights = torch.where((weights >= floor) & (weights <= cap), weights, torch.zeros_like(weights))
-    if mean_one and len(weights):
-        weights = weights / weights.mean().clamp(min=1e-8)
+    if mean_one and len(weights) and (mean := weights.mean()) > 1e-8:
+        weights = weights / mean
     return weights if level == "token" else weights[number]
 
 
@@ -73,23 +88,39 @@ def kept_tokens(
     floor: float | None = None,
     sequence: Tensor | None = None,
 ) -> Tensor:
-    """[T] bool: tokens that rejection leaves in. token_k1, seq_sum_k1: exp(r), of the token or of the whole sequence, within
-    [floor, cap] (floor=None: only the cap); token_k2: r^2 / 2 at most cap."""
-    r = (train_logp - rollout_logp).detach()
-    if measure == "token_k2":
-        return 0.5 * r.square() <= cap
-    if measure == "seq_sum_k1":
-        total, number = _sequence_sum(r, sequence)
-        r = total[number]
-    elif measure != "token_k1":
-        raise ValueError(f"the measure is {measure!r}; allowed: token_k1, token_k2, seq_sum_k1")
-    weights = r.clamp(-LOG_RATIO, LOG_RATIO).exp()
-    return (weights <= cap) & (weights >= (0.0 if floor is None else floor))
+    """[T] bool: tokens that rejection leaves in, one by one or by the whole `sequence` [T].
+
+    k1 is kept within [log floor, log cap]: both bound pi_rollout / pi_train, or its product or geometric mean (floor=None: only
+    the cap). k2 and k3 are kept up to cap, and floor is not looked at.
+    """
+    if measure not in get_args(Measure):
+        raise ValueError(f"the measure is {measure!r}; allowed: {', '.join(get_args(Measure))}")
+    if cap <= 0 or (floor is not None and not 0 <= floor <= cap):
+        raise ValueError(f"cap is {cap} and floor {floor}; the cap must be above 0, the floor between 0 and the cap")
+    r = (train_logp - rollout_logp).detach().clamp(-LOG_RATIO, LOG_RATIO)
+    over, _, estimate = measure.rpartition("_")
+    value = {"k1": -r, "k2": 0.5 * r.square(), "k3": r.exp() - 1 - r}[estimate]
+    if over == "seq_max":
+        number, count = _numbered(sequence)
+        value = torch.zeros(count, dtype=r.dtype, device=r.device).scatter_reduce(0, number, value, "amax")[number]
+    elif over != "token":
+        total, number = _sequence_sum(value, sequence)
+        length = torch.bincount(number) if over == "seq_mean" else 1
+        value = (total / length)[number]
+    if estimate != "k1":
+        return value <= cap
+    return (value >= (math.log(floor) if floor else -math.inf)) & (value <= math.log(cap))
 
 
 def _sequence_sum(r: Tensor, sequence: Tensor | None) -> tuple[Tensor, Tensor]:
     """Sums of r by sequence [B], and each token's place among them [T]."""
+    number, count = _numbered(sequence)
+    return torch.zeros(count, dtype=r.dtype, device=r.device).index_add_(0, number, r), number
+
+
+def _numbered(sequence: Tensor | None) -> tuple[Tensor, int]:
+    """Sequences as numbers 0..B-1 [T], and B."""
     if sequence is None:
-        raise ValueError("weights by sequence need `sequence`: the number of every token's sequence")
+        raise ValueError("a measure by sequence needs `sequence`: the number of every token's sequence")
     unique, number = torch.unique(sequence, return_inverse=True)
-    return torch.zeros(len(unique), dtype=r.dtype, device=r.device).index_add_(0, number, r), number
+    return number, len(unique)

@@ -12,7 +12,15 @@ import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Ints
 from algorithms.grouping import same_state, similar_text
-from algorithms.stats import Norm, discounted_returns, episode_returns, episodes_without_signal, normalise, share
+from algorithms.stats import (
+    Norm,
+    compared_steps,
+    discounted_returns,
+    episode_returns,
+    episodes_without_signal,
+    normalise,
+    share,
+)
 
 OFFICIAL: dict[str, Any] = {"episode_stats": "rows", "lone_episode": "raw", "shaped": {"invalid_action": "return"}}
 """Settings that reproduce the official trainer: GiGPO(**OFFICIAL)."""
@@ -52,7 +60,7 @@ class GiGPO(Algorithm):
         reward, own = batch.reward + self.entering(batch, "reward"), self.entering(batch, "return")
 
         score = episode_returns(batch, reward) + own  # R(tau_i), at each of its steps
-        compared = batch.counted & (batch.position == 0) if self.episode_stats == "trajectories" else batch.counted
+        compared = compared_steps(batch, self.episode_stats)
         episode = normalise(score, batch.group, compared, self.norm, self.epsilon, self.lone_episode)  # A_E, Eq. 3
 
         step_return = discounted_returns(batch, reward, self.gamma) + own  # R_t, Eq. 5
@@ -65,6 +73,7 @@ class GiGPO(Algorithm):
             values,
             batch.counted,
             parts={"episode": episode, "step": step, "shaped": shaped},
+            step_group=step_group,
             metrics={**self._metrics(batch, step_group), "zero_episodes": episodes_without_signal(batch, values)},
         )
 

@@ -181,6 +181,20 @@ def kl(logp: Tensor, ref_logp: Tensor, estimator: Estimator = "k3") -> Tensor:
     return ((-difference).exp() - 1 + difference).clamp(-10, 10)
 
 
+def normalise(advantages: Tensor, defined: Tensor) -> Tensor:
+    """(A - mean) / (std + 1e-8) of a mini-batch's defined [T] advantages, 0 where undefined: [T] -> [T] (POAD's trainer).
+
+    Mean and population standard deviation leave exact zeros out, but the zeros are shifted and scaled like the rest. Where all
+    others are equal there is no spread to divide by: only the mean is subtracted.
+    """
+    said = advantages[defined & (advantages != 0)].double()
+    if not len(said):
+        return torch.where(defined, advantages, 0.0)
+    mean, std = said.mean(), said.std(correction=0)
+    scale = std + 1e-8 if std > 1e-7 * said.abs().max() else torch.ones_like(std)
+    return torch.where(defined, ((advantages.double() - mean) / scale).to(advantages.dtype), 0.0)
+
+
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None = 0.2) -> Tensor:
     """Per-token half squared error, the worse of plain and clipped around the old value (PPO): [T] -> [T]."""
     plain = (values - returns).square()

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Bools, Floats
-from algorithms.stats import episode_returns, episodes_without_signal
+from algorithms.stats import compared_steps, episode_returns, episodes_without_signal
 
 
 @dataclass
@@ -33,7 +33,7 @@ class OutcomeMethod(Algorithm):
     def advantages(self, batch: Batch) -> Advantages:
         """One value a step [S], the same for all steps of an episode but for shaped rewards that enter at a step."""
         score = episode_returns(batch, batch.reward + self.entering(batch, "reward")) + self.entering(batch, "return")
-        counted = batch.counted & (batch.position == 0) if self.episode_stats == "trajectories" else batch.counted
+        counted = compared_steps(batch, self.episode_stats)
         episode, shaped = self.compared(batch, score, counted), self.entering(batch, "after")
         values = np.where(batch.counted, episode + shaped, 0.0)
         return Advantages(

@@ -9,9 +9,12 @@ import numpy as np
 from algorithms.base import Batch, Bools, Floats, Ints
 
 Norm = Literal["std", "mean"]
+Lone = Literal["zero", "raw"]
 
 ROUNDING = 1e-10
 """Deviations below this share of the mean are rounding: identical returns must give exactly 0, not rounding over rounding."""
+NOTHING = 1e-6
+"""Weights of at most this on average are rounding: what they weigh is then weighed equally."""
 
 
 def discounted_returns(batch: Batch, reward: Floats, gamma: float) -> Floats:
@@ -66,28 +69,45 @@ def normalise(
     counted: Bools,
     norm: Norm,
     epsilon: float,
-    lone: Literal["zero", "raw"] = "zero",
+    lone: Lone = "zero",
+    ddof: int = 1,
 ) -> Floats:
-    """(value - mean of its group) / F, with F = std + epsilon (unbiased) or 1. values [S], group [S] -> [S].
+    """(value - mean of its group) / F, with F = std + epsilon (by default unbiased) or 1. values [S], group [S] -> [S].
 
     Mean and std are those of the `counted` [S] values of the group. A group whose values are equal gives exactly 0. A group of
     one counted value gives 0, or with lone="raw" keeps its value (mean 0, std 1).
+    """
+    deviation = deviations(values, group, counted, lone)
+    if norm == "mean":
+        return deviation
+    groups = int(group.max(initial=-1)) + 1
+    kept = slice(None) if counted.all() else counted
+    of, n = group[kept], np.bincount(group[kept], minlength=groups)  # [G]
+    std = np.sqrt(np.bincount(of, deviation[kept] ** 2, groups) / np.maximum(n - ddof, 1))
+    if lone == "raw":
+        std[n == 1] = 1.0
+    scale = np.divide(1.0, std + epsilon, out=np.zeros(groups), where=std > 0)
+    return deviation * scale[group]
+
+
+def deviations(values: Floats, group: Ints, counted: Bools, lone: Lone = "zero", weight: Floats | None = None) -> Floats:
+    """value - mean of its group's `counted` values, each with its `weight` (default: equal ones); all [S].
+
+    Equal values give exactly 0. A group whose weights come to nothing takes equal ones. A group of one is as in `normalise`.
     """
     groups = int(group.max(initial=-1)) + 1
     kept = slice(None) if counted.all() else counted
     of, n = group[kept], np.bincount(group[kept], minlength=groups)  # [G]
     mean = np.bincount(of, values[kept], groups) / np.maximum(n, 1)
+    if weight is not None:
+        total = np.bincount(of, weight[kept], groups)
+        weighted = np.bincount(of, (weight * values)[kept], groups)
+        np.divide(weighted, total, out=mean, where=np.abs(total) > NOTHING * n)
     if lone == "raw":
         mean[n == 1] = 0.0
     deviation = values - mean[group]
     deviation[np.abs(deviation) <= ROUNDING * np.abs(mean)[group]] = 0.0
-    if norm == "mean":
-        return deviation
-    std = np.sqrt(np.bincount(of, deviation[kept] ** 2, groups) / np.maximum(n - 1, 1))
-    if lone == "raw":
-        std[n == 1] = 1.0
-    scale = np.divide(1.0, std + epsilon, out=np.zeros(groups), where=std > 0)
-    return deviation * scale[group]
+    return deviation
 
 
 def whiten(values: Floats, times: Ints, epsilon: float) -> Floats:
@@ -103,6 +123,11 @@ def whiten(values: Floats, times: Ints, epsilon: float) -> Floats:
     deviation[np.abs(deviation) <= ROUNDING * np.abs(mean)] = 0.0
     variance = times @ deviation**2 / (n - 1)
     return deviation / np.sqrt(variance + epsilon) if variance > 0 else np.zeros_like(values)
+
+
+def compared_steps(batch: Batch, over: Literal["trajectories", "rows"]) -> Bools:
+    """[S] the steps whose scores enter an episode statistic: one of each trajectory, or all; never those of failed ones."""
+    return batch.counted & (batch.position == 0) if over == "trajectories" else batch.counted
 
 
 def share(part: Bools, whole: Bools) -> float:

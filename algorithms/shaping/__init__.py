@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from algorithms.base import Floats
 from algorithms.registry import Registry
 from envs.trajectory import Trajectory
 
@@ -19,6 +20,24 @@ class Shaping(Protocol):
         """Write `step.shaped_rewards[<name of the shaping>]`; never change `step.reward`."""
 
 
+class TokenModel(Protocol):
+    """A language model that a shaping learns with: log-probabilities of sampled tokens, and a step along a gradient of them.
+
+    [T]: all sampled tokens, trajectory by trajectory, step by step. A shaping asks for one by an attribute `model`, None at
+    first, and carries the settings of the model among its own (agents/reward_model.py).
+    """
+
+    def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+        """[T] under the model as it is now."""
+
+    def old_logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+        """[T] under the policy that sampled, computed as `logprobs` are: where both models are the same, exactly the same."""
+
+    def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
+        """One optimiser step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
+
+
 _registry: Registry[Shaping] = Registry("shaping", "stepcredit.shaping")
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
+register("implicit_prm", "algorithms.shaping.implicit_prm:ImplicitPRM")
 register("invalid_action", "algorithms.shaping.invalid_action:InvalidAction")

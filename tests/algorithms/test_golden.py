@@ -6,7 +6,7 @@ A file, case or recorded output that has no implementation yet is reported as sk
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms import correction, losses
-from algorithms.base import Algorithm
+from algorithms import losses
 from algorithms.gigpo import OFFICIAL, GiGPO
 from algorithms.grouping import same_state, similar_text
-from algorithms.grpo import GRPO
-from algorithms.reinforce import ReinforceBaseline
-from algorithms.rloo import RLOO
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.stats import discounted_returns
 from envs.trajectory import Step
+from tests.algorithms.golden_calm import calm_reward
+from tests.algorithms.golden_correction import verl_rollout_correction
+from tests.algorithms.golden_estimators import agent_group_estimators, hgpo_advantage, verl_advantages
+from tests.algorithms.golden_istar import istar_advantage, istar_prm_loss, istar_step_reward
 from tests.algorithms.golden_poad import poad_gae
-from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token, scored
+from tests.algorithms.golden_poad_losses import poad_losses
+from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token
 
 # -- GiGPO and GRPO ---------------------------------------------------------------------------------------------------------
 
@@ -73,40 +74,6 @@ def gigpo_advantage(case: Case, tolerance: float) -> None:
     if "episode_adv_per_traj_stats" in expected:
         once = GiGPO(**{**OFFICIAL, **settings, "episode_stats": "trajectories"})
         close(once.advantages(rows.batch).parts["episode"][rows.place], expected["episode_adv_per_traj_stats"], tolerance)
-
-
-def agent_group_estimators(case: Case, tolerance: float) -> None:
-    given, ((output, expected),) = case["inputs"], case["outputs"].items()
-    rows = scored(given["index"], given["traj_uid"], given["row_score"], given["response_lengths"])
-    stats: Any = "rows" if given["compute_mean_std_cross_steps"] else "trajectories"
-    method = estimator(output, case, episode_stats=stats, lone_episode="raw", shaped={"row": "return"})
-    if isinstance(method, ReinforceBaseline):
-        found = per_token(method, rows, given["response_lengths"], given["response_length_padded"])
-    else:
-        found = method.advantages(rows.batch).values[rows.place]
-    close(found, expected, tolerance)
-
-
-def verl_advantages(case: Case, tolerance: float) -> None:
-    given, ((output, expected),) = case["inputs"], case["outputs"].items()
-    method = estimator(output, case, lone_episode="zero" if output == "rloo_vectorized" else "raw")
-    lengths = given["response_lengths"]
-    rows = scored(given["index"], [str(row) for row in range(len(lengths))], given["scores"], lengths)
-    close(per_token(method, rows, lengths, given["response_length_padded"]), expected, tolerance)
-
-
-ESTIMATORS: dict[str, Callable[..., Algorithm]] = {
-    **dict.fromkeys(("grpo", "grpo_std", "grpo_vectorized"), GRPO),
-    "dr_grpo_no_std": partial(GRPO, norm="mean"),
-    **dict.fromkeys(("rloo", "rloo_vectorized"), RLOO),
-    "reinforce_pp_baseline": ReinforceBaseline,
-}
-
-
-def estimator(output: str, case: Case, **settings: Any) -> Algorithm:
-    if output not in ESTIMATORS:
-        pytest.skip(f"'{output}' of case {case['name']} has no implementation yet")
-    return ESTIMATORS[output](**settings)
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------------
@@ -186,28 +153,18 @@ def kl_penalty(case: Case, tolerance: float) -> None:
         close(tokens.table(gradient), output["grad_of_masked_sum"], tolerance)
 
 
-def verl_rollout_correction(case: Case, tolerance: float) -> None:
-    given, tokens = case["inputs"], Padded(case["inputs"])
-    r = tokens.flat("log_ratio")
-    floor, cap = ([None, *map(float, str(given["threshold"]).split("_"))])[-2:]
-    bounds: dict[str, Any] = {"cap": cap, "floor": floor, "sequence": tokens.sequence}
-    if "option" in given:
-        if given["option"] not in ("token_k1", "token_k2", "seq_sum_k1"):
-            pytest.skip(f"no implementation yet for the rejection of {case['name']}")
-        kept = correction.kept_tokens(r, torch.zeros_like(r), given["option"], **bounds)
-        close(tokens.table(kept), case["outputs"]["modified_mask"], tolerance)
-        return
-    level, mean_one = given["level"], given["batch_normalize"]
-    found = correction.correction_weights(r, torch.zeros_like(r), level, mean_one=mean_one, **bounds)
-    close(tokens.table(found), case["outputs"]["weights"], tolerance)
-
-
 # -- all files --------------------------------------------------------------------------------------------------------------
 
 CHECKS: dict[str, Check] = {
+    "poad_losses": poad_losses,
+    "calm_reward": calm_reward,
     "gigpo_step_returns": gigpo_step_returns,
     "gigpo_step_groups": gigpo_step_groups,
     "gigpo_advantage": gigpo_advantage,
+    "hgpo_advantage": hgpo_advantage,
+    "istar_advantage": istar_advantage,
+    "istar_prm_loss": istar_prm_loss,
+    "istar_step_reward": istar_step_reward,
     "verl_agent_group_estimators": agent_group_estimators,
     "poad_gae": poad_gae,
     "verl_advantages": verl_advantages,

@@ -266,3 +266,30 @@ def test_weights_by_sequence_are_equal_within_it_and_truncated() -> None:
 def test_weights_divided_by_their_mean_have_mean_1() -> None:
     new, old, _ = tokens(32)
     assert correction.correction_weights(new, old, mean_one=True).mean().item() == pytest.approx(1.0)
+
+
+# -- normalised advantages --------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.one_of(st.just(0.0), st.floats(-10, 10)), max_size=30), st.integers(0, 2**30 - 1))
+@quick
+def test_normalised_advantages_other_than_0_have_mean_0_and_variance_1(values: list[float], bits: int) -> None:
+    advantages = torch.tensor(values, dtype=torch.float64)
+    defined = torch.tensor([bool(bits >> i & 1) for i in range(len(values))], dtype=torch.bool)
+    found = losses.normalise(advantages, defined)
+    assert not found[~defined].any()
+    said = defined & (advantages != 0)
+    if said.any() and float(advantages[said].std(correction=0)) > 1e-3:
+        assert found[said].mean().item() == pytest.approx(0.0, abs=1e-6)
+        assert found[said].std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_normalising_shifts_the_zeros_too_and_leaves_them_out_of_the_statistics() -> None:
+    found = losses.normalise(torch.tensor([1.0, 3.0, 0.0, 0.0]), torch.tensor([True, True, True, False]))
+    assert found.tolist() == pytest.approx([-1.0, 1.0, -2.0, 0.0])
+
+
+def test_equal_advantages_are_not_blown_up_by_a_spread_of_nothing() -> None:
+    found = losses.normalise(torch.tensor([0.1, 0.1, 0.1, 0.0]), torch.ones(4, dtype=torch.bool))
+    assert found.tolist() == pytest.approx([0.0, 0.0, 0.0, -0.1])
+    assert not losses.normalise(torch.zeros(4), torch.ones(4, dtype=torch.bool)).any()

@@ -25,8 +25,8 @@ def test_methods_are_found_by_name() -> None:
 @pytest.mark.parametrize(
     ("config", "error", "parts"),
     [
-        ({"name": "gigppo"}, LookupError, ["no method 'gigppo'", "gigpo, grpo", "did you mean 'gigpo'"]),
-        ({"omega": 1.0}, ValueError, ["has no name", "gigpo, grpo"]),
+        ({"name": "gigppo"}, LookupError, ["no method 'gigppo'", "gigpo, gpg, grpo", "did you mean 'gigpo'"]),
+        ({"omega": 1.0}, ValueError, ["has no name", "gigpo, gpg, grpo"]),
         ({"name": "gigpo", "gama": 0.9}, ValueError, ["no setting 'gama'", "did you mean 'gamma'", "omega"]),
         ({"name": "gigpo", "norm": "var"}, ValueError, ["norm is 'var'", "std, mean"]),
         ({"name": "gigpo", "gamma": 1.5}, ValueError, ["gamma is 1.5", "between 0 and 1"]),
@@ -47,7 +47,7 @@ def test_a_name_cannot_be_taken_twice() -> None:
 
 
 def test_shapings_are_found_by_name() -> None:
-    assert shaping.names() == ["invalid_action"]
+    assert shaping.names() == ["implicit_prm", "invalid_action"]
     assert shaping.build("invalid_action", {"coefficient": 0.2}) == InvalidAction(0.2)
     with pytest.raises(ValueError, match="coefficient is -1"):
         shaping.build("invalid_action", {"coefficient": -1})

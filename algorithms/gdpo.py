@@ -1,0 +1,62 @@
+"""GDPO (arXiv 2601.05242): each source of reward is normalised apart, so that a large one does not drown a small one.
+
+The sources are the environment's reward and every shaping that enters as `reward` or `return`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from algorithms.base import Advantages, Batch, Bools, Floats
+from algorithms.outcome import OutcomeMethod
+from algorithms.stats import Norm, compared_steps, episode_returns, normalise, whiten
+
+ENVIRONMENT = "environment"
+"""Name of the source that is no shaping."""
+
+
+@dataclass
+class GDPO(OutcomeMethod):
+    """A(i) = whitened over the batch's tokens: sum over sources of w (R_i - mean of the group) / F, each with its own R."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each source by name (`environment`, or the shaping's); of those not given 1."""
+    norm: Norm = "std"
+    """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
+    epsilon: float = 1e-6
+    """Added to the standard deviation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon is {self.epsilon!r}; it must be at least 0")
+        for name, weight in self.weights.items():
+            if not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise ValueError(f"weights.{name} is {weight!r}; it must be a number")
+
+    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+        """[S] the weighted sum of the sources, whitened; the sum of their scores is not looked at."""
+        total = sum(self.sources(batch, counted).values())
+        return whiten(np.asarray(total), np.where(batch.counted, batch.tokens, 0), 1e-8)
+
+    def sources(self, batch: Batch, counted: Bools) -> dict[str, Floats]:
+        """[S] by name, each normalised within its groups and weighted; statistics are over the `counted` [S] steps."""
+        scores = {ENVIRONMENT: episode_returns(batch, batch.reward)}
+        for name, values in batch.shaped.items():
+            entry = self.shaped.get(name, "reward")
+            if entry in ("reward", "return"):
+                scores[name] = episode_returns(batch, values) if entry == "reward" else values
+        return {
+            name: self.weights.get(name, 1.0)
+            * normalise(score, batch.group, counted, self.norm, self.epsilon, self.lone_episode)
+            for name, score in scores.items()
+        }
+
+    def advantages(self, batch: Batch) -> Advantages:
+        """As of every outcome method; each source is a part, before whitening."""
+        found = super().advantages(batch)
+        found.parts |= self.sources(batch, compared_steps(batch, self.episode_stats))
+        return found

@@ -1,0 +1,124 @@
+"""HGPO (arXiv 2602.22817): a step is compared among steps with the same last k states, for several k at once.
+
+The larger k, the more alike what the compared steps know, and the fewer they are: a long context is less biased and counts
+more. `OFFICIAL` lists the settings with which the authors' trainer departs from the defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from algorithms.base import Advantages, Algorithm, Batch, Bools, Floats, Ints
+from algorithms.grouping import same_state
+from algorithms.stats import (
+    Norm,
+    compared_steps,
+    discounted_returns,
+    episode_returns,
+    episodes_without_signal,
+    normalise,
+    share,
+)
+
+OFFICIAL: dict[str, Any] = {
+    "zeros": "dropped",
+    "episode_stats": "rows",
+    "lone_episode": "raw",
+    "shaped": {"invalid_action": "return"},
+}
+"""Settings that reproduce the official trainer: HGPO(**OFFICIAL)."""
+
+
+@dataclass
+class HGPO(Algorithm):
+    """A(i,t) = sum over k of w_k A_k(i,t), w_k proportional to (k + 1)^alpha, given to every token of the action.
+
+    A_k = (G - mean) / F among the steps of the task with the same last k states, k = 1 ... history + 1; a step that is alone
+    there has no A_k, and w is shared among the others.
+    """
+
+    gamma: float = 0.95
+    """Discount of step returns."""
+    history: int = 2
+    """K: how many states before the current one the longest context has; 0: only the current state is compared."""
+    alpha: float = 1.0
+    """How much more longer contexts count; 0: all the same."""
+    norm: Norm = "std"
+    """F: the group's standard deviation (ddof 0, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
+    episode: bool = False
+    """Add the episode's advantage among its task's episodes (ddof 1), as k = 0."""
+    zeros: Literal["kept", "dropped"] = "kept"
+    """An A_k of exactly 0 takes its share of the weights, or leaves it to the others (official)."""
+    episode_stats: Literal["trajectories", "rows"] = "trajectories"
+    """The episode term's statistics are over the group's trajectories, or over its steps (official)."""
+    lone_episode: Literal["zero", "raw"] = "zero"
+    """The episode term in a group of one: none, or the score itself (official)."""
+    epsilon: float = 1e-6
+    """Added to the standard deviation."""
+
+    smallest_group: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low, high in (("gamma", 0, 1), ("history", 0, np.inf), ("alpha", 0, np.inf), ("epsilon", 0, np.inf)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between {low} and {high}")
+        if not isinstance(self.history, int):
+            raise ValueError(f"history is {self.history!r}; it must be a whole number")
+
+    def advantages(self, batch: Batch) -> Advantages:
+        """One value a step [S]."""
+        reward, own = batch.reward + self.entering(batch, "reward"), self.entering(batch, "return")
+        step_return = discounted_returns(batch, reward, self.gamma) + own
+        terms = self.terms(batch, episode_returns(batch, reward) + own, step_return)
+        shaped = self.entering(batch, "after")
+        values = np.where(batch.counted, sum(terms.values()) + shaped, 0.0)
+        return Advantages(
+            values,
+            batch.counted,
+            parts={**terms, "shaped": shaped},
+            step_group=same_state(batch),
+            metrics={
+                **{f"share_{name}": share(term != 0, batch.counted) for name, term in terms.items()},
+                "zero_episodes": episodes_without_signal(batch, values),
+            },
+        )
+
+    def terms(self, batch: Batch, score: Floats, step_return: Floats) -> dict[str, Floats]:
+        """[S] w_k A_k by name: `episode` if asked for, `context_1`, ...; score is the episode's return at each step [S]."""
+        found: dict[str, tuple[int, Floats, Bools]] = {}  # k, A_k, whether there is one
+        if self.episode:
+            compared = compared_steps(batch, self.episode_stats)
+            advantage = normalise(score, batch.group, compared, self.norm, self.epsilon, self.lone_episode)
+            among = batch.counted if self.lone_episode == "raw" else batch.counted & ~alone(batch.group, compared)
+            found["episode"] = 0, advantage, among
+        for k, context in enumerate(contexts(batch, self.history + 1), start=1):
+            compared, context = batch.counted & (context >= 0), np.maximum(context, 0)
+            advantage = normalise(step_return, context, compared, self.norm, self.epsilon, ddof=0)
+            found[f"context_{k}"] = k, advantage, compared & ~alone(context, compared)
+        weights = {
+            name: (k + 1.0) ** self.alpha * (there & (advantage != 0) if self.zeros == "dropped" else there)
+            for name, (k, advantage, there) in found.items()
+        }
+        total = np.asarray(sum(weights.values()))
+        total[total == 0] = 1.0
+        return {name: weights[name] / total * advantage for name, (_, advantage, _) in found.items()}
+
+
+def contexts(batch: Batch, longest: int) -> list[Ints]:
+    """For k = 1 ... longest the number [S] of each step's last k states; -1 where the trajectory has not had k yet."""
+    state = same_state(batch)
+    found = [state]
+    for k in range(2, longest + 1):
+        shorter = np.append(-1, found[-1][:-1])  # that of the step before, so that both together are one step longer
+        number = np.unique(shorter * (state.max(initial=0) + 1) + state, return_inverse=True)[1]
+        found.append(np.where(batch.position >= k - 1, number, -1))
+    return found
+
+
+def alone(group: Ints, counted: Bools) -> Bools:
+    """[S] whether at most one of the step's group is counted."""
+    return np.bincount(group[counted], minlength=int(group.max(initial=-1)) + 1)[group] <= 1

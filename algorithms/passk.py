@@ -1,0 +1,42 @@
+"""Pass@k policy optimisation (arXiv 2503.19595): only the best episode of a task is credited, by its lead over the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from algorithms.base import Batch, Bools, Floats
+from algorithms.outcome import OutcomeMethod
+from algorithms.stats import Norm, episode_returns, normalise
+
+
+@dataclass
+class PassKGRPO(OutcomeMethod):
+    """A(i) = (R_i - second best R) / F of the group's best episode, 0 of all others; 0 where two are best."""
+
+    norm: Norm = "std"
+    """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean")."""
+    credited: Literal["episode", "row"] = "episode"
+    """All steps of the best episode, or only the row that is compared: its first (verl-agent)."""
+    epsilon: float = 1e-6
+    """Added to the standard deviation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon is {self.epsilon!r}; it must be at least 0")
+
+    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+        """[S] the lead of the best; with episode_stats=rows over the second best row, which may be the same episode's."""
+        scaled = normalise(score, batch.group, counted, self.norm, self.epsilon, self.lone_episode)
+        rows = np.flatnonzero(counted)
+        rows = rows[np.lexsort((scaled[rows], batch.group[rows]))]  # by group, the best last
+        size = np.bincount(batch.group[rows])
+        best = rows[np.cumsum(size)[size > 0] - 1]
+        second = rows[np.cumsum(size)[size > 0] - 2]  # in a group of one another group's, and not used
+        lead = scaled[best] - np.where(size[size > 0] > 1, scaled[second], 0.0)
+        credit = np.zeros_like(score)
+        credit[best] = lead
+        return credit if self.credited == "row" else episode_returns(batch, credit)

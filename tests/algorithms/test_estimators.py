@@ -1,0 +1,415 @@
+"""Properties of the further estimators: what must hold for any batch, and small cases worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from algorithms import base
+from algorithms.base import Advantages, Algorithm, Batch
+from algorithms.gdpo import GDPO
+from algorithms.gpg import GPG
+from algorithms.grpo import GRPO
+from algorithms.hgpo import HGPO, OFFICIAL, contexts
+from algorithms.opo import OPO
+from algorithms.otb import OTB
+from algorithms.passk import PassKGRPO
+from algorithms.reinforce import ReinforceBaseline, ReinforcePP
+from algorithms.remax import ReMax
+from algorithms.rloo import RLOO
+from algorithms.stats import deviations, whiten
+from envs.trajectory import Trajectory
+from tests.algorithms.examples import episode, trajectories
+
+METHODS: dict[str, Algorithm] = {
+    "reinforce_pp": ReinforcePP(),
+    "reinforce_pp discounted": ReinforcePP(gamma=0.9),
+    "reinforce_pp by response": ReinforcePP(span="response"),
+    "hgpo": HGPO(),
+    "hgpo mean, with episode": HGPO(norm="mean", history=1, episode=True),
+    "hgpo official": HGPO(**OFFICIAL, episode=True),
+    "opo": OPO(),
+    "opo by rows": OPO(episode_stats="rows", lone_episode="raw"),
+    "gpg": GPG(),
+    "gpg as in verl": GPG(informative="return"),
+    "gdpo": GDPO(),
+    "gdpo weighted": GDPO(weights={"subgoal": 0.3}, shaped={"invalid_action": "return"}),
+    "passk_grpo": PassKGRPO(),
+    "passk_grpo mean": PassKGRPO(norm="mean", lone_episode="raw"),
+    "remax": ReMax(),
+    "otb": OTB(),
+    "otb as in verl": OTB(lone_token="raw"),
+}
+methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+quick = settings(max_examples=12, deadline=None)
+BATCH_WIDE = ReinforcePP, ReinforceBaseline, GPG, GDPO
+
+
+def batch_of(played: list[Trajectory]) -> Batch:
+    """With all that methods may ask for, as a function of the episodes alone, so that their order changes nothing."""
+    batch = Batch.from_trajectories(played)
+    steps = [step for t in played for step in t.steps]
+    sure = [
+        0.2 + 0.15 * ((len(step.state_key) + ord(step.state_key[0]) + place) % 5)
+        for step in steps
+        for place in step.response_ids
+    ]
+    batch.logprobs = np.log(np.array(sure, dtype=np.float64))
+    batch.collision = np.exp(2 * batch.logprobs) + 0.05
+    batch.greedy = np.array([float(len(t.group_id) % 3) for t in played for _ in t.steps])
+    return batch
+
+
+def credit(method: Algorithm, played: list[Trajectory]) -> list[list[Any]]:
+    """The advantage of each step, or the list of its tokens', of each trajectory; None where there is no opinion."""
+    batch = batch_of(played)
+    found = iter(method.advantages(batch).per_step(batch))
+    return [[next(found)["advantage"] for _ in t.steps] for t in played]
+
+
+def numbers(table: list[list[Any]]) -> np.ndarray:
+    """All of a table, trajectory by trajectory; nan for None."""
+    flat = [one for row in table for step in row for one in (step if isinstance(step, list) else [step])]
+    return np.array(flat, dtype=np.float64)
+
+
+def same(found: list[list[Any]], expected: list[list[Any]]) -> None:
+    np.testing.assert_allclose(numbers(found), numbers(expected), atol=1e-9, rtol=1e-9)
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_registered_method_but_those_with_a_critic_is_held_to_these_properties_or_to_those_of_test_advantages() -> None:
+    elsewhere = {"gigpo", "grpo", "rloo", "reinforce_pp_baseline", "oprl"}
+    here = {name for name in base.names() if base.get(name) in {type(method) for method in METHODS.values()}}
+    with_a_critic = {name for name in base.names() if "values" in base.get(name).needs}
+    assert here | elsewhere | with_a_critic >= set(base.names())
+
+
+@methods
+@given(trajectories(), st.randoms(use_true_random=False))
+@quick
+def test_the_order_of_episodes_does_not_matter(method: Algorithm, played: list[Trajectory], rng: random.Random) -> None:
+    order = list(range(len(played)))
+    rng.shuffle(order)
+    before = credit(method, played)
+    same(credit(method, [played[i] for i in order]), [before[i] for i in order])
+
+
+@methods
+@given(trajectories(faults=False), trajectories(faults=False))
+@quick
+def test_failed_episodes_get_no_advantage_and_change_no_others(
+    method: Algorithm, played: list[Trajectory], cut: list[Trajectory]
+) -> None:
+    for trajectory in cut:
+        trajectory.error = "timeout after 30 s"
+    found = credit(method, played + cut)
+    same(found[: len(played)], credit(method, played))
+    assert np.isnan(numbers(found[len(played) :])).all()
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if not isinstance(m, BATCH_WIDE)], ids=str)
+@given(trajectories(), trajectories())
+@quick
+def test_other_tasks_change_nothing(method: Algorithm, played: list[Trajectory], others: list[Trajectory]) -> None:
+    for other in others:
+        other.group_id = f"other {other.group_id}"
+    same(credit(method, others + played)[len(others) :], credit(method, played))
+
+
+@methods
+@given(trajectories())
+@quick
+def test_padding_of_rows_has_no_place_in_a_batch_so_every_sampled_token_has_exactly_one_advantage(
+    method: Algorithm, played: list[Trajectory]
+) -> None:
+    # Batches are flat: what a trainer pads or copies to fill its tensors is never part of one.
+    batch = batch_of(played)
+    values, defined = method.advantages(batch).per_token(batch)
+    assert len(values) == len(defined) == sum(len(step.response_ids) for t in played for step in t.steps)
+    assert defined.tolist() == [t.error is None for t in played for step in t.steps for _ in step.response_ids]
+    assert torch.isfinite(values).all()
+
+
+@methods
+def test_an_episode_given_twice_is_refused(method: Algorithm) -> None:
+    first, second = episode([0, 10], states="ab"), episode([0, 0], states="ab")
+    with pytest.raises(ValueError, match="in the list twice"):
+        credit(method, [first, second, first])
+
+
+@pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3, 8.573749542236328])
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_equal_returns_give_exact_zeros(reward: float, n: int) -> None:
+    played = [episode([0.0, 0.0, 0.0, reward], states="abcd") for _ in range(n)]
+    for name, method in METHODS.items():
+        # ReMax compares with the greedy episode; a discounted return differs with a token's distance from the reward.
+        if name not in ("remax", "reinforce_pp discounted", "reinforce_pp by response"):
+            assert not numbers(credit(method, played)).any(), name
+
+
+@methods
+@given(trajectories())
+@quick
+def test_the_parts_of_an_advantage_add_up_to_it(method: Algorithm, played: list[Trajectory]) -> None:
+    found: Advantages = method.advantages(batch_of(played))
+    if isinstance(method, OTB | ReMax | HGPO):
+        named = found.parts
+    else:
+        named = {name: found.parts[name] for name in ("episode", "whitened", "shaped") if name in found.parts}
+    total = np.sum(list(named.values()), axis=0)
+    np.testing.assert_allclose(found.values[found.defined], total[found.defined], atol=1e-9)
+
+
+@methods
+def test_a_shaped_reward_that_enters_after_is_just_added(method: Algorithm) -> None:
+    played = [episode([0, 10], states="ab"), episode([0, 0], states="ab")]
+    before = numbers(credit(method, played))
+    for t in played:
+        t.steps[0].shaped_rewards["subgoal"] = 0.5
+    after = numbers(credit(dataclasses.replace(method, shaped={"subgoal": "after"}), played))
+    size = 2 if len(before) == 8 else 1  # numbers a step: its tokens', or one
+    np.testing.assert_allclose(after - before, np.tile(np.repeat([0.5, 0.0], size), 2), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        ({"name": "reinforce_pp", "gamma": 1.1}, ["gamma is 1.1", "between 0 and 1"]),
+        ({"name": "reinforce_pp", "span": "turn"}, ["span is 'turn'", "episode, response"]),
+        ({"name": "reinforce_pp_baseline", "epsilon": -1.0}, ["epsilon is -1.0"]),
+        ({"name": "hgpo", "history": -1}, ["history is -1", "between 0 and inf"]),
+        ({"name": "hgpo", "history": 1.5}, ["history is 1.5", "whole number"]),
+        ({"name": "hgpo", "alpha": math.nan}, ["alpha is nan"]),
+        ({"name": "hgpo", "zeros": "lost"}, ["zeros is 'lost'", "kept, dropped"]),
+        ({"name": "gpg", "informative": "all"}, ["informative is 'all'", "group, return"]),
+        ({"name": "gdpo", "weights": {"subgoal": "much"}}, ["weights.subgoal is 'much'", "a number"]),
+        ({"name": "gdpo", "epsilon": -1.0}, ["epsilon is -1.0"]),
+        ({"name": "passk_grpo", "epsilon": -1.0}, ["epsilon is -1.0"]),
+        ({"name": "otb", "lone_token": "one"}, ["lone_token is 'one'", "zero, raw"]),
+    ],
+)
+def test_a_setting_that_is_not_allowed_is_named(config: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ValueError, match=r" is .*; ") as caught:
+        base.build(config)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_what_a_method_needs_and_does_not_get_is_named() -> None:
+    batch = Batch.from_trajectories([episode([0, 1]), episode([0, 0])])
+    with pytest.raises(ValueError, match=r"ReMax needs batch\.greedy"):
+        ReMax().advantages(batch)
+    with pytest.raises(ValueError, match=r"OTB needs batch\.logprobs and batch\.collision"):
+        OTB().advantages(batch)
+
+
+# -- HGPO -------------------------------------------------------------------------------------------------------------------
+
+
+def test_contexts_are_the_last_states_within_a_trajectory_and_task() -> None:
+    batch = batch_of(
+        [episode([0.0] * 3, states="aba"), episode([0.0] * 3, states="bba"), episode([0.0] * 2, states="ba", group="other")]
+    )
+    one, two, three = (found.tolist() for found in contexts(batch, 3))
+    assert one[0] == one[2] == one[5]
+    assert one[7] not in (one[0], one[1])
+    assert two[0] == two[3] == two[6] == -1
+    assert two[2] == two[5] != two[7]
+    assert [place for place, number in enumerate(three) if number >= 0] == [2, 5]
+    assert three[2] != three[5]
+
+
+def test_hgpo_without_history_is_the_step_advantage_among_visits_of_the_same_state() -> None:
+    played = [episode([0, 10], states="ab"), episode([0, 0], states="ac"), episode([4.0], states="a")]
+    mean = (9.5 + 0 + 4) / 3
+    same(credit(HGPO(history=0, norm="mean"), played), [[9.5 - mean, 0], [-mean, 0], [4 - mean]])
+    std = np.std([9.5, 0, 4])  # biased
+    same(
+        credit(HGPO(history=0), played),
+        [[(9.5 - mean) / (std + 1e-6), 0], [-mean / (std + 1e-6), 0], [(4 - mean) / (std + 1e-6)]],
+    )
+
+
+def test_hgpo_weighs_contexts_by_their_length_and_leaves_out_those_where_a_step_is_alone() -> None:
+    # State b is reached from a twice and from c once; gamma = 0, so that returns are the rewards.
+    played = [episode([0, 6], states="ab"), episode([0, 2], states="ab"), episode([0, 1], states="cb")]
+    alike = HGPO(norm="mean", gamma=0.0, alpha=0.0)
+    same(credit(alike, played), [[0, (3 + 2) / 2], [0, (-1 - 2) / 2], [0, -2]])
+    longer = HGPO(norm="mean", gamma=0.0, alpha=1.0)
+    same(credit(longer, played), [[0, (2 * 3 + 3 * 2) / 5], [0, (2 * -1 + 3 * -2) / 5], [0, -2]])
+
+
+def test_hgpo_can_add_the_episode_as_the_shortest_context() -> None:
+    played = [episode([0, 6], states="ab"), episode([0, 2], states="cb")]
+    found = credit(HGPO(norm="mean", gamma=0.0, episode=True), played)
+    same(found, [[2, (1 * 2 + 2 * 2) / 3], [-2, (1 * -2 + 2 * -2) / 3]])
+
+
+def test_an_advantage_of_0_takes_its_share_of_the_weights_unless_dropped() -> None:
+    # From a to b always the same return; only the way over c differs, so in the longer context there is nothing to tell.
+    played = [episode([0, 6], states="ab"), episode([0, 6], states="ab"), episode([0, 0], states="cb")]
+    settings: Any = {"norm": "mean", "gamma": 0.0}
+    same(credit(HGPO(**settings), played), [[0, 2 * 2 / 5], [0, 2 * 2 / 5], [0, -4]])
+    same(credit(HGPO(**settings, zeros="dropped"), played), [[0, 2], [0, 2], [0, -4]])
+
+
+def test_the_step_group_that_the_viewer_shows_is_that_of_the_current_state() -> None:
+    batch = batch_of([episode([0, 1], states="ab"), episode([0, 0], states="bb")])
+    group = HGPO().advantages(batch).step_group
+    assert group is not None
+    assert group.tolist() == batch.state.tolist()
+
+
+# -- outcomes ---------------------------------------------------------------------------------------------------------------
+
+
+def test_opo_weighs_returns_by_the_tokens_of_an_episode() -> None:
+    played = [episode([0, 6], tokens=3), episode([2.0], tokens=2)]  # 6 and 2 tokens
+    baseline = (6 * 6 + 2 * 2) / 8
+    same(credit(OPO(), played), [[6 - baseline] * 2, [2 - baseline]])
+
+
+@given(trajectories())
+@quick
+def test_opo_of_episodes_of_equal_length_is_grpo_without_std(played: list[Trajectory]) -> None:
+    for t in played:
+        t.steps = t.steps[:1]
+        t.steps[0].response_ids = [0, 0]
+    same(credit(OPO(), played), credit(GRPO(norm="mean"), played))
+
+
+def test_gpg_makes_up_for_the_groups_that_have_nothing_to_tell() -> None:
+    telling = [episode([0.0], group="one"), episode([5.0], group="one"), episode([10.0], group="one")]
+    silent = [episode([3.0], group="two"), episode([3.0], group="two"), episode([3.0], group="two")]
+    same(credit(GPG(), telling + silent), [[-10], [0], [10], [0], [0], [0]])  # 6 / 3
+    same(credit(GPG(informative="return"), telling + silent), [[-6], [0], [6], [0], [0], [0]])  # 6 / 5 have a return
+
+
+def test_gdpo_lets_no_source_drown_another() -> None:
+    played = [episode([one]) for one in (1000.0, 0.0)]
+    for t, value in zip(played, (0.0, 0.25)):
+        t.steps[0].shaped_rewards["format"] = value
+    # Each is (+, -) or (-, +) of the same size: they cancel, where the sum of rewards would follow the large one.
+    np.testing.assert_allclose(numbers(credit(GDPO(epsilon=0.0), played)), 0.0, atol=1e-9)
+    assert credit(GRPO(), played)[0][0] > 0.7
+    assert credit(GDPO(weights={"format": 0.1}), played)[0][0] > 0.7
+    assert credit(GDPO(shaped={"format": "none"}), played)[0][0] > 0.7
+
+
+def test_gdpo_has_the_scale_of_all_tokens_of_the_batch_and_shows_each_source() -> None:
+    played = [episode([4.0], tokens=3), episode([2.0], tokens=1)]
+    played[0].steps[0].shaped_rewards["subgoal"] = 1.0
+    found = GDPO(norm="mean", weights={"environment": 2.0}).advantages(batch_of(played))
+    assert found.parts["environment"].tolist() == [2.0, -2.0]
+    assert found.parts["subgoal"].tolist() == [0.5, -0.5]
+    expected = whiten(np.array([2.5, 2.5, 2.5, -2.5]), np.ones(4, dtype=np.int64), 1e-8)
+    assert found.values == pytest.approx([expected[0], expected[3]])
+
+
+def test_passk_credits_the_best_episode_by_its_lead_and_nobody_where_two_are_best() -> None:
+    played = [episode([0, 3]), episode([0, 7]), episode([5.0])]
+    same(credit(PassKGRPO(norm="mean"), played), [[0, 0], [2, 2], [0]])
+    same(credit(PassKGRPO(), played), [[0, 0], [2 / (2 + 1e-6)] * 2, [0]])
+    same(credit(PassKGRPO(norm="mean", credited="row"), played), [[0, 0], [2, 0], [0]])
+    same(credit(PassKGRPO(), [*played, episode([7.0])]), [[0, 0], [0, 0], [0], [0]])
+
+
+def test_in_a_group_of_one_there_is_no_lead_unless_raw_scores_are_asked_for() -> None:
+    same(credit(PassKGRPO(), [episode([0, 3])]), [[0, 0]])
+    same(credit(PassKGRPO(norm="mean", lone_episode="raw"), [episode([0, 3]), episode([1.0], group="other")]), [[3, 3], [1]])
+
+
+# -- tokens and steps -------------------------------------------------------------------------------------------------------
+
+
+def test_reinforce_pp_discounts_from_token_to_token_across_the_steps_of_an_episode() -> None:
+    batch = batch_of([episode([1.0, 8.0], tokens=2)])
+    g = 0.5
+    found = ReinforcePP(gamma=g).advantages(batch)
+    returns = [g * (1 + 8 * g**2), 1 + 8 * g**2, 8 * g, 8]
+    assert found.parts["return"].tolist() == returns
+    assert found.values == pytest.approx((np.array(returns) - np.mean(returns)) / np.std(returns, ddof=1))
+    by_response = ReinforcePP(gamma=g, span="response").advantages(batch)
+    assert by_response.parts["return"].tolist() == [g, 1, 8 * g, 8]
+
+
+@given(trajectories(), st.floats(0, 1))
+@quick
+def test_returns_of_tokens_are_those_of_the_formula(played: list[Trajectory], gamma: float) -> None:
+    found = ReinforcePP(gamma=gamma, shaped={"subgoal": "none"}).advantages(batch_of(played))
+    expected = []
+    for t in played:
+        steps = [step for step in t.steps if step.response_ids or step.reward]
+        ends = np.cumsum([len(step.response_ids) for step in steps])
+        for token in range(int(ends[-1]) if steps else 0):
+            later = [(int(end) - 1 - token, step.reward) for end, step in zip(ends, steps) if end > token]
+            expected.append(sum(gamma**distance * reward for distance, reward in later))
+    np.testing.assert_allclose(found.parts["return"], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_reinforce_pp_has_mean_0_and_variance_1_over_the_tokens_that_count() -> None:
+    played = [episode([0, 3], tokens=3), episode([1.0], group="other"), episode([50.0], error="timeout")]
+    found = ReinforcePP(gamma=0.9).advantages(batch_of(played))
+    values = found.values[found.defined]
+    assert len(values) == 8
+    assert values.mean() == pytest.approx(0.0, abs=1e-12)
+    assert values.std(ddof=1) == pytest.approx(1.0)
+
+
+def test_remax_compares_the_rest_of_an_episode_with_the_greedy_one() -> None:
+    batch = batch_of([episode([1.0, 4.0]), episode([0.0], group="other")])
+    batch.greedy = np.array([3.0, 3.0, 2.0])
+    assert ReMax().advantages(batch).values.tolist() == [2.0, 1.0, -2.0]
+
+
+def test_otb_weighs_returns_at_each_token_by_the_gradient_up_to_it() -> None:
+    batch = batch_of([episode([0.0, 6.0], tokens=1), episode([3.0], tokens=1)])
+    p, c = np.array([0.5, 0.25, 0.8]), np.array([0.3, 0.2, 0.7])
+    batch.logprobs, batch.collision = np.log(p), c
+    w = 1 - 2 * p + c
+    first = (6 * w[0] + 3 * w[2]) / (w[0] + w[2])
+    assert OTB().advantages(batch).values == pytest.approx([6 - first, 0.0, 3 - first])
+    assert OTB(lone_token="raw").advantages(batch).values == pytest.approx([6 - first, 6.0, 3 - first])
+
+
+def test_otb_counts_places_over_sampled_tokens_so_turns_may_be_cut_differently() -> None:
+    one, other = episode([0.0, 6.0], tokens=2), episode([3.0], tokens=4)
+    batch = batch_of([one, other])
+    batch.logprobs, batch.collision = np.log(np.full(8, 0.5)), np.full(8, 0.4)
+    assert OTB().advantages(batch).values == pytest.approx([1.5] * 4 + [-1.5] * 4)  # equal weights: the mean
+
+
+def test_places_where_the_policy_had_no_choice_are_compared_with_the_plain_mean() -> None:
+    batch = batch_of([episode([6.0], tokens=2), episode([2.0], tokens=2)])
+    batch.logprobs, batch.collision = np.log([1.0, 0.5, 1.0, 0.9]), np.array([1.0, 0.5, 1.0, 0.9])
+    w = 0.5, 1 - 1.8 + 0.9
+    second = (6 * w[0] + 2 * w[1]) / sum(w)
+    assert OTB().advantages(batch).values == pytest.approx([2.0, 6 - second, -2.0, 2 - second])
+
+
+@given(st.floats(-1e6, 1e6), st.lists(st.floats(0, 1e3), min_size=1, max_size=50))
+@quick
+def test_equal_values_have_no_weighted_deviation(value: float, weights: list[float]) -> None:
+    n = len(weights)
+    group, counted = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
+    assert not deviations(np.full(n, value), group, counted, weight=np.array(weights)).any()
+
+
+@given(trajectories(faults=False))
+@quick
+def test_rloo_opo_and_gpg_agree_where_two_episodes_of_equal_length_are_compared(played: list[Trajectory]) -> None:
+    pair = [episode([t.steps[0].reward], group="pair") for t in (played[0], played[-1])]
+    half = numbers(credit(RLOO(), pair)) / 2
+    np.testing.assert_allclose(numbers(credit(OPO(), pair)), half, atol=1e-12)
+    np.testing.assert_allclose(numbers(credit(GPG(), pair)), half, atol=1e-12)

@@ -1,0 +1,181 @@
+"""OPRL's advantages: worked out by hand, and what holds for any batch."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from algorithms import base
+from algorithms.base import Algorithm, Batch
+from algorithms.grpo import GRPO
+from algorithms.oprl import OFFICIAL, OPRL
+from algorithms.rloo import RLOO
+from envs.trajectory import Trajectory
+from tests.algorithms.examples import episode, trajectories
+
+METHODS = {
+    "paper": OPRL(),
+    "official": OPRL(**OFFICIAL),
+    "rloo": OPRL(estimator="rloo"),
+    "mean": OPRL(estimator="dr_grpo", step_baseline="first"),
+    "whitened": OPRL(estimator="reinforce_pp_baseline"),
+}
+methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+quick = settings(max_examples=25, deadline=None)
+
+
+def implicit(rewards: list[float], steps: list[float], **fields: Any) -> Trajectory:
+    """A trajectory with implicit rewards of its steps."""
+    made = episode(rewards, **fields)
+    for step, reward in zip(made.steps, steps, strict=True):
+        step.shaped_rewards["implicit_prm"] = reward
+    return made
+
+
+def credit(method: Algorithm, played: list[Trajectory]) -> list[list[float]]:
+    found = method.advantages(batch := Batch.from_trajectories(played))
+    return [found.values[batch.episode == number].tolist() for number in range(len(played))]
+
+
+def close(found: list[list[float]], expected: list[list[float]]) -> None:
+    assert [len(row) for row in found] == [len(row) for row in expected]
+    np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-9)
+
+
+@st.composite
+def rewarded(draw: st.DrawFn, faults: bool = True) -> list[Trajectory]:
+    """Random trajectories with random implicit rewards, some of them equal."""
+    played = draw(trajectories(faults))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    for one in played:
+        for step in one.steps:
+            step.shaped_rewards["implicit_prm"] = float(np.round(rng.normal(), 1))
+    return played
+
+
+# -- by hand ----------------------------------------------------------------------------------------------------------------
+
+PAIR = ([[0.0, 10.0], [0.0]], [[0.1, 0.3], [-0.1]])
+"""Returns 10 and 0; step rewards of mean 0.1 and standard deviation 0.2."""
+
+
+def pair() -> list[Trajectory]:
+    return [implicit(rewards, steps) for rewards, steps in zip(*PAIR)]
+
+
+def test_the_papers_advantage_is_a_normalised_return_and_a_normalised_step_reward() -> None:
+    episodes = [5 / 50**0.5, -5 / 50**0.5]
+    expected = [[episodes[0] + 0.0, episodes[0] + 1.0], [episodes[1] - 1.0]]
+    close(credit(OPRL(epsilon=0.0), pair()), expected)
+    close(credit(OPRL(epsilon=0.0, alpha=0.5), pair()), [[episodes[0], episodes[0] + 0.5], [episodes[1] - 0.5]])
+
+
+def test_rloo_compares_with_the_mean_of_all_other_steps_or_of_the_others_first_ones() -> None:
+    close(credit(OPRL(estimator="rloo"), pair()), [[10 + 0.0, 10 + 0.2 * 1.5], [-10 - 0.2 * 1.5]])
+    # First steps 0.1 and -0.1: their mean is 0, and n / (n - 1) is 2.
+    close(credit(OPRL(estimator="rloo", step_baseline="first"), pair()), [[10 + 0.2, 10 + 0.6], [-10 - 0.2]])
+
+
+def test_each_part_can_be_looked_at() -> None:
+    found = OPRL(estimator="dr_grpo").advantages(Batch.from_trajectories(pair()))
+    assert found.parts["episode"].tolist() == [5.0, 5.0, -5.0]
+    assert found.parts["step"] == pytest.approx([0.0, 0.2, -0.2])
+    assert found.parts["shaped"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_an_invalid_action_costs_its_own_step_only_and_never_a_step_reward() -> None:
+    played = pair()
+    played[0].steps[1].shaped_rewards["invalid_action"] = -0.1
+    official = OPRL(**OFFICIAL).advantages(Batch.from_trajectories(played))
+    assert official.parts["episode"] == pytest.approx([10.0, 9.8, -10.0])
+    clean = OPRL(**OFFICIAL).advantages(Batch.from_trajectories(pair()))
+    assert official.parts["step"].tolist() == clean.parts["step"].tolist()
+
+
+def test_implicit_rewards_enter_once() -> None:
+    plain = [episode(rewards) for rewards in PAIR[0]]
+    method = OPRL(alpha=0.0)
+    close(credit(method, pair()), credit(GRPO(), plain))
+    with pytest.raises(ValueError, match=r"shaped\.implicit_prm must be none"):
+        OPRL(shaped={"implicit_prm": "reward"})
+
+
+def test_other_shapings_enter_where_the_setting_says() -> None:
+    played = pair()
+    played[1].steps[0].shaped_rewards["subgoal"] = 4.0
+    close(credit(OPRL(estimator="rloo", alpha=0.0), played), [[6.0, 6.0], [-6.0]])
+    close(credit(OPRL(estimator="rloo", alpha=0.0, shaped={"subgoal": "after"}), played), [[10.0, 10.0], [-6.0]])
+
+
+# -- for any batch ----------------------------------------------------------------------------------------------------------
+
+
+@methods
+@pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3])
+@pytest.mark.parametrize("n", [2, 3, 7, 64])
+def test_equal_returns_and_equal_step_rewards_give_exact_zeros(method: OPRL, reward: float, n: int) -> None:
+    played = [implicit([0.0, reward, reward, reward], [reward] * 4) for _ in range(n)]
+    assert credit(method, played) == [[0.0] * 4] * n
+
+
+@pytest.mark.parametrize(("estimator", "other"), [("grpo", GRPO()), ("dr_grpo", GRPO(norm="mean")), ("rloo", RLOO())])
+@given(rewarded())
+@quick
+def test_without_step_rewards_it_is_its_estimator(estimator: Any, other: Algorithm, played: list[Trajectory]) -> None:
+    other.shaped["implicit_prm"] = "none"
+    close(credit(OPRL(alpha=0.0, estimator=estimator), played), credit(other, played))
+
+
+@methods
+@given(rewarded(faults=False), st.randoms(use_true_random=False))
+@quick
+def test_the_order_of_episodes_does_not_matter(method: OPRL, played: list[Trajectory], rng: random.Random) -> None:
+    order = list(range(len(played)))
+    rng.shuffle(order)
+    before, after = credit(method, played), credit(method, [played[i] for i in order])
+    close(after, [before[i] for i in order])
+
+
+@methods
+@given(rewarded(faults=False), rewarded(faults=False))
+@quick
+def test_failed_episodes_get_nothing_and_change_no_others(
+    method: OPRL, played: list[Trajectory], cut: list[Trajectory]
+) -> None:
+    for one in cut:
+        one.error = "timeout"
+    found = credit(method, played + cut)
+    close(found[: len(played)], credit(method, played))
+    assert found[len(played) :] == [[0.0] * len(one.steps) for one in cut]
+
+
+@given(rewarded(), st.floats(0.01, 100.0), st.floats(-5.0, 5.0))
+@quick
+def test_scale_and_offset_of_step_rewards_do_not_matter_to_the_papers_advantage(
+    played: list[Trajectory], scale: float, offset: float
+) -> None:
+    before = OPRL(epsilon=0.0).advantages(Batch.from_trajectories(played)).parts["step"]
+    for one in played:
+        for step in one.steps:
+            step.shaped_rewards["implicit_prm"] = scale * step.shaped_rewards["implicit_prm"] + offset
+    after = OPRL(epsilon=0.0).advantages(Batch.from_trajectories(played)).parts["step"]
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_a_batch_without_implicit_rewards_is_refused() -> None:
+    with pytest.raises(ValueError, match="no rewards by shaping implicit_prm"):
+        OPRL().advantages(Batch.from_trajectories([episode([1.0]), episode([0.0])]))
+
+
+def test_it_is_found_by_name_and_its_settings_are_checked() -> None:
+    assert base.build({"name": "oprl", "alpha": 0.5}) == OPRL(alpha=0.5)
+    # What a run has stored can be read again.
+    assert base.build({"name": "oprl", "shaped": OPRL().shaped}) == OPRL()
+    for mistake, message in (({"alpha": -1.0}, "alpha is -1.0"), ({"estimator": "ppo"}, "allowed: grpo, dr_grpo, rloo")):
+        with pytest.raises(ValueError, match=message):
+            base.build({"name": "oprl", **mistake})
