@@ -39,6 +39,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
         self.model = self.path / "model"
+        self.tokenizer = self.path / "tokenizer"
+        """Written at the start, so that the episodes of a run that is not over can be read."""
         self.begun = False
         """This process has said in status.json that it is running; a resume that is refused before leaves that file alone."""
 

@@ -108,6 +108,7 @@ class Trainer:
         """Iteration 0: warm start and the evaluation before training."""
         metrics: dict[str, float] = {}
         started = time.process_time()
+        self.parts.policy.tokenizer.save_pretrained(self.folder.tokenizer)
         if self.config.warm_starts:
             done = warm_start(
                 self.parts.policy,
