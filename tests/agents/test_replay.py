@@ -76,7 +76,7 @@ def test_an_interrupted_run_is_shown_with_numbers_for_tokens(tmp_path: Path) -> 
     write_run(tmp_path / "it", [episode([step("wait", {"advantage": 1.0})])], finished=False)
     iteration = read(tmp_path / "it")
     assert {token.text for token in iteration.episodes[0].steps[0].tokens} == {None}
-    assert "the run has no tokenizer yet" in iteration.notes[0]
+    assert "the run has no tokenizer" in iteration.notes[0]
     assert replay.main([str(tmp_path / "it")]) == 0
 
 

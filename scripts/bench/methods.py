@@ -1,0 +1,238 @@
+"""What each method costs an iteration, in seconds and memory, against GRPO on the same rollouts.
+
+    python scripts/bench/methods.py [METHOD ...] [--repeats N] [--json FILE] [--with KEY=VALUE ...]
+
+One set of episodes is played with the warm-started model. Each method then makes its iteration of them in a fresh process, some
+times over, each time from the same weights; medians count, and the first time does not. A method whose episodes are others (it
+samples differently, drops groups, or plays a greedy episode besides) plays its own and is marked with *.
+
+Seconds are wall-clock; ratios are of processor time, which others on the machine do not disturb, on a GPU of wall-clock.
+Memory is the peak of that process, and by how much the updates raised it; on a GPU, what torch allocated. Methods that need
+what is not there (a judge) are named with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from agents import loading
+from agents.config import TrainConfig
+from algorithms import base as algorithms
+from envs import trajectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from agents.assembly import Assembly
+
+REFERENCE = "grpo"
+PARTS = {"shaping": "reward models", "values": "values", "credit": "credit", "critic": "critic"}
+"""Columns by the name of the update's metric time/<name>; the rest of an update is the policy's."""
+SHARED = ("env", "engine", "rollout", "model")
+"""Sections that decide which episodes are played."""
+SAMPLED, GREEDY = "sampled.jsonl.gz", "greedy.jsonl.gz"
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", help="default: all that are registered")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="iterations that count (default 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--with", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="settings for all methods")
+    parser.add_argument("--process", nargs=4, metavar=("WHAT", "METHOD", "START", "EPISODES"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.process:
+        what, method, start, episodes = options.process
+        config = loading.load([*options.overrides, f"algo={method}"])
+        given = config, Path(start), Path(episodes)
+        answer = play(*given) if what == "play" else measure(*given, options.repeats)
+        print(json.dumps(answer))
+        return
+    methods = [REFERENCE, *(name for name in options.methods or algorithms.names() if name != REFERENCE)]
+    with tempfile.TemporaryDirectory() as folder:
+        figures, failed = compare(methods, options, Path(folder))
+    console = Console()
+    console.width = max(console.width, 130)
+    console.print(table(figures))
+    console.print(f"*: episodes of its own; x: times {REFERENCE}; iteration: rollout and update together")
+    for method, reason in failed.items():
+        console.print(f"{method} was not measured: {reason}", markup=False, soft_wrap=True)
+    if options.json:
+        options.json.write_text(json.dumps({"methods": figures, "not measured": failed}, indent=1) + "\n")
+
+
+def compare(
+    methods: Sequence[str], options: argparse.Namespace, folder: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Figures by method, and why others have none."""
+    begin = ["iterations=0", "evaluation.before=false", "run=start", f"out={folder}", f"algo={REFERENCE}", *options.overrides]
+    call("-m", "agents.train", *begin)
+
+    def ask(what: str, method: str, player: str) -> dict[str, Any]:
+        more = ["--with", *options.overrides] if options.overrides else []
+        process = [what, method, str(folder / "start"), str(folder / player)]
+        said = call(__file__, "--repeats", str(options.repeats), "--process", *process, *more)
+        answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+        return answer
+
+    figures: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    reference = loading.load([*options.overrides, f"algo={REFERENCE}"])
+    common = ask("play", REFERENCE, REFERENCE)
+    for method in methods:
+        try:
+            own = plays_its_own(loading.load([*options.overrides, f"algo={method}"]), reference)
+            played = ask("play", method, method) if own else common
+            figures[method] = {"own_rollouts": own, **played, **ask("measure", method, method if own else REFERENCE)}
+        except (ValueError, RuntimeError) as exc:
+            failed[method] = str(exc)
+    return figures, failed
+
+
+def call(*arguments: str) -> str:
+    """The output of a fresh interpreter. Raises RuntimeError with what it said last."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
+    return done.stdout
+
+
+def plays_its_own(config: TrainConfig, reference: TrainConfig) -> bool:
+    """Whether the method's episodes are not those of the reference."""
+    mine, theirs = (loading.to_dict(one) for one in (config, reference))
+    greedy = "greedy" in algorithms.get(config.algo["name"]).needs
+    return greedy or any(mine[section] != theirs[section] for section in SHARED)
+
+
+# -- in a process of its own ----------------------------------------------------------------------------------------------
+
+
+def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
+    """Play one iteration's episodes from the run `start` into the folder `episodes`."""
+    from agents.tracking import Trackers
+    from agents.training_episodes import TrainingEpisodes
+
+    parts, weights = warm(config, start)
+    parts.policy.model.load_state_dict(weights)
+    parts.engine.update_weights(parts.policy, 0)
+    greedy = "greedy" in algorithms.get(config.algo["name"]).needs
+    training = TrainingEpisodes(parts, config, list(parts.env.tasks("train")), Trackers([]), greedy)
+    clock = Clock(parts)
+    played = training.play(1)
+    seconds, work = clock.spent()
+    parts.close()
+    episodes.mkdir()
+    trajectory.write(episodes / SAMPLED, played.trajectories)
+    trajectory.write(episodes / GREEDY, played.greedy)
+    return {"rollout_s": seconds, "rollout_work_s": work, "env_steps": sum(len(t.steps) for t in played.all)}
+
+
+def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> dict[str, float]:
+    """Median seconds of an update and of its parts, and the process's peak of memory in MB."""
+    from agents.training_episodes import Played
+    from agents.update import Update
+
+    parts, weights = warm(config, start)
+    found: list[dict[str, float]] = []
+    before = peak_mb(parts)
+    for _ in range(repeats + 1):
+        parts.policy.model.load_state_dict(weights)
+        sampled, greedy = (list(trajectory.read(episodes / name)) for name in (SAMPLED, GREEDY))
+        played = Played(sampled, greedy=greedy)
+        update = Update(parts, config)
+        clock = Clock(parts)
+        metrics = update.run(played, config.critic.alone + 1)
+        whole, work = clock.spent()
+        seconds = {name: metrics.get(f"time/{name}", 0.0) for name in PARTS}
+        policy = whole - sum(seconds.values())
+        found.append({**seconds, "policy": policy, "update": whole, "update_work": work})
+    medians = {f"{name}_s": statistics.median(one[name] for one in found[1:]) for name in found[0]}
+    peak = peak_mb(parts)
+    parts.close()
+    return {**medians, "update_tokens": metrics["tokens/update"], "peak_mb": peak, "added_mb": peak - before}
+
+
+class Clock:
+    """Holds when something began: wall-clock, and the time that counts in comparisons."""
+
+    def __init__(self, parts: Assembly) -> None:
+        self._device = parts.policy.device
+        self._began = self._now()
+
+    def spent(self) -> tuple[float, float]:
+        """Seconds of wall-clock, and of work: processor time, on a GPU wall-clock."""
+        wall, processor = (now - began for now, began in zip(self._now(), self._began, strict=True))
+        return wall, wall if self._device.type == "cuda" else processor
+
+    def _now(self) -> tuple[float, float]:
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+
+def peak_mb(parts: Assembly) -> float:
+    """Largest memory so far: of the process, or what torch allocated on the GPU."""
+    import torch
+
+    if parts.policy.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def warm(config: TrainConfig, start: Path) -> tuple[Assembly, dict[str, Tensor]]:
+    """The parts of a run, and the weights that the run `start` ended with."""
+    from agents import checkpoint
+    from agents.assembly import assemble
+
+    saved = checkpoint.load_latest(start)
+    assert saved is not None
+    return assemble(config), saved.tensors
+
+
+# -- the table --------------------------------------------------------------------------------------------------------------
+
+
+def table(figures: dict[str, dict[str, Any]]) -> Table:
+    """A line a method, the cheapest first."""
+    shown = Table(box=box.SIMPLE, padding=(0, 1), title=f"one iteration in seconds (medians), and memory, against {REFERENCE}")
+    parts = ["rollout", *PARTS.values(), "policy", "update"]
+    for name in ("method", *parts, "update x", "iteration x", "tokens", "peak MB", "added MB", "added x"):
+        shown.add_column(name, justify="left" if name == "method" else "right")
+    first = figures[REFERENCE]
+    for method, row in sorted(figures.items(), key=lambda item: iteration(item[1])):
+        seconds = [cell(row[f"{name}_s"]) for name in ("rollout", *PARTS, "policy", "update")]
+        ratios = [f"{row['update_work_s'] / first['update_work_s']:.2f}", f"{iteration(row) / iteration(first):.2f}"]
+        memory = [f"{row['peak_mb']:,.0f}", f"{row['added_mb']:,.0f}", f"{row['added_mb'] / max(1.0, first['added_mb']):.2f}"]
+        shown.add_row(method + "*" * row["own_rollouts"], *seconds, *ratios, f"{row['update_tokens']:,.0f}", *memory)
+    return shown
+
+
+def iteration(row: dict[str, Any]) -> float:
+    """Seconds of work in rollout and update."""
+    return float(row["rollout_work_s"] + row["update_work_s"])
+
+
+def cell(seconds: float) -> str:
+    """Seconds; nothing where there are as good as none."""
+    return f"{seconds:.3f}" if seconds >= 0.0005 else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What the runs wrote: metrics, panels, final evaluations; and whether they began alike.
+
+Numbers are read as they are; means and intervals are made in `summary`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.console import EVAL
+from agents.tracking import read_metrics
+from envs.structured import ConfigError
+
+from .intervals import Floats
+from .plan import Plan, Run, differences, settings
+
+Rows = Sequence[Mapping[str, Any]]
+NOT_TYPES = ("success", "faults")
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, none if it has not begun."""
+    return read_metrics(run.folder.metrics) if run.folder.metrics.exists() else []
+
+
+def has_begun(run: Run) -> bool:
+    """Whether the run was evaluated before training."""
+    return run.folder.metrics.exists() and run.folder.metrics.stat().st_size > 0
+
+
+def panels(run: Run) -> dict[str, str]:
+    """Hashes of the run's task panels."""
+    if not run.folder.panels.exists():
+        return {}
+    return {name: panel["hash"] for name, panel in json.loads(run.folder.panels.read_bytes()).items()}
+
+
+def refuse_unequal(plan: Plan) -> None:
+    """Raise ConfigError, with the arms' names, if runs have other tasks, or runs of a seed another start.
+
+    Arms that sample differently (engine.*) may start differently; `starts` reports that.
+    """
+    known = [(run, panels(run)) for run in plan if run.folder.panels.exists()]
+    for (one, mine), (other, theirs) in itertools.pairwise(known):
+        for name in mine:
+            if theirs.get(name) != mine[name]:
+                raise ConfigError(
+                    f"{one.name} and {other.name} have other tasks: panel '{name}' is {mine[name]} and {theirs.get(name)}"
+                )
+    for one, other, what in starts(plan):
+        if not _samples_differently(one, other):
+            raise ConfigError(
+                f"{one.name} and {other.name} do not start from the same model: before training {what}. Was one of them run "
+                "with another version, or on another machine? Move its folder away and give the same command"
+            )
+
+
+def starts(plan: Plan) -> list[tuple[Run, Run, str]]:
+    """Pairs of runs of one seed whose evaluations before training differ, and the first difference in words."""
+    found = []
+    for seed in plan.seeds:
+        known = [(run, evaluations(rows(run)[0])) for run in plan if run.seed == seed and rows(run)]
+        for other, theirs in known[1:]:
+            one, mine = known[0]
+            key = next((key for key in sorted(mine | theirs) if mine.get(key) != theirs.get(key)), None)
+            if key is not None:
+                found.append((one, other, f"{key} is {mine.get(key)} and {theirs.get(key)}"))
+    return found
+
+
+def _samples_differently(one: Run, other: Run) -> bool:
+    pair = {run.arm: settings(run.config) for run in (one, other)}
+    return any(key.startswith("engine.") for key in differences(pair))
+
+
+def evaluations(row: Mapping[str, Any]) -> dict[str, float]:
+    """What a line says of held-out episodes."""
+    return {key: value for key, value in row.items() if key.startswith("eval/") and value is not None}
+
+
+def temperatures(table: Rows) -> list[str]:
+    """Temperatures of the evaluations, highest first."""
+    found = {key.removeprefix(EVAL) for row in table for key in row if key.startswith(EVAL)}
+    return sorted(found, key=float, reverse=True)
+
+
+def task_types(tables: Sequence[Rows], temperature: str) -> list[str]:
+    """Task types that every evaluation of every run has a number for; all tasks as one type if there is none."""
+    return sorted(set.intersection(*_types(tables, temperature))) or ["success"]
+
+
+def every_type(tables: Sequence[Rows], temperature: str) -> list[str]:
+    """Task types that any evaluation has a number for."""
+    return sorted(set.union(*_types(tables, temperature)))
+
+
+def _types(tables: Sequence[Rows], temperature: str) -> list[set[str]]:
+    """Task types of each evaluation at `temperature`."""
+    measured = [row for table in tables for row in table if row.get(f"{EVAL}{temperature}") is not None]
+    names = [[key.removeprefix("eval/").rpartition("@") for key in evaluations(row)] for row in measured]
+    return [{name for name, _, end in of_row if end == temperature and name not in NOT_TYPES} for of_row in names]
+
+
+def curve(table: Rows, x: str, types: Sequence[str], temperature: str) -> tuple[Floats, Floats]:
+    """x [E] and success [E, K] of a run's evaluations; time counts from the end of the evaluation before training."""
+    measured = [row for row in table if row.get(f"{EVAL}{temperature}") is not None]
+    begin = measured[0][x] if x.startswith("time/") else 0.0
+    places = np.array([row[x] - begin for row in measured], dtype=np.float64)
+    return places, np.array([success(row, types, temperature)[1] for row in measured], dtype=np.float64)
+
+
+def success(row: Mapping[str, Any], types: Sequence[str], temperature: str) -> tuple[float, list[float]]:
+    """Success over all tasks of the evaluation in a line, and by type."""
+    return float(row[f"{EVAL}{temperature}"]), [float(row[f"eval/{kind}@{temperature}"]) for kind in types]
+
+
+def final(run: Run, types: Sequence[str], temperature: str, file: Path | None) -> tuple[float, list[float]]:
+    """Success of a run's final evaluation, over all tasks and by type: the one in `file`, or the last of the training."""
+    if file is not None:
+        found = json.loads(file.read_text())["temperatures"][temperature]["types"]
+        return float(found["all"]["success"]), [float(found.get(kind, found["all"])["success"]) for kind in types]
+    return success(next(row for row in reversed(rows(run)) if row.get(f"{EVAL}{temperature}") is not None), types, temperature)
+
+
+def cost(table: Rows) -> dict[str, float]:
+    """What a run took after its evaluation before training: seconds, tokens, iterations, environment steps."""
+    trained = table[1:]
+    last = table[-1]
+
+    def total(key: str) -> float:
+        return float(sum(row.get(key) or 0.0 for row in trained))
+
+    return {
+        "iterations": float(last["iteration"]),
+        "environment steps": float(last["env/steps"]),
+        "CPU s": last["time/cpu"] - table[0]["time/cpu"],
+        "wall s": last["time/wall"] - table[0]["time/wall"],
+        "rollout s": total("time/rollout"),
+        "update s": total("time/update"),
+        "evaluation s": total("time/evaluation"),
+        "rollout tokens": total("tokens/rollout"),
+        "update tokens": total("tokens/update"),
+        "faults": total("train/faults") + sum(v for row in table for key, v in evaluations(row).items() if "/faults@" in key),
+    }

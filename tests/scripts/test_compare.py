@@ -1,0 +1,314 @@
+"""Comparisons: what is refused before a run begins, how numbers become means and intervals, what a cut-off command leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.image import imread
+from scipy.stats import trim_mean
+
+from agents.runfolder import RunFolder
+from envs.structured import ConfigError
+from scripts.comparison import evidence, intervals, plan
+from scripts.comparison.figure import draw
+from scripts.comparison.page import page
+from scripts.comparison.plan import Plan, Run
+from scripts.comparison.summary import COVERAGE, summarise
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["env=alfworld", "warmstart.enabled=false", "rollout.groups=1", "rollout.group_size=2", "evaluation.episodes=6"]
+scores = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(0, 1))
+
+
+# -- intervals --------------------------------------------------------------------------------------------------------------
+
+
+@given(scores)
+def test_the_interquartile_mean_is_the_mean_without_a_quarter_at_each_end(values: np.ndarray) -> None:
+    assert intervals.iqm(values) == pytest.approx(trim_mean(values, 0.25, axis=None))
+
+
+@given(scores)
+def test_a_stratified_resample_has_only_values_of_its_own_task_type(values: np.ndarray) -> None:
+    resampled = intervals.stratified(values, repeats=20)
+    assert resampled.shape == (20, *values.shape)
+    for kind in range(values.shape[1]):
+        assert np.isin(resampled[:, :, kind], values[:, kind]).all()
+
+
+def test_stratified_resamples_mix_seeds_between_types_and_whole_seeds_do_not() -> None:
+    values = np.array([[0.0, 0.0], [1.0, 1.0]])
+    mixed, whole = (resample(values, 200) for resample in (intervals.stratified, intervals.whole_seeds))
+    assert (mixed[..., 0] != mixed[..., 1]).any()
+    assert (whole[..., 0] == whole[..., 1]).all()
+    assert set(whole.mean(axis=(1, 2)).tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_equal_seeds_give_an_interval_without_width() -> None:
+    values = np.tile([[0.2, 0.6, 0.9]], (4, 1))
+    found = float(intervals.iqm(values))
+    assert intervals.interval(intervals.iqm(intervals.stratified(values))) == pytest.approx((found, found))
+
+
+def test_three_seeds_give_their_range() -> None:
+    assert intervals.interval(intervals.whole_seeds(np.array([0.1, 0.4, 0.9])).mean(axis=1)) == pytest.approx((0.1, 0.9))
+
+
+@given(scores, st.integers(1, 4), st.randoms())
+def test_one_arm_improves_on_the_other_as_often_as_the_other_does_not(first: np.ndarray, seeds: int, chance) -> None:
+    second = np.array([[chance.random() for _ in range(first.shape[1])] for _ in range(seeds)])
+    assert intervals.improvement(first, second) + intervals.improvement(second, first) == pytest.approx(1)
+
+
+def test_improvement_counts_types_alike_and_ties_half() -> None:
+    assert intervals.improvement(np.array([[1.0, 0.5]]), np.array([[0.0, 0.5], [0.5, 0.5]])) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("seeds", COVERAGE)
+def test_intervals_cover_as_often_as_the_report_says(seeds: int) -> None:
+    draw_from = np.random.default_rng(1)
+    samples = draw_from.normal(size=(1500, seeds))
+    covered = 0
+    for sample in samples:
+        low, high = intervals.interval(intervals.whole_seeds(sample, 500).mean(axis=1))
+        covered += low <= 0 <= high
+    assert 100 * covered / len(samples) == pytest.approx(COVERAGE[seeds], abs=4)
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_methods_and_three_seeds_are_six_runs_of_one_budget(tmp_path: Path) -> None:
+    found = plan.read(["env=alfworld", "algos=[gigpo,rloo]", "seeds=3", f"out={tmp_path}"])
+    assert [(run.arm, run.seed) for run in found] == [(arm, seed) for arm in ("gigpo", "rloo") for seed in range(3)]
+    assert {run.config.algo["name"] for run in found.of("rloo")} == {"rloo"}
+    first = found.runs[0].config
+    episodes = first.rollout.groups * first.rollout.group_size
+    assert {run.config.step_budget for run in found} == {found.budget} == {50 * episodes * 20 // 2}
+    assert first.iterations * episodes * 20 / 4 >= found.budget  # no limit while an episode takes a quarter of its steps
+
+
+def test_a_given_budget_counts_and_given_iterations_alone_count_instead(tmp_path: Path) -> None:
+    assert plan.read([*SMALL, "budget=777", f"out={tmp_path}"]).runs[0].config.step_budget == 777
+    by_iterations = plan.read([*SMALL, "iterations=40", f"out={tmp_path}"])
+    assert by_iterations.budget is None
+    assert {(run.config.step_budget, run.config.iterations) for run in by_iterations} == {(None, 40)}
+
+
+def test_an_arm_has_settings_of_its_own(tmp_path: Path) -> None:
+    found = plan.read([*SMALL, "algos=[grpo]", "arm.slow=algo=grpo optim.lr=1e-5", "seeds=[4]", f"out={tmp_path}"])
+    assert [(run.folder.name, run.config.seed, run.config.optim.lr) for run in found][1] == ("slow-seed4", 4, 1e-5)
+    assert found.runs[0].config.optim.lr != 1e-5
+    rows = plan.differences({run.arm: plan.settings(run.config) for run in found})
+    assert list(rows) == ["optim.lr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["algo=grpo"], "algos="),
+        (["seed=3"], "seeds="),
+        (["step_budget=100"], "budget="),
+        (["resume=runs/x"], "same command"),
+        (["algos=[grpo,nonsense]"], "arm 'nonsense'"),
+        (["algos=[grpo,grpo]"], "once"),
+        (["algos=[grpo]", "arm.grpo=algo=grpo"], "two arms are named 'grpo'"),
+        (["algos=[grpo]", "arm.x=algo=grpo seed=1"], "seeds="),
+        (["algos=[grpo]", "arm.x=algo=grpo jobs=1"], "outside the arm"),
+        (["algos=[grpo]", "arm.x/y=algo=grpo"], "name"),
+        (["algos=[grpo]", "arm.x=algo=grpo env.max_steps=9"], "env.max_steps: grpo 20, x 9"),
+        (["algos=[grpo]", "arm.x=algo=grpo warmstart.steps=9"], "warmstart.steps"),
+        (["seeds=0"], "seeds is 0"),
+        (["seeds=[1,1]"], "same seed twice"),
+        (["budget=-1"], "budget is -1"),
+        (["evaluation.before=false"], "evaluation.before=true"),
+        (["--fast"], "unknown option --fast"),
+        (["optim.learning=1"], "optim.learning"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_what_to_write(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan.read(["env=alfworld", f"out={tmp_path}", *arguments])
+
+
+def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+    asked = [*SMALL, "algos=[grpo]", "seeds=1", "budget=100", f"out={tmp_path}"]
+    (run,) = plan.read(asked)
+    RunFolder.open(run.config)
+    assert len(plan.read(asked).runs) == 1
+    with pytest.raises(ConfigError) as refused:
+        plan.read([*asked, "optim.lr=0.5", "loss.entropy=0.25"])
+    assert "optim.lr: 0.0004 there, 0.5 asked" in str(refused.value)
+    assert "loss.entropy: 0.005 there, 0.25 asked" in str(refused.value)
+
+
+# -- what runs wrote --------------------------------------------------------------------------------------------------------
+
+
+def write(run: Run, success: list[tuple[int, float, float]], panel: str = "abc", start: float = 0.25) -> None:
+    """A finished run of two task types: (environment steps, success at either) of each evaluation."""
+    folder = RunFolder.open(run.config)
+    folder.write_panels({"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": panel, "eval": "e", "test": "t"})
+    lines = []
+    for number, (steps, pick, heat) in enumerate([(0, start, start), *success]):
+        line = {"iteration": number, "env/steps": steps, "time/cpu": 5.0 + steps / 10, "time/wall": 7.0 + steps / 5}
+        line |= {"tokens/rollout": 100 * number, "tokens/update": 10 * number, "eval/faults@1": 0.0}
+        lines.append(line | {"eval/success@1": (pick + heat) / 2, "eval/pick@1": pick, "eval/heat@1": heat})
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder.set_status("finished")
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Plan:
+    """Two arms, two seeds: steady is right at once, late only at the end."""
+    found = plan.read([*SMALL, "arm.steady=algo=gigpo", "arm.late=algo=grpo", "seeds=2", "budget=100", f"out={tmp_path}"])
+    for run in found.of("steady"):
+        write(run, [(50, 0.75, 0.75), (110, 0.75, 0.75)])
+    for run in found.of("late"):
+        write(run, [(50, 0.25, 0.25), (100, 0.5, 1.0 if run.seed else 0.5)])
+    return found
+
+
+def test_a_curve_is_interpolated_between_evaluations_over_steps_and_over_seconds(compared: Plan) -> None:
+    curves = summarise(compared)["temperatures"]["1"]["arms"]["steady"]["curves"]
+    for x, last in (("env/steps", 110.0), ("time/cpu", 11.0)):
+        curve = curves[x]
+        assert (curve["x"][0], curve["x"][-1]) == (0.0, pytest.approx(last))
+        at = np.interp(last * 25 / 110, curve["x"], curve["iqm"])
+        assert at == pytest.approx(0.5, abs=0.02)  # halfway between 0.25 and 0.75
+        assert curve["low"] == pytest.approx(curve["iqm"])  # both seeds are the same
+
+
+def test_the_final_table_has_every_type_with_the_spread_over_seeds(compared: Plan) -> None:
+    late = summarise(compared)["temperatures"]["1"]["arms"]["late"]
+    assert late["types"]["heat"] == {"mean": 0.75, "low": 0.5, "high": 1.0, "seeds": [0.5, 1.0]}
+    assert late["types"]["pick"]["low"] == late["types"]["pick"]["high"] == 0.5
+    assert late["all"]["seeds"] == [0.5, 0.75]
+    assert late["start"]["mean"] == 0.25
+
+
+def test_arms_are_compared_seed_by_seed(compared: Plan) -> None:
+    (pair,) = summarise(compared)["temperatures"]["1"]["pairs"]
+    assert (pair["first"], pair["second"]) == ("steady", "late")
+    assert pair["difference"]["seeds"] == [0.25, 0.0]
+    assert pair["improvement"] == pytest.approx((1.0 + 0.5) / 2)  # pick: always; heat: against one seed of two
+
+
+def test_costs_leave_the_warm_start_out(compared: Plan) -> None:
+    cost = summarise(compared)["cost"]["steady"]
+    assert cost["CPU s"]["mean"] == pytest.approx(11)
+    assert cost["rollout tokens"]["seeds"] == [300.0, 300.0]
+    assert cost["environment steps"]["mean"] == 110
+
+
+def test_a_failed_run_is_named_with_its_reason_and_in_no_figure(compared: Plan) -> None:
+    compared.of("late")[1].failed = "the disk <is> full"
+    report = summarise(compared)
+    assert report["failed"] == [{"arm": "late", "seed": 1, "reason": "the disk <is> full"}]
+    assert report["temperatures"]["1"]["arms"]["late"]["all"]["seeds"] == [0.5]
+    assert "the disk &lt;is&gt; full" in page(report)
+    for run in compared.of("late"):
+        run.failed = "all"
+    assert list(summarise(compared)["cost"]) == ["steady"]
+
+
+def test_a_run_that_fell_short_of_the_budget_is_noted(compared: Plan) -> None:
+    compared.budget = 105
+    notes = " ".join(summarise(compared)["notes"])
+    assert "late, seed 0 ended after 2 iterations and 100 environment steps" in notes
+    assert "steady, seed 0 ended" not in notes
+
+
+def test_the_page_needs_nothing_else_and_says_how_arms_differ(compared: Plan, tmp_path: Path) -> None:
+    report = summarise(compared)
+    text = page(json.loads(json.dumps(report)))
+    assert "default-src 'none'" in text
+    assert "<script" not in text
+    assert "http://" not in text.partition("data:image")[0]
+    assert "algo.omega" in report["settings"]["differing"]  # GiGPO's own
+    assert "optim.lr" in report["settings"]["common"]
+    assert all(line in text for line in ("seed=0 run=steady-seed0", "seed=1 run=late-seed1"))
+    draw(report).savefig(tmp_path / "it.png")
+    assert 0.005 < float(np.mean(np.any(imread(tmp_path / "it.png")[..., :3] < 0.95, axis=-1))) < 0.5
+
+
+def begun(tmp_path: Path, *arguments: str) -> tuple[Plan, Run, Run]:
+    found = plan.read([*SMALL, "arm.one=algo=grpo", *arguments, "seeds=1", "budget=100", f"out={tmp_path}"])
+    return found, *found.runs
+
+
+def test_runs_of_other_tasks_are_an_error_that_names_them(tmp_path: Path) -> None:
+    found, one, two = begun(tmp_path, "arm.two=algo=gigpo")
+    write(one, [], panel="abc")
+    evidence.refuse_unequal(found)
+    write(two, [], panel="abd")
+    with pytest.raises(ConfigError, match=r"one, seed 0 and two, seed 0 have other tasks: panel 'train' is abc and abd"):
+        evidence.refuse_unequal(found)
+
+
+def test_runs_of_another_start_are_an_error_that_names_them(tmp_path: Path) -> None:
+    found, one, two = begun(tmp_path, "arm.two=algo=gigpo")
+    write(one, [])
+    write(two, [], start=0.5)
+    with pytest.raises(ConfigError, match="one, seed 0 and two, seed 0 do not start from the same model"):
+        evidence.refuse_unequal(found)
+
+
+def test_an_arm_that_samples_differently_may_start_differently_and_that_is_noted(tmp_path: Path) -> None:
+    found, one, two = begun(tmp_path, "arm.two=algo=gigpo engine.temperature=0.7")
+    write(one, [(100, 1.0, 1.0)])
+    write(two, [(100, 1.0, 1.0)], start=0.5)
+    evidence.refuse_unequal(found)
+    assert any("sample differently" in note for note in summarise(found)["notes"])
+
+
+# -- the command itself -----------------------------------------------------------------------------------------------------
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "scripts/compare.py", *SMALL, "algos=[grpo]", "arm.blocked=algo=gigpo", "seeds=1", "jobs=2"]
+    command += ["budget=400", "evaluation.every=0", f"out={out}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "blocked-seed0").write_text("a file where the run's folder should be")
+    first = start(tmp_path)
+    metrics = tmp_path / "grpo-seed0" / "metrics.jsonl"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 1):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "Go on with the same command" in errors
+    assert "Traceback" not in errors
+    folder = RunFolder(tmp_path / "grpo-seed0")
+    status = folder.get_status()
+    assert status["status"] == "interrupted"
+
+    second = start(tmp_path)
+    said, errors = second.communicate(timeout=200)
+    assert second.returncode == 1, errors
+    assert "blocked, seed 0 failed" in errors
+    assert folder.get_status()["status"] == "finished"
+    assert folder.get_status()["iteration"] > status["iteration"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["cost"]["grpo"]["environment steps"]["seeds"][0] >= 400
+    assert "cannot be written" in report["failed"][0]["reason"]
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "report.png").exists()
+    assert "written:" in said
