@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from agents.choice import Scoring
 from agents.config import EvaluateConfig, TrainConfig
 from agents.engines.base import Engine, Sampling
 from agents.models import load_policy
@@ -62,10 +63,17 @@ class Assembly:
             context=c.env.context,
             history=c.env.history,
             constrained=c.engine.constrained == "admissible",
+            scoring=self.scoring,
             retries=c.env.pool.retries,
             concurrency=c.engine.max_batch,
             on_episode=on_episode,
         )
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """How actions are chosen as wholes, if they are."""
+        engine = self.config.engine
+        return Scoring(self.prompter.tries, engine.length) if engine.constrained == "scored" else None
 
     def panel(self) -> list[Episode]:
         """The episodes of an evaluation: each time the same ones."""

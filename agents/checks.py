@@ -148,6 +148,10 @@ def _check_composition(config: TrainConfig) -> None:
             raise unknown_key(f"algo.shaped.{shaped}", shaping.names())
     if not scored:
         return
+    if config.engine.top_p < 1:
+        raise ConfigError(
+            f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
+        )
     needs_tokens = [f"algo.name={name}"] if "collision" in method.needs else []
     needs_tokens += [f"shaping.{one}" for one in config.shaping if hasattr(shaping.get(one), "model")]
     if needs_tokens:
@@ -159,11 +163,18 @@ def _check_composition(config: TrainConfig) -> None:
 
 def _check_surrogate(config: TrainConfig) -> None:
     loss = config.loss
-    if loss.surrogate in ("gspo", "gmpo") and loss.sequence == "episode" and config.env.context == "window":
-        raise ConfigError(
-            f"loss.surrogate is '{loss.surrogate}', which needs a whole sequence in one row, and with env.context=window an "
-            "episode is many rows: set loss.sequence=row, or env.context=full"
-        )
+    whole = loss.surrogate in ("joint", "gspo", "gmpo") and loss.sequence == "episode"
+    for key, value in (("env.context", config.env.context), ("engine.constrained", config.engine.constrained)):
+        if whole and value in ("window", "scored"):
+            raise ConfigError(
+                f"loss.surrogate is '{loss.surrogate}', which needs a whole sequence in one row, and with {key}={value} an "
+                f"episode is many rows: set loss.sequence=row, or another {key}"
+            )
+    correction = loss.correction
+    for low, high in (("floor", "cap"), ("reject_floor", "reject_cap")):
+        least, most = getattr(correction, low), getattr(correction, high)
+        if least is not None and least > most:
+            raise ConfigError(f"loss.correction.{low} is {least:g}; it must be at most loss.correction.{high}={most:g}")
 
 
 def _check_reference(config: TrainConfig) -> None:

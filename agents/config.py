@@ -105,8 +105,12 @@ class EngineConfig:
     """Nucleus sampling; below 1 the log-probabilities of sampling and training differ."""
     max_tokens: Positive = 64
     """Longest free answer in tokens; an admissible action is never cut off."""
-    constrained: Literal["none", "admissible"] = "none"
-    """admissible: sample only among the actions the environment lists, log-probabilities renormalised over them."""
+    constrained: Literal["none", "admissible", "scored"] = "none"
+    """admissible: sample only among the actions the environment lists, token by token, log-probabilities renormalised over
+    the allowed tokens; scored: draw one of them as a whole, by its log-probability divided by its length (TWOSOME)."""
+    length: Literal["tokens", "words", "none"] = "words"
+    """What constrained=scored divides an action's log-probability by: the tokens it is said in, end token included, its
+    words, or nothing (long actions are then rarely drawn, above all at a low temperature)."""
     stop: list[str] | None = None
     """Strings that end an answer; null: those of the environment's prompt."""
     max_batch: Positive = 128
@@ -145,7 +149,8 @@ class OptimConfig:
     minibatch: Positive = 32
     """Episodes an optimiser step; an iteration with fewer makes one step."""
     token_budget: Annotated[int, AtLeast(16)] = 16384
-    """Tokens a forward pass (micro-batch), padding included: bounds memory, never changes the result."""
+    """Tokens a forward pass (micro-batch), padding included: bounds memory, never changes the result. More only where one
+    conversation, or with engine.constrained=scored one step with all its candidates, is longer."""
 
 
 @dataclass
@@ -162,16 +167,42 @@ class CorrectionConfig:
     """Importance weight exp(logp_train - logp_rollout) where sampling and training engines differ numerically."""
 
     kind: Literal["none", "token", "sequence"] = "none"
+    """A weight for each token, or the product of its sequence's for all of its tokens; none: 1."""
     cap: Annotated[float, MoreThan(0)] = 2.0
     """Largest weight."""
+    floor: Annotated[float, AtLeast(0)] | None = None
+    """null: weights above the cap are set to it (truncated); a number: weights outside [floor, cap] are set to 0 (banded)."""
+    mean_one: bool = False
+    """Divide the weights by their mean over the iteration's tokens or sequences."""
+    reject: Literal[
+        "none",
+        "token_k1",
+        "token_k2",
+        "token_k3",
+        "seq_sum_k1",
+        "seq_sum_k2",
+        "seq_sum_k3",
+        "seq_mean_k1",
+        "seq_mean_k2",
+        "seq_mean_k3",
+        "seq_max_k2",
+        "seq_max_k3",
+    ] = "none"
+    """Leave out tokens where the engines differ, by an estimate (k1, k2, k3) of their KL: each token by its own, or all tokens
+    of a sequence by its sum, mean or maximum. Works beside any kind of weight, none included."""
+    reject_cap: Annotated[float, MoreThan(0)] = 2.0
+    """k2 and k3: the largest value kept; k1: the largest exp(k1), which is the engine's probability over the trainer's."""
+    reject_floor: Annotated[float, AtLeast(0)] | None = None
+    """The smallest exp(k1) kept, null: 1 / reject_cap; not used by k2 and k3."""
 
 
 @dataclass
 class LossConfig:
     """The policy loss."""
 
-    surrogate: Literal["ppo", "gspo", "cispo", "gpg", "sapo", "gmpo"] = "ppo"
-    """ppo: token ratios, clipped; gspo: a ratio a sequence; cispo: clipped weights; gpg: no ratio; sapo: soft gate; gmpo:
+    surrogate: Literal["ppo", "joint", "gspo", "cispo", "gpg", "sapo", "gmpo"] = "ppo"
+    """ppo: token ratios, clipped; joint: the ratio of a whole sequence's probabilities, with loss.sequence=row of an action's;
+    gspo: its geometric mean; cispo: clipped weights; gpg: no ratio; sapo: soft gate; gmpo:
     geometric mean of a sequence's ratios. The papers of gspo, sapo and gmpo take aggregation=seq-mean-token-mean; gspo
     needs a far smaller clip (3e-4, 4e-4), gmpo's is 0.4."""
     clip_low: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
@@ -187,6 +218,12 @@ class LossConfig:
     sequence: Literal["episode", "row"] = "episode"
     """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or each row it was split into."""
     kl: KLConfig = field(default_factory=KLConfig)
+    kl_stop: Annotated[float, MoreThan(0)] | None = None
+    """An iteration's update ends before the first mini-batch whose tokens put the KL from the sampling policy (k3, their
+    mean) above this; null: never."""
+    normalise: Literal["none", "minibatch"] = "none"
+    """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
+    enter neither."""
     entropy: Annotated[float, AtLeast(0)] = 0.0
     """Coefficient of the entropy bonus."""
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 Node = dict[int, "Node"]
 
@@ -35,6 +36,15 @@ class Trie:
         return found
 
 
+class Responses(NamedTuple):
+    """The different responses that say the actions of a list."""
+
+    ids: list[list[int]]
+    """Each with the token that ends it."""
+    words: list[int]
+    """Words that each is written in."""
+
+
 class ActionTries:
     """Tries of admissible-action lists, cached: the same few lists come up again and again.
 
@@ -54,11 +64,15 @@ class ActionTries:
         self._end = end
         self._build = lru_cache(maxsize=size)(self._make)
 
-    def _make(self, actions: tuple[str, ...]) -> tuple[Trie, dict[tuple[int, ...], str]]:
+    def _make(self, actions: tuple[str, ...]) -> tuple[Trie, dict[tuple[int, ...], str], Responses]:
         spelled: dict[tuple[int, ...], str] = {}
+        written: dict[tuple[int, ...], int] = {}
         for words, action in zip(self._wording(actions), actions, strict=True):
-            spelled.setdefault(self._encode(words), action)
-        return Trie(list(spelled), self._end), spelled
+            ids = self._encode(words)
+            spelled.setdefault(ids, action)
+            written.setdefault(ids, len(words.split()))
+        responses = Responses([[*ids, self._end] for ids in spelled], list(written.values()))
+        return Trie(list(spelled), self._end), spelled, responses
 
     def words(self, action: str, actions: Sequence[str]) -> str:
         """How `action`, one of `actions` or another, is written."""
@@ -71,6 +85,10 @@ class ActionTries:
 
     def trie(self, actions: Sequence[str]) -> Trie:
         return self._build(tuple(actions))[0]
+
+    def responses(self, actions: Sequence[str]) -> Responses:
+        """What the trie allows, one by one."""
+        return self._build(tuple(actions))[2]
 
     def action(self, actions: Sequence[str], response_ids: Sequence[int]) -> str | None:
         """The action that a finished response spells, or None if it was cut off."""

@@ -2,7 +2,8 @@
 
 Invariant: joining a row's tokens along prefix and branch gives exactly the ids that the model read and sampled; the loss stands
 on sampled tokens only. A growing conversation is one row. Rebuilt prompts (context=window) that begin alike share that prefix:
-one row holds the prefix once and each remainder as a branch that sees the prefix and itself.
+one row holds the prefix once and each remainder as a branch that sees the prefix and itself. Where an action was chosen as a
+whole, all candidates of a step stand behind its prompt, as branches too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.trajectory import Trajectory
+from agents.choice import Choice, Choices, Scoring
+from envs.trajectory import Step, Trajectory
 
 MIN_SHARED = 32
 """Prefixes shorter than this are not worth a branched row."""
@@ -33,6 +35,8 @@ class Row:
     """Places in `ids` of the sampled tokens."""
     tokens: list[int]
     """For each target, its number in the batch's flat order (trajectory by trajectory, step by step)."""
+    choices: list[Choice] | None = None
+    """If actions were chosen as wholes: one choice for each of `tokens`, the first ones of responses, and no targets."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,13 +59,23 @@ class MicroBatch:
     tokens: Tensor
     """[M] numbers of the sampled tokens in the batch's flat order."""
     real_tokens: int
+    choices: Choices | None = None
+    """If given, `before` and `targets` are those of all candidates' tokens [K]."""
 
 
-def rows(trajectories: Sequence[Trajectory], first_token: Sequence[int], longest_row: int) -> list[Row]:
+def rows(
+    trajectories: Sequence[Trajectory], first_token: Sequence[int], longest_row: int, scoring: Scoring | None = None
+) -> list[Row]:
     """Rows of some trajectories; `first_token[i]` is the flat number of trajectory i's first sampled token.
 
-    `longest_row` bounds branched rows in tokens (attention in a row is quadratic); 0: none, in the order of the steps.
+    `longest_row` bounds branched rows in tokens (attention in a row is quadratic); 0: none, in the order of the steps. With
+    `scoring` a row holds the candidates of as many steps of an episode as the bound allows (0: of all), and at least of one: a
+    step's prompt and all its candidates must be in one pass, however many they are.
     """
+    if scoring is not None:
+        return [
+            row for t, first in zip(trajectories, first_token, strict=True) for row in _choosing(t, first, longest_row, scoring)
+        ]
     packed: list[Row] = []
     windows: list[Row] = []
     for trajectory, first in zip(trajectories, first_token, strict=True):
@@ -142,6 +156,58 @@ def _join(group: Sequence[Row], prefix: int) -> Row:
     return Row(ids, positions, segments, targets, tokens)
 
 
+def _choosing(trajectory: Trajectory, first: int, longest_row: int, scoring: Scoring) -> Iterator[Row]:
+    """Rows of one trajectory. What was read is the trunk; a branch sees the trunk before it, the trunk sees no branch."""
+    read: list[int] = []
+    row: Row | None = None
+    written = 0
+    for step in trajectory.steps:
+        if trajectory.context == "window":
+            read, written = [], 0
+            if row:
+                yield row
+                row = None
+        read += step.prompt_ids
+        responses, lengths = scoring.candidates(step.admissible_actions or [])
+        spread = sum(len(response) - 1 for response in responses)
+        if row and longest_row and len(row) + len(read) - written + spread > longest_row:
+            yield row
+            row = None
+        if row is None:
+            row, written = Row([], [], [], [], [], []), 0
+        _extend(row, read[written:], range(written, len(read)), 0)
+        written = len(read)
+        assert row.choices is not None
+        row.choices.append(_branch_out(row, step, responses, lengths, written))
+        row.tokens.append(first)
+        read += step.response_ids
+        first += len(step.response_ids)
+    if row:
+        yield row
+
+
+def _extend(row: Row, ids: Sequence[int], positions: Iterable[int], segment: int) -> None:
+    assert row.positions is not None
+    assert row.segments is not None
+    row.ids += ids
+    row.positions += positions
+    row.segments += [segment] * len(ids)
+
+
+def _branch_out(row: Row, step: Step, responses: list[list[int]], lengths: list[int], position: int) -> Choice:
+    """Lay out the candidates of a step as branches behind its prompt; the last token of each only stands to be predicted."""
+    if step.response_ids not in responses:
+        raise ValueError(f"the response that says '{step.action}' is not among the candidates of its step")
+    prompt = len(row) - 1
+    before: list[int] = []
+    branches = sum(len(choice.sizes) for choice in row.choices or [])
+    for segment, response in enumerate(responses, start=branches + 1):
+        before += [prompt, *range(len(row), len(row) + len(response) - 1)]
+        _extend(row, response[:-1], range(position, position + len(response) - 1), segment)
+    targets = [token for response in responses for token in response]
+    return Choice(before, targets, [len(response) for response in responses], lengths, responses.index(step.response_ids))
+
+
 def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[Row]]:
     """Rows sorted by length, so that little is padded, in batches of at most `token_budget` tokens with padding."""
     batch: list[Row] = []
@@ -158,9 +224,15 @@ def collate(rows: Sequence[Row], pad: int, device: torch.device) -> MicroBatch:
     """Pad rows on the right and number what is to be predicted."""
     length = max(len(row) for row in rows)
     ids = np.full((len(rows), length), pad, dtype=np.int64)
-    places = np.concatenate([np.asarray(row.targets, dtype=np.int64) + i * length for i, row in enumerate(rows)])
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row.ids
+    chosen = [choice for row in rows for choice in row.choices or []]
+    if chosen:
+        before = np.array([b + i * length for i, row in enumerate(rows) for c in row.choices or [] for b in c.before], np.int64)
+        targets = np.array([token for choice in chosen for token in choice.targets], dtype=np.int64)
+    else:
+        places = np.concatenate([np.asarray(row.targets, dtype=np.int64) + i * length for i, row in enumerate(rows)])
+        before, targets = places - 1, ids.ravel()[places]
     positions = mask = None
     if any(row.segments for row in rows):
         at = np.tile(np.arange(length), (len(rows), 1))
@@ -176,10 +248,11 @@ def collate(rows: Sequence[Row], pad: int, device: torch.device) -> MicroBatch:
         ids=torch.from_numpy(ids).to(device),
         positions=positions,
         mask=mask,
-        before=torch.from_numpy(places - 1).to(device),
-        targets=torch.from_numpy(ids.ravel()[places]).to(device),
+        before=torch.from_numpy(before).to(device),
+        targets=torch.from_numpy(targets).to(device),
         tokens=torch.from_numpy(np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])),
         real_tokens=sum(len(row) for row in rows),
+        choices=Choices.of(chosen, device) if chosen else None,
     )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.engines.base import Engine, Request, Sampling
+from agents.choice import Scoring
+from agents.engines.base import Completion, Engine, Request, Sampling
 from agents.prompting import Prompter
 from envs.pool import EpisodeError, Pool
 from envs.prompt import Prompt, Window
@@ -43,6 +44,8 @@ class Rollout:
     context: str = "full"
     history: int = 2
     constrained: bool = False
+    scoring: Scoring | None = None
+    """If given, an admissible action is chosen as a whole (see agents.choice)."""
     retries: int = 1
     concurrency: int = 128
     """Episodes alive at once; as one ends the next enters."""
@@ -112,8 +115,10 @@ class Rollout:
                     else self.prompter.turn(observation, admissible, info["valid"], response)
                 )
                 ids.extend(prompt_ids)
-            trie = self.prompter.tries.trie(admissible) if self.constrained and admissible else None
-            done = await self.engine.generate(Request(session, ids, self.sampling, derive_seed(episode.sample_seed, t), trie))
+            if self.scoring is not None and not admissible:
+                trajectory.error = "choice: the environment lists no action to choose from (engine.constrained=scored)"
+                return
+            done = await self._respond(session, ids, admissible, derive_seed(episode.sample_seed, t))
             if not done.ids:
                 # The conversation no longer fits the model: a cut-off, reported as such.
                 trajectory.error = "context: the conversation is longer than the model can read"
@@ -147,6 +152,21 @@ class Rollout:
                 if "reason" in info:
                     trajectory.steps[-1].info["reason"] = info["reason"]
                 return
+
+    async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int) -> Completion:
+        """A response that was sampled token by token, or chosen as a whole."""
+        if self.scoring is None or not admissible:
+            trie = self.prompter.tries.trie(admissible) if self.constrained and admissible else None
+            return await self.engine.generate(Request(session, ids, self.sampling, seed, trie))
+        responses, lengths = self.scoring.candidates(admissible)
+        scores = await self.engine.score(session, ids, responses)
+        if not scores:
+            return Completion([], [], "context", self.engine.policy_version)
+        chosen, logprob = self.scoring.choose(scores, lengths, self.sampling.temperature, seed)
+        response = list(responses[chosen])
+        self.engine.stats.sampled_tokens += len(response)
+        # The whole decision falls on the first token, the others are forced: their sum is the action's log-probability.
+        return Completion(response, [logprob] + [0.0] * (len(response) - 1), "stop", self.engine.policy_version)
 
 
 def derive_seed(sample_seed: int, step: int) -> int:

@@ -61,6 +61,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.episode)
 
+    @property
+    def begins(self) -> Tensor:
+        """[T] bool: the first token of a response."""
+        return torch.cat([torch.ones(min(1, len(self)), dtype=torch.bool), self.row[1:] != self.row[:-1]])
+
     def choices(self, batch: MicroBatch, vocabulary: int) -> tuple[MicroBatch, Tensor | None]:
         """`batch` without forced tokens (probability 1, no gradient), and a mask [M, V] of what was allowed, if not all."""
         if self.allowed is None:

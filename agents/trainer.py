@@ -133,11 +133,12 @@ class Trainer:
         started = time.perf_counter()
         self.parts.engine.stats.take()
         played = self.episodes.play(iteration)
+        spent = self.env_steps / self.config.step_budget if self.config.step_budget else 0.0
         self.env_steps += sum(len(t.steps) for t in played.all)
         rolled_out = time.perf_counter()
         metrics = self._rollout_metrics(played, rolled_out - started)
         assert self.update is not None
-        metrics.update(self.update.run(played, iteration))
+        metrics.update(self.update.run(played, iteration, spent))
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
         self.parts.engine.update_weights(self.parts.policy, iteration)
         self.folder.write_trajectories(iteration, played.all)

@@ -17,6 +17,7 @@ from agents.config import TrainConfig
 from agents.critic import Critic
 from agents.learner import Learner
 from agents.packing import rebuild_tokens
+from agents.reward_model import RewardModel
 from agents.tokens import Tokens
 from agents.training_episodes import Played
 from algorithms import base as algorithms
@@ -39,19 +40,20 @@ class Update:
         self.algorithm = algorithms.build(config.algo)
         self.shapings = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
         optim, temperature = config.optim, config.engine.temperature
-        self.learner = Learner(self.policy, optim, config.loss, config.iterations, config.seed, temperature)
+        self.learner = Learner(self.policy, optim, config.loss, config.iterations, config.seed, temperature, parts.scoring)
         self.critic = Critic(self.policy, config.critic, optim, config.seed) if "values" in self.algorithm.needs else None
-        self.reward_models: dict[str, Any] = {}
-        for name, one in self.shapings.items():
-            if hasattr(one, "model"):
-                from agents.reward_model import RewardModel
+        self.reward_models: dict[str, RewardModel] = {}
+        asking: dict[str, Any] = {name: one for name, one in self.shapings.items() if hasattr(one, "model")}
+        for name, one in asking.items():
+            one.model = self.reward_models[name] = RewardModel(
+                self.policy, one, optim.lr, self.tries, optim.token_budget, temperature, config.seed
+            )
 
-                one.model = self.reward_models[name] = RewardModel(
-                    self.policy, one, optim.lr, self.tries, optim.token_budget, temperature, config.seed
-                )
+    def run(self, played: Played, iteration: int, spent: float = 0.0) -> dict[str, float]:
+        """Credit and update of iteration 1, 2, ...; episodes cut off by a fault take no part. Raises RolloutError.
 
-    def run(self, played: Played, iteration: int) -> dict[str, float]:
-        """Credit and update of iteration 1, 2, ...; episodes cut off by a fault take no part. Raises RolloutError."""
+        spent: share of the run's budget of environment steps that was used up before this iteration.
+        """
         kept = [t for t in played.trajectories if t.error is None and t.steps]
         if not kept:
             raise RolloutError(
@@ -79,7 +81,8 @@ class Update:
             metrics.update({f"critic/{key}": value for key, value in found.items()})
         clock.split("critic")
         if self.critic is None or iteration > self.config.critic.alone:
-            metrics.update({f"update/{key}": value for key, value in self.learner.update(kept, tokens, iteration - 1).items()})
+            found = self.learner.update(kept, tokens, iteration - 1, spent)
+            metrics.update({f"update/{key}": value for key, value in found.items()})
         metrics.update({f"credit/{key}": value for key, value in advantages.metrics.items()})
         metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0)
         metrics["tokens/rebuild_update"] = float(rebuild_tokens(kept) * self.config.optim.epochs)

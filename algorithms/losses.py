@@ -40,17 +40,19 @@ def policy_loss(
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
     sequence: Tensor | None = None,
+    ratio_of: Literal["mean", "product"] = "mean",
 ) -> PolicyLoss:
     """PPO's clipped surrogate (arXiv 1707.06347 Eq. 7); dual clip (arXiv 1912.09729) bounds it where the advantage is negative.
 
     All [T]. `sequence`: one ratio for a whole sequence, the geometric mean of its tokens' ratios (GSPO, arXiv 2507.18071
-    Eq. 7); its tokens must all be here.
+    Eq. 7) or their product; its tokens must all be here.
     """
     log_ratio = (logp - old_logp).clamp(-LOG_RATIO, LOG_RATIO)
     measured = log_ratio.detach()
     if sequence is not None:
         # The value is the sequence's, the gradient goes through each token's own log-probability (GSPO-token, Eq. 14).
-        log_ratio = logp - logp.detach() + _sequence_mean((logp - old_logp).detach(), sequence)
+        whole = _sequence_mean if ratio_of == "mean" else _sequence_sum
+        log_ratio = logp - logp.detach() + whole((logp - old_logp).detach(), sequence)
         measured = log_ratio = log_ratio.clamp(max=10.0)
     ratio = log_ratio.exp()
     plain = -advantages * ratio
@@ -83,6 +85,14 @@ def gspo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, c
     """`policy_loss` with a ratio for each sequence, and no dual clip (GSPO, arXiv 2507.18071)."""
     low, high = clip.low, clip.high
     return policy_loss(logp, old_logp, advantages, clip_low=low, clip_high=high, dual_clip=None, sequence=sequence)
+
+
+def joint(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
+    """`policy_loss` with the ratio of a whole sequence's probabilities; of a step: pi(action) / pi_old(action)."""
+    low, high, dual = clip
+    return policy_loss(
+        logp, old_logp, advantages, clip_low=low, clip_high=high, dual_clip=dual, sequence=sequence, ratio_of="product"
+    )
 
 
 def cispo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, clip: Clip) -> PolicyLoss:
@@ -130,7 +140,15 @@ def gmpo(logp: Tensor, old_logp: Tensor, advantages: Tensor, sequence: Tensor, c
 
 
 Surrogate = Callable[[Tensor, Tensor, Tensor, Tensor, Clip], PolicyLoss]
-SURROGATES: dict[str, Surrogate] = {"ppo": ppo, "gspo": gspo, "cispo": cispo, "gpg": gpg, "sapo": sapo, "gmpo": gmpo}
+SURROGATES: dict[str, Surrogate] = {
+    "ppo": ppo,
+    "joint": joint,
+    "gspo": gspo,
+    "cispo": cispo,
+    "gpg": gpg,
+    "sapo": sapo,
+    "gmpo": gmpo,
+}
 """By name, each of (logp, old_logp, advantages, sequence, clip), all tensors [T]; what one does not need it leaves alone."""
 
 
@@ -213,6 +231,12 @@ def _lengths(sequence: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
 def _nowhere(like: Tensor) -> Tensor:
     """[T] False."""
     return torch.zeros_like(like, dtype=torch.bool)
+
+
+def _sequence_sum(values: Tensor, sequence: Tensor) -> Tensor:
+    """[T] sum over the token's sequence."""
+    number, length = _lengths(sequence, torch.ones_like(values))
+    return torch.zeros_like(length).index_add_(0, number, values)[number]
 
 
 def _sequence_mean(values: Tensor, sequence: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.constraint import Trie
 
 if TYPE_CHECKING:
@@ -78,12 +81,19 @@ class EngineStats:
 
 
 class Engine(Protocol):
-    """Sampling engine. `generate` may be awaited by any number of episodes at once; the engine batches them."""
+    """Sampling engine. `generate` and `score` may be awaited by any number of sessions at once; the engine batches them."""
 
     stats: EngineStats
     policy_version: int
 
     async def generate(self, request: Request) -> Completion: ...
+
+    async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability of each token of each candidate after `ids`, at temperature 1; `ids` are computed once for all.
+
+        Calls of one session may continue each other and requests to `generate`; end it with `release`. [] if `ids` and the
+        longest candidate are more than the model can read. Raises ValueError for no `ids` or no candidates.
+        """
 
     def release(self, session: str) -> None:
         """Forget a session: its episode is over."""
@@ -92,3 +102,13 @@ class Engine(Protocol):
         """Sample from these weights from now on; everything kept from older weights is dropped."""
 
     def close(self) -> None: ...
+
+
+def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Counter-based uniforms in [0, 1): a hash (splitmix64's finaliser) of seed and counter, independent of batch and order."""
+    with np.errstate(over="ignore"):
+        x = seeds + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -10,67 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers.cache_utils import Cache
 
 from agents.constraint import Node
 from agents.engines.base import Completion, EngineStats, Request
+from agents.engines.branches import Branches, first_that_fit, fitting, lay_out
+from agents.engines.cache import SlotCache
+from agents.engines.draw import draw
 from agents.policy import Policy
 
 
-class SlotCache(Cache):
-    """Keys and values of all slots, one buffer a layer; a forward pass sees the rows it works on.
+@dataclass(slots=True)
+class _Scoring:
+    """Candidates to be scored after `ids`."""
 
-    Set `rows`, `places` (flat indices of the real tokens of the pass), `slots`, `positions` and `length` before each pass.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.length = 0
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-
-    def set_pass(self, rows: Tensor | int, places: Tensor, slots: Tensor, positions: Tensor, length: int) -> None:
-        """`rows`: slots that take part, or an int n for the first n (a view, no copy); length: keys needed."""
-        self._rows, self._places, self._slots, self._positions, self.length = rows, places, slots, positions, length
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple:
-        if layer_idx == len(self._keys):
-            shape = (self.capacity, key_states.shape[1], 128, key_states.shape[3])
-            self._keys.append(key_states.new_zeros(shape))
-            self._values.append(value_states.new_zeros(shape))
-        self._grow(layer_idx)
-        seen = []
-        for buffers, new in ((self._keys, key_states), (self._values, value_states)):
-            buffer = buffers[layer_idx]
-            flat = new.transpose(1, 2).reshape(-1, new.shape[1], new.shape[3])
-            if len(self._places) != flat.shape[0]:
-                flat = flat[self._places]
-            buffer[self._slots, :, self._positions] = flat
-            # Cut to length before rows are gathered: a buffer is as long as the longest episode ever was.
-            needed = buffer[:, :, : self.length]
-            seen.append(needed[: self._rows] if isinstance(self._rows, int) else needed.index_select(0, self._rows))
-        return seen[0], seen[1]
-
-    def _grow(self, layer: int) -> None:
-        for buffers in (self._keys, self._values):
-            old = buffers[layer]
-            if old.shape[2] < self.length:
-                bigger = old.new_zeros((*old.shape[:2], max(self.length, 2 * old.shape[2]), old.shape[3]))
-                bigger[:, :, : old.shape[2]] = old
-                buffers[layer] = bigger
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
-
-    @torch.inference_mode()
-    def move(self, source: int, target: int) -> None:
-        """Copy a slot, so that live slots stay the first ones."""
-        for buffer in (*self._keys, *self._values):
-            buffer[target] = buffer[source]
+    session: str
+    ids: Sequence[int]
+    candidates: Sequence[Sequence[int]]
+    found: list[list[float]] = field(default_factory=list)
+    """Of the first candidates; the others are still to be scored."""
 
 
 @dataclass(slots=True)
@@ -83,7 +44,9 @@ class _Slot:
     pending: list[int] = field(default_factory=list)
     """Ids still to be computed; the next token follows the last one."""
     request: Request | None = None
-    future: asyncio.Future[Completion] | None = None
+    scoring: _Scoring | None = None
+    """At most one of the two is under way."""
+    future: asyncio.Future[Any] | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     node: Node | None = None
@@ -101,16 +64,28 @@ class HFEngine:
         self._patience = patience
         self._slots: list[_Slot] = []
         self._index: dict[str, int] = {}
-        self._waiting: list[tuple[Request, asyncio.Future[Completion]]] = []
+        self._waiting: list[tuple[Request | _Scoring, asyncio.Future[Any]]] = []
         self._cache = SlotCache(max_batch)
         self._driver: asyncio.Task[None] | None = None
 
     # -- engine interface -----------------------------------------------------------------------------------------------
 
     async def generate(self, request: Request) -> Completion:
+        done: Completion = await self._ask(request)
+        return done
+
+    async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
+        if not ids or not candidates:
+            raise ValueError("nothing to score: give at least one id to read and one candidate")
+        if len(ids) + max(map(len, candidates)) > self.policy.max_length:
+            return []
+        found: list[list[float]] = await self._ask(_Scoring(session, list(ids), candidates))
+        return found
+
+    async def _ask(self, job: Request | _Scoring) -> Any:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Completion] = loop.create_future()
-        self._waiting.append((request, future))
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((job, future))
         if self._driver is None or self._driver.done():
             self._driver = loop.create_task(self._drive())
             self._driver.add_done_callback(self._driver_ended)
@@ -129,7 +104,7 @@ class HFEngine:
 
     def update_weights(self, policy: Policy, version: int) -> None:
         self.policy, self.policy_version = policy, version
-        if any(slot.request for slot in self._slots):
+        if any(slot.request or slot.scoring for slot in self._slots):
             raise RuntimeError("weights must not change while responses are being sampled")
         self._slots.clear()
         self._index.clear()
@@ -142,8 +117,9 @@ class HFEngine:
     # -- the batch ------------------------------------------------------------------------------------------------------
 
     async def _drive(self) -> None:
-        while self._waiting or any(slot.request for slot in self._slots):
+        while self._waiting or any(slot.request or slot.scoring for slot in self._slots):
             self._admit()
+            self._score([i for i, slot in enumerate(self._slots) if slot.scoring])
             active = [i for i, slot in enumerate(self._slots) if slot.request]
             fresh = [i for i in active if not self._slots[i].ids]
             going = [i for i in active if self._slots[i].ids]
@@ -178,21 +154,68 @@ class HFEngine:
                 self._index[request.session] = len(self._slots)
                 self._slots.append(_Slot(request.session))
             slot = self._slots[self._index[request.session]]
-            if slot.request is not None:
+            if slot.request or slot.scoring:
                 future.set_exception(RuntimeError(f"session {request.session} already has a request under way"))
                 continue
             ids = list(request.ids)
             kept = _shared(slot.computed, ids)
             kept = min(kept, len(ids) - 1)
-            if len(ids) >= self.policy.max_length:
+            if isinstance(request, Request) and len(ids) >= self.policy.max_length:
                 future.set_result(Completion([], [], "context", self.policy_version))
                 continue
             self.stats.reused_tokens += kept
             slot.computed, slot.pending = ids[:kept], ids[kept:]
-            slot.request, slot.future, slot.waited = request, future, 0
+            slot.future = future
+            if isinstance(request, _Scoring):
+                slot.scoring = request
+                continue
+            slot.request, slot.waited = request, 0
             slot.ids, slot.logprobs = [], []
             slot.node = request.trie.root if request.trie else None
         self._waiting = remaining
+
+    @torch.inference_mode()
+    def _score(self, rows: list[int]) -> None:
+        """All candidates of these slots, in as few passes as memory allows; rows of like width together."""
+        vocabulary = self.policy.causal.config.vocab_size
+        while rows:
+            self._score_together(fitting([self._branches(i) for i in rows], vocabulary))
+            rows = [i for i in rows if self._slots[i].scoring]
+
+    def _branches(self, place: int) -> Branches:
+        slot = self._slots[place]
+        assert slot.scoring is not None
+        left = slot.scoring.candidates[len(slot.scoring.found) :]
+        return Branches(place, len(slot.computed), slot.pending, first_that_fit(left))
+
+    def _score_together(self, rows: Sequence[Branches]) -> None:
+        """One pass."""
+        device = self.policy.device
+        p = lay_out(rows)
+        slots = torch.tensor([row.slot for row in rows], device=device)
+        self._cache.set_pass(slots, p.real.to(device), p.slots.to(device), p.places.to(device), p.length)
+        logits = self.policy.forward(
+            p.ids.to(device), p.positions.to(device), p.mask.to(device), p.select.to(device), self._cache
+        )
+        total = logits.logsumexp(-1)
+        predictor = p.predictor.to(device)
+        logprobs = iter((logits[predictor, p.targets.to(device)] - total[predictor]).tolist())
+        self.stats.forwards += 1
+        for row in rows:
+            slot = self._slots[row.slot]
+            job = slot.scoring
+            assert job is not None
+            self.stats.prefill_tokens += 0 if job.found else len(row.pending)
+            self.stats.computed_tokens += row.width
+            job.found += [[next(logprobs) for _ in candidate] for candidate in row.candidates]
+            # The branches are forgotten: the last id of the prefix is read again where candidates are left.
+            slot.computed, slot.pending = list(job.ids[:-1]), list(job.ids[-1:])
+            if len(job.found) == len(job.candidates):
+                slot.computed, slot.pending, slot.scoring = list(job.ids), [], None
+                assert slot.future is not None
+                if not slot.future.done():
+                    slot.future.set_result(job.found)
+                slot.future = None
 
     @torch.inference_mode()
     def _advance(self, rows: Sequence[int]) -> None:
@@ -225,7 +248,9 @@ class HFEngine:
         logits = self.policy.forward(
             torch.from_numpy(ids).to(device), positions_seen.to(device), mask[:, None].to(device), last, self._cache
         )
-        tokens, logprobs = self._sample(logits, slots)
+        requests = [slot.request for slot in slots if slot.request]
+        sampling, seeds = [request.sampling for request in requests], [request.seed for request in requests]
+        tokens, logprobs = draw(logits, [slot.node for slot in slots], sampling, seeds, [len(slot.ids) for slot in slots])
         self.stats.forwards += 1
         self.stats.prefill_tokens += sum(len(slot.pending) for slot in slots if not slot.ids)
         self.stats.computed_tokens += sum(len(slot.pending) for slot in slots)
@@ -241,38 +266,6 @@ class HFEngine:
                 if not slot.future.done():
                     slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, self.policy_version))
                 slot.request = slot.future = None
-
-    def _sample(self, logits: Tensor, slots: Sequence[_Slot]) -> tuple[list[int], list[float]]:
-        if any(slot.node is not None for slot in slots):
-            allowed = torch.zeros(logits.shape, dtype=torch.bool)
-            free = [row for row, slot in enumerate(slots) if slot.node is None]
-            pairs = [(row, token) for row, slot in enumerate(slots) if slot.node is not None for token in slot.node]
-            index = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-            allowed[torch.from_numpy(index[:, 0]), torch.from_numpy(index[:, 1])] = True
-            if free:
-                allowed[free] = True
-            logits = logits.masked_fill(~allowed.to(logits.device), -torch.inf)
-        requests = [slot.request for slot in slots]
-        temperature = torch.tensor([r.sampling.temperature for r in requests if r], device=logits.device)
-        greedy = temperature == 0
-        logp = torch.log_softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
-        top_p = torch.tensor([r.sampling.top_p for r in requests if r], device=logits.device)
-        if bool((top_p < 1).any()):
-            logp = _nucleus(logp, top_p)
-        draws = _uniform(
-            np.array([r.seed for r in requests if r], dtype=np.uint64), np.array([len(s.ids) for s in slots], dtype=np.uint64)
-        )
-        cumulative = logp.double().exp().cumsum(-1)
-        threshold = torch.from_numpy(draws).to(logits.device)[:, None] * cumulative[:, -1:]
-        drawn = torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
-        tokens = torch.where(greedy, logits.argmax(-1), drawn)
-        # With u close to 1 the search can end on a token of probability zero: take the likeliest one instead.
-        chosen = logp.gather(-1, tokens[:, None])[:, 0]
-        lost = torch.isinf(chosen)
-        if bool(lost.any()):
-            tokens = torch.where(lost, logp.argmax(-1), tokens)
-            chosen = logp.gather(-1, tokens[:, None])[:, 0]
-        return tokens.tolist(), chosen.tolist()
 
     def _append(self, slot: _Slot, token: int, logprob: float) -> str | None:
         """Take a token into the response; returns why the response ends with it, if it does."""
@@ -309,21 +302,3 @@ def _shared(left: Sequence[int], right: Sequence[int]) -> int:
     if left[:n] == right[:n]:
         return n
     return next(i for i in range(n) if left[i] != right[i])
-
-
-def _nucleus(logp: Tensor, top_p: Tensor) -> Tensor:
-    """Keep the smallest set of tokens whose probability reaches top_p [B], renormalised."""
-    ordered, order = logp.sort(dim=-1, descending=True)
-    mass_before = ordered.exp().cumsum(-1) - ordered.exp()
-    keep = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, mass_before < top_p[:, None])
-    return torch.log_softmax(logp.masked_fill(~keep, -torch.inf), dim=-1)
-
-
-def _uniform(seeds: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """Counter-based uniforms in [0, 1): a hash (splitmix64's finaliser) of seed and counter, independent of batch and order."""
-    with np.errstate(over="ignore"):
-        x = seeds + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-        x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53

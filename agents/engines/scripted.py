@@ -20,7 +20,7 @@ def first_allowed(request: Request) -> Sequence[int]:
 
 
 class ScriptedEngine:
-    """Answers every request with `script(request)` at log-probability 0."""
+    """Answers every request with `script(request)` at log-probability 0; to it all candidates are alike."""
 
     def __init__(self, script: Callable[[Request], Sequence[int]] = first_allowed) -> None:
         self.script = script
@@ -32,6 +32,9 @@ class ScriptedEngine:
         ids = list(self.script(request))
         self.stats.sampled_tokens += len(ids)
         return Completion(ids, [0.0] * len(ids), "stop", self.policy_version)
+
+    async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
+        return [[0.0] * len(candidate) for candidate in candidates]
 
     def release(self, session: str) -> None:
         self.released.append(session)

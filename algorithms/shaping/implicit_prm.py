@@ -47,7 +47,8 @@ class ImplicitPRM:
     epochs: int = 1
     """Optimiser steps an iteration, each on all of its trajectories."""
     lr: float | None = None
-    """Learning rate of the reward model; null: twice the policy's (paper)."""
+    """Learning rate of the reward model; null: twice the policy's (paper), or, of an adapter beside a policy that is trained
+    whole, twenty times, since low-rank weights need a higher one."""
     grad_clip: float = 10.0
     """Largest norm of its gradient (paper)."""
     kind: Literal["adapter", "copy"] = "adapter"

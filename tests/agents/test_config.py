@@ -45,7 +45,7 @@ def refusal(*overrides: str) -> str:
         ("iterations=null", ["iterations is nothing", "a whole number"]),
         ("optim=3", ["optim is 3", "lr"]),
         ("env=alfwold", ["env is 'alfwold'", "Did you mean 'alfworld'"]),
-        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, grpo", "Did you mean 'gigpo'"]),
+        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, gpg, grpo", "Did you mean 'gigpo'"]),
         ("model=hub", ["model.name has no value"]),
         ("model.tiny.heads=3", ["model.tiny.hidden is 128", "heads"]),
         ("model.prompt=chat", ["model.prompt is 'chat'", "plain"]),
@@ -71,8 +71,17 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        (["loss.surrogate=gmpo", "env.context=window"], ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=full"]),
+        (
+            ["loss.surrogate=gmpo", "env.context=window"],
+            ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=window"],
+        ),
         (["algo=poad", "rollout.group_size=1", "rollout.resample=2"], ["rollout.resample compares", "at least 2"]),
+        (["algo=grpo", "engine.constrained=scored", "loss.surrogate=joint"], ["loss.surrogate is 'joint'", "scored"]),
+        (["algo=otb", "engine.constrained=scored"], ["engine.constrained is 'scored'", "algo.name=otb", "admissible"]),
+        (["algo=gigpo", "shaping=implicit_prm", "engine.constrained=scored"], ["'scored'", "shaping.implicit_prm"]),
+        (["algo=grpo", "engine.constrained=scored", "engine.top_p=0.9"], ["engine.top_p is 0.9", "allowed with it: 1"]),
+        (["algo=oprl", "~shaping.implicit_prm"], ["algo.name=oprl", "shaping=implicit_prm"]),
+        (["loss.correction.floor=3"], ["loss.correction.floor is 3", "loss.correction.cap=2"]),
         (["env.thinking=true"], ["engine.constrained is 'admissible'", "none"]),
         (["model.lora.enabled=true", "loss.kl.kind=k3"], ["loss.kl.kind is 'k3'", "warmstart.enabled=false"]),
     ],

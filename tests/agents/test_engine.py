@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from agents.constraint import Trie
+from agents.engines import branches
 from agents.engines.base import Completion, Request, Sampling
 from agents.engines.hf import HFEngine
+from agents.policy import Policy
 from tests.agents.models_for_tests import full_logprobs, small_policy
 
 
@@ -249,3 +251,90 @@ def test_a_failure_inside_a_pass_reaches_every_waiting_episode() -> None:
         return await asyncio.gather(engine.generate(good), engine.generate(bad), return_exceptions=True)
 
     assert all(isinstance(r, Exception) for r in asyncio.run(main()))
+
+
+# -- scores of candidates ---------------------------------------------------------------------------------------------------
+
+CANDIDATES = [[7, 8, 9, 2], [7, 2], [2], [10, 11, 12, 13, 14, 2], [7, 8, 10, 2], [], [15, 16, 2]]
+
+
+def expected_scores(policy: Policy, ids: list[int], candidates: list[list[int]]) -> list[list[float]]:
+    """By one plain forward pass for each candidate."""
+    return [full_logprobs(policy, [*ids, *candidate])[len(ids) :].tolist() for candidate in candidates]
+
+
+def assert_scores(found: list[list[float]], expected: list[list[float]]) -> None:
+    assert [len(one) for one in found] == [len(one) for one in expected]
+    flat, wanted = (torch.tensor([x for one in scores for x in one]) for scores in (found, expected))
+    torch.testing.assert_close(flat, wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("widest", "largest"), [(512, 1 << 25), (4, 1 << 25), (512, 3000), (4, 1)])
+def test_scores_equal_a_full_forward_pass_for_each_candidate_however_passes_are_cut(
+    monkeypatch: pytest.MonkeyPatch, widest: int, largest: int
+) -> None:
+    monkeypatch.setattr(branches, "WIDEST_ROW", widest)
+    monkeypatch.setattr(branches, "LARGEST_PASS", largest)
+    policy = small_policy()
+    engine = HFEngine(policy)
+
+    async def session(number: int) -> None:
+        """Turns of scoring and of sampling, each of which continues the one before."""
+        ids = [1, *(5 + (number * 7 + i) % 50 for i in range(8 + number % 5))]
+        for turn in range(4):
+            candidates = CANDIDATES[turn:] + CANDIDATES[: number % 3]
+            found = await engine.score(str(number), ids, candidates)
+            assert_scores(found, expected_scores(policy, ids, candidates))
+            if turn % 2:
+                done = await engine.generate(Request(str(number), list(ids), Sampling(max_tokens=3), seed=turn))
+                wanted = full_logprobs(policy, [*ids, *done.ids])[len(ids) :]
+                torch.testing.assert_close(torch.tensor(done.logprobs), wanted, atol=1e-4, rtol=1e-4)
+                ids = [*ids, *done.ids]
+            ids = [*ids, *candidates[0], 20 + turn, 30]
+        engine.release(str(number))
+
+    async def main() -> None:
+        await asyncio.gather(*(session(i) for i in range(7)))
+
+    asyncio.run(main())
+    assert engine._slots == []
+
+
+def test_a_prefix_is_computed_once_for_all_candidates_and_kept_for_the_next_turn() -> None:
+    engine = HFEngine(small_policy())
+    ids = list(range(1, 31))
+
+    async def main() -> tuple[dict[str, int], dict[str, int]]:
+        await engine.score("x", ids, CANDIDATES)
+        first = engine.stats.take()
+        await engine.score("x", [*ids, 40, 41], CANDIDATES)
+        return first, engine.stats.take()
+
+    first, second = asyncio.run(main())
+    branches_of_candidates = sum(max(0, len(c) - 1) for c in CANDIDATES)
+    assert (first["forwards"], first["prefill"], first["computed"]) == (1, 30, 30 + branches_of_candidates)
+    assert (second["forwards"], second["prefill"], second["computed"]) == (1, 2, 2 + branches_of_candidates)
+    assert second["reused"] == 30
+
+
+def test_sessions_are_scored_together() -> None:
+    engine = HFEngine(small_policy())
+
+    async def main() -> None:
+        await asyncio.gather(*(engine.score(str(i), [1, 5, 6 + i], CANDIDATES) for i in range(20)))
+
+    asyncio.run(main())
+    assert engine.stats.forwards == 1
+
+
+def test_candidates_that_do_not_fit_the_model_are_reported_and_nothing_to_score_is_refused() -> None:
+    engine = HFEngine(small_policy(max_length=16))
+
+    async def main() -> None:
+        assert await engine.score("x", list(range(1, 13)), [[5, 6, 7, 8]]) != []
+        assert await engine.score("x", list(range(1, 14)), [[5, 6, 7, 8]]) == []
+        for ids, candidates in (([], [[5]]), ([1], [])):
+            with pytest.raises(ValueError, match="nothing to score"):
+                await engine.score("x", ids, candidates)
+
+    asyncio.run(main())

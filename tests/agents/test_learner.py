@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import get_args, get_type_hints
 
@@ -11,8 +12,9 @@ import torch
 from agents.config import CorrectionConfig, KLConfig, LossConfig, OptimConfig
 from agents.constraint import ActionTries
 from agents.learner import Learner
+from agents.target import corrected
 from agents.tokens import Tokens
-from algorithms import losses
+from algorithms import correction, losses
 from envs.trajectory import Step, Trajectory
 from tests.agents.models_for_tests import WORDS, full_logprobs, small_policy
 from tests.agents.test_packing import conversation
@@ -209,6 +211,152 @@ def test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probabilit
         norms[kind] = learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)["grad_norm"]
     # Without correction the ratio itself is exp(0.25); with it the ratio is 1 and the weight exp(0.25): the same gradient.
     assert norms["token"] == pytest.approx(norms["none"], rel=1e-3)
+
+
+def test_the_configuration_allows_the_measures_that_there_are() -> None:
+    assert list(get_args(get_type_hints(CorrectionConfig)["reject"])) == ["none", *get_args(correction.Measure)]
+
+
+def sampled_elsewhere(trajectories: list[Trajectory], gaps: list[float]) -> None:
+    """As if the engine had differed from the trainer by `gaps`, one an episode."""
+    for trajectory, gap in zip(trajectories, gaps, strict=True):
+        for step in trajectory.steps:
+            step.response_logprobs = [x - gap for x in step.response_logprobs]
+
+
+def corrected_gradient(settings: CorrectionConfig, gaps: list[float], members: list[int] | None = None):
+    """Gradient and metrics of one mini-batch, of all episodes or of these members alone."""
+    policy = small_policy()
+    trajectories = experience(policy)
+    values = credit(trajectories)
+    sampled_elsewhere(trajectories, gaps)
+    if members is not None:
+        first = tokens(trajectories, values).first
+        values = torch.cat([values[first[m] : first[m + 1]] for m in members])
+        trajectories = [trajectories[m] for m in members]
+    learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(correction=settings), 1, 0)
+    metrics = learner.update(trajectories, tokens(trajectories, values), 0)
+    return {name: p.grad.clone() for name, p in learner.parameters}, metrics
+
+
+@pytest.mark.parametrize(
+    ("measure", "cap", "floor"), [("token_k1", 2.0, 0.5), ("token_k2", 0.3, None), ("seq_sum_k1", 2.0, 0.5)]
+)
+@pytest.mark.parametrize("kind", ["none", "token"])
+def test_rejected_tokens_are_as_if_they_were_not_sampled(measure: str, cap: float, floor: float | None, kind: str) -> None:
+    settings = CorrectionConfig(kind=kind, reject=measure, reject_cap=cap, reject_floor=floor)  # type: ignore[arg-type]
+    gaps = [0.0, 0.9, 0.0, 0.9, 0.0, 0.9]
+    found, metrics = corrected_gradient(settings, gaps)
+    alone, nothing = corrected_gradient(settings, gaps, members=[0, 2, 4])
+    same(found, alone)
+    assert 0.3 < metrics["rejected"] < 0.7
+    assert nothing["rejected"] == 0
+
+
+def test_a_band_gives_no_weight_outside_and_still_counts_the_token() -> None:
+    """Truncation keeps what is above the cap at the cap; a band drops it; neither changes how many tokens the mean is over."""
+    gaps = [0.0, 2.0, 0.0, 2.0, 0.0, 2.0]
+    banded, _ = corrected_gradient(CorrectionConfig("token", cap=2.0, floor=0.5), gaps)
+    zeroed = gradients(
+        values=lambda ts: torch.cat(
+            [(0.0 if i % 2 else 1.0) * part for i, part in enumerate(credit(ts).split([per_episode(t) for t in ts]))]
+        )
+    )
+    same(banded, zeroed)
+    truncated, _ = corrected_gradient(CorrectionConfig("token", cap=2.0), gaps)
+    assert any(not torch.allclose(truncated[name], banded[name], atol=1e-4) for name in banded)
+
+
+def per_episode(trajectory: Trajectory) -> int:
+    return sum(len(step.response_ids) for step in trajectory.steps)
+
+
+def test_weights_of_mean_one_scale_the_gradient_by_their_mean() -> None:
+    gaps = [0.2, -0.1, 0.0, 0.3, 0.1, 0.0]
+    plain, _ = corrected_gradient(CorrectionConfig("token"), gaps)
+    scaled, _ = corrected_gradient(CorrectionConfig("token", mean_one=True), gaps)
+    counts = [per_episode(t) for t in experience(small_policy())]
+    mean = sum(n * math.exp(gap) for n, gap in zip(counts, gaps)) / sum(counts)
+    same(scaled, {name: g / mean for name, g in plain.items()})
+
+
+def test_a_forced_token_of_a_rejected_sequence_counts_no_longer() -> None:
+    defined, sequence = torch.ones(6, dtype=torch.bool), torch.tensor([0, 0, 0, 1, 1, 2])
+    chosen = torch.tensor([True, True, False, True, False, False])
+    engine, own = torch.zeros(6), torch.tensor([-3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    found = corrected(engine, own, chosen, defined, sequence, CorrectionConfig(reject="seq_sum_k1"))
+    assert found.trained.tolist() == [False, False, False, True, True, True]
+    assert found.metrics["rejected"] == pytest.approx(2 / 3)
+
+
+# -- how far an update goes -------------------------------------------------------------------------------------------------
+
+
+def test_the_update_ends_before_the_mini_batch_that_has_gone_too_far() -> None:
+    """Unbounded it makes six steps; with a bound it stops, and the weights are those after the steps that were taken."""
+
+    def after(epochs: int, kl_stop: float | None) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        policy = small_policy()
+        trajectories = experience(policy)
+        learner = Learner(policy, OptimConfig(lr=1e-3, minibatch=64, epochs=epochs), LossConfig(kl_stop=kl_stop), 1, 0)
+        metrics = learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)
+        return {name: p.detach().clone() for name, p in learner.parameters}, metrics
+
+    free, unbounded = after(6, 1e9)
+    assert (unbounded["steps"], unbounded["stopped"]) == (6, 0)
+    stopped, bounded = after(6, 0.02)
+    taken = int(bounded["steps"])
+    assert bounded["stopped"] == 1
+    assert 1 <= taken < 6
+    same(stopped, after(taken, 1e9)[0], tolerance=0.0)
+    assert any(not torch.equal(stopped[name], free[name]) for name in free)
+    assert "stopped" not in after(1, None)[1]
+
+
+def test_the_kl_that_stops_an_update_is_k3_over_the_trained_tokens() -> None:
+    """A policy that differs from the sampler by d at every token is stopped by exp(d) - 1 - d."""
+
+    def stopped(kl_stop: float) -> bool:
+        policy = small_policy()
+        trajectories = experience(policy)
+        data = tokens(trajectories, credit(trajectories))
+        data.old_logprobs -= 0.25
+        data.old_logprobs[0] -= 50.0  # a token without an opinion
+        data.defined[0] = False
+        learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64), LossConfig(kl_stop=kl_stop), 1, 0)
+        return bool(learner.update(trajectories, data, 0)["stopped"])
+
+    k3 = math.exp(0.25) - 1 - 0.25
+    assert stopped(0.99 * k3)
+    assert not stopped(1.01 * k3)
+
+
+def test_with_a_kl_bound_episodes_without_any_advantage_still_tell_how_far_the_policy_went() -> None:
+    policy = small_policy()
+    trajectories = experience(policy)
+    values = credit(trajectories)
+    values[per_episode(trajectories[0]) :] = 0.0
+    data = tokens(trajectories, values)
+    data.old_logprobs[per_episode(trajectories[0]) :] -= 0.5
+    learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64), LossConfig(kl_stop=0.05), 1, 0)
+    assert learner.update(trajectories, data, 0)["stopped"] == 1
+
+
+def test_normalising_a_mini_batch_is_crediting_the_normalised_advantages() -> None:
+    def normalised(trajectories: list[Trajectory]) -> torch.Tensor:
+        values = credit(trajectories)
+        return losses.normalise(values, torch.ones(len(values), dtype=torch.bool))
+
+    same(gradients(loss=LossConfig(normalise="minibatch")), gradients(values=normalised))
+
+
+def test_a_row_of_zeros_that_normalising_shifts_is_not_skipped() -> None:
+    def one_in_two(trajectories: list[Trajectory]) -> torch.Tensor:
+        parts = credit(trajectories).split([per_episode(t) for t in trajectories])
+        return torch.cat([part * 0.0 if i % 2 else part for i, part in enumerate(parts)])
+
+    found = [gradients(values=one_in_two, loss=LossConfig(normalise="minibatch", skip_zero=skip)) for skip in (True, False)]
+    same(*found)
 
 
 def test_training_raises_the_probability_of_credited_actions() -> None:

@@ -1,4 +1,4 @@
-"""Every method of conf/algo, for real: it plays, credits, updates, is saved, and goes on after a stop as if it had not stopped."""
+"""Every method of conf/algo, for real: it plays, credits, updates, is saved, and goes on after a stop as if there was none."""
 
 from __future__ import annotations
 

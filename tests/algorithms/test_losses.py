@@ -293,3 +293,17 @@ def test_equal_advantages_are_not_blown_up_by_a_spread_of_nothing() -> None:
     found = losses.normalise(torch.tensor([0.1, 0.1, 0.1, 0.0]), torch.ones(4, dtype=torch.bool))
     assert found.tolist() == pytest.approx([0.0, 0.0, 0.0, -0.1])
     assert not losses.normalise(torch.zeros(4), torch.ones(4, dtype=torch.bool)).any()
+
+
+def test_the_joint_ratio_of_a_step_is_that_of_its_actions_probabilities() -> None:
+    old = torch.tensor([-1.0, -0.5, -2.0, -0.3])
+    logp = torch.tensor([-0.9, -0.6, -1.8, -0.2], requires_grad=True)
+    step = torch.tensor([0, 0, 1, 1])
+    advantages = torch.tensor([2.0, 2.0, -1.0, -1.0])
+    result = losses.joint(logp, old, advantages, step, losses.Clip(0.5, 0.5, None))
+    ratio = torch.tensor([0.0, 0.3]).exp()[step]  # products of the ratios of each step's two tokens
+    torch.testing.assert_close(result.loss.detach(), -advantages * ratio)
+    (gradient,) = torch.autograd.grad(result.loss.sum(), logp)
+    torch.testing.assert_close(gradient, -advantages * ratio)  # that of the step, once for each of its tokens
+    clipped = losses.joint(logp, old, advantages.abs(), step, losses.Clip(0.2, 0.2, None))
+    assert clipped.clipped.tolist() == [False, False, True, True]

@@ -1,0 +1,131 @@
+"""The language model beside the policy that a shaping learns with (algorithms.shaping.TokenModel).
+
+It is the policy as it is plus an adapter of its own (memory near one model), or a copy of the policy as it was before RL. What
+it is fitted to is the shaping's business. Its log-probabilities and the policy's come from the same rows, micro-batches,
+allowed tokens and temperature as the learner's: where both models are the same, so are the numbers, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.adapter import Adapter
+from agents.constraint import ActionTries
+from agents.masters import collect, masters_of, publish
+from agents.packing import Row, collate, micro_batches, rows
+from agents.policy import Policy, PolicyError, token_logprobs
+from agents.tokens import Tokens
+from algorithms.base import Floats
+from algorithms.shaping.implicit_prm import ImplicitPRM
+from envs.seeding import derive
+from envs.trajectory import Trajectory
+
+
+class RewardModel:
+    """Holds the weights that are its own and their optimiser. Raises PolicyError if the adapter fits no layer.
+
+    lr: the policy's learning rate. tries: if sampling was constrained by them.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: ImplicitPRM,
+        lr: float,
+        tries: ActionTries | None,
+        token_budget: int,
+        temperature: float,
+        seed: int,
+    ) -> None:
+        self.settings, self._policy, self._tries = settings, policy, tries
+        self._token_budget, self._temperature = token_budget, temperature
+        self._adapter: Adapter | None = None
+        if settings.kind == "adapter":
+            weights = derive(seed, "reward model", "weights")
+            try:
+                adapter = Adapter(policy.causal, settings.targets, settings.rank, settings.alpha, weights).to(policy.device)
+            except ValueError as error:
+                raise PolicyError(f"targets of the reward model: {error}") from error
+            self._adapter, self._own = adapter, policy
+            self.parameters = list(adapter.named_parameters())
+        else:
+            self._own = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.device)
+            self.parameters = self._own.trainable()
+        self.masters = masters_of(self.parameters)
+        # Low-rank weights need about ten times the rate of whole ones, which the policy's is if it is trained whole.
+        usual = lr * (10 if self._adapter is not None and policy.model is policy.causal else 1)
+        rate = 2 * usual if settings.lr is None else settings.lr
+        self.optimizer = torch.optim.AdamW(self.masters, lr=rate, weight_decay=0.0)
+
+    @torch.no_grad()
+    def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+        """[T] log-probability of every sampled token under this model; forced tokens have 0."""
+        with self._adapted():
+            return self._all_logprobs(self._own, trajectories)
+
+    @torch.no_grad()
+    def old_logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+        """[T] the same under the policy as it is: before its update, that is the one that sampled."""
+        return self._all_logprobs(self._policy, trajectories)
+
+    def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
+        """One step along `gradient` [T], the derivative of a loss with respect to `logprobs`. Returns the gradient's norm."""
+        tokens, slope = Tokens.of(trajectories, self._tries), torch.from_numpy(gradient).float()
+        packed = rows(trajectories, tokens.first[:-1], self._token_budget)
+        packed = [row for row in packed if bool((slope[row.tokens] != 0).any())]
+        for master in self.masters:
+            master.grad = None
+        trained = [p for _, p in self.parameters]  # and no others: the policy's weights gather no gradient here
+        with self._own.training(), self._adapted():
+            for numbers, logp in self._passes(self._own, packed, tokens):
+                (slope[numbers].to(logp.device) * logp).sum().backward(inputs=trained)
+                collect(self.parameters, self.masters)
+        norm = torch.nn.utils.clip_grad_norm_(self.masters, self.settings.grad_clip)
+        if not bool(torch.isfinite(norm)):
+            return {"skipped_steps": 1.0}
+        self.optimizer.step()
+        publish(self.parameters, self.masters)
+        return {"grad_norm": float(norm)}
+
+    def _adapted(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._adapter is None else self._adapter.active()
+
+    def _all_logprobs(self, model: Policy, trajectories: Sequence[Trajectory]) -> Floats:
+        tokens = Tokens.of(trajectories, self._tries)
+        found = np.zeros(len(tokens))
+        for numbers, logp in self._passes(model, rows(trajectories, tokens.first[:-1], self._token_budget), tokens):
+            found[numbers.numpy()] = logp.double().cpu().numpy()
+        return found
+
+    def _passes(self, model: Policy, packed: Sequence[Row], tokens: Tokens) -> Iterator[tuple[Tensor, Tensor]]:
+        """Numbers [M] and log-probabilities [M] of the choices among the sampled tokens, by micro-batch."""
+        for group in micro_batches(packed, self._token_budget):
+            collated = collate(group, pad=0, device=model.device)
+            batch, allowed = tokens.choices(collated, model.causal.config.vocab_size)
+            if len(batch.tokens):
+                logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before)
+                yield batch.tokens, token_logprobs(logits, batch.targets, allowed, self._temperature)[0]
+
+    # -- state ----------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next rewards and updates depend on, besides the policy's weights."""
+        state: dict[str, Any] = {"weights": {name: p.detach() for name, p in self.parameters}}
+        if any(p is not m for (_, p), m in zip(self.parameters, self.masters, strict=True)):
+            state["masters"] = [m.detach() for m in self.masters]
+        return {**state, "optimizer": self.optimizer.state_dict()}
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, p in self.parameters:
+            p.copy_(state["weights"][name])
+        for master, saved in zip(self.masters, state.get("masters", [])):
+            master.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
