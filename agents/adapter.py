@@ -2,7 +2,7 @@
 
 A model wrapped by peft gets other names of weights and other flags of what is trained; a second learner on the policy's weights
 must not touch either. Here forward hooks add the low-rank term to the outputs of named linear layers. The model may itself be
-wrapped by peft: its own adapter is then part of what this one adds to.
+wrapped by peft: what its own adapter adds, if it is not switched off, this one adds to.
 """
 
 from __future__ import annotations

@@ -184,6 +184,13 @@ def _check_reference(config: TrainConfig) -> None:
             "the model without it, which the warm start never saw. Set warmstart.enabled=false, or loss.kl.kind=none, or train "
             "without LoRA"
         )
+    for name, settings in config.shaping.items():
+        if config.warm_starts and config.model.lora.enabled and settings.get("kind") == "adapter":
+            raise ConfigError(
+                f"shaping.{name}.kind is 'adapter' with model.lora.enabled=true and a warm start: its reward model would start "
+                f"as the model without adapters, which the warm start never saw. Set shaping.{name}.kind=copy, or "
+                "warmstart.enabled=false, or train without LoRA"
+            )
 
 
 def _check_trackers(config: TrainConfig) -> None:

@@ -120,7 +120,8 @@ def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> d
         memory["critic"] = head + (0 if shared else parameters * (size if config.critic.trains == "head" else state))
     for name, settings in config.shaping.items():
         if hasattr(shaping.get(name), "model"):
-            memory[f"reward model of {name}"] = parameters * state if settings["kind"] == "copy" else 0
+            shared = config.model.lora.enabled and settings["kind"] == "adapter"
+            memory[f"reward model of {name}"] = 0 if shared else parameters * (state if settings["kind"] == "copy" else size)
     return memory
 
 

@@ -1,15 +1,18 @@
 """The language model beside the policy that a shaping learns with (algorithms.shaping.TokenModel).
 
-It is the policy as it is plus an adapter of its own (memory near one model), or a copy of the policy as it was before RL. What
-it is fitted to is the shaping's business. Its log-probabilities and the policy's come from the same rows, micro-batches,
-allowed tokens and temperature as the learner's: where both models are the same, so are the numbers, bit for bit.
+It starts as the policy before RL: that model, frozen, plus an adapter of its own, or a copy that is trained whole. The frozen
+model must not move with the policy: a preference measured from wherever the policy is now never comes to an end, and pushes it
+on and on. If the policy is itself an adapter, the frozen model is shared with it. What it is fitted to the shaping says.
+
+Its log-probabilities and the policy's come from the same rows, micro-batches, allowed tokens and temperature as the learner's:
+where both models are the same, so are the numbers, bit for bit.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -48,19 +51,23 @@ class RewardModel:
         self._token_budget, self._temperature = token_budget, temperature
         self._adapter: Adapter | None = None
         if settings.kind == "adapter":
+            self._shared = policy.model is not policy.causal
+            self._own = policy if self._shared else _frozen(policy)
             weights = derive(seed, "reward model", "weights")
             try:
-                adapter = Adapter(policy.causal, settings.targets, settings.rank, settings.alpha, weights).to(policy.device)
+                adapter = Adapter(self._own.causal, settings.targets, settings.rank, settings.alpha, weights).to(policy.device)
             except ValueError as error:
                 raise PolicyError(f"targets of the reward model: {error}") from error
-            self._adapter, self._own = adapter, policy
+            self._adapter = adapter
             self.parameters = list(adapter.named_parameters())
         else:
+            self._shared = False
             self._own = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.device)
             self.parameters = self._own.trainable()
         self.masters = masters_of(self.parameters)
-        # Low-rank weights need about ten times the rate of whole ones, which the policy's is if it is trained whole.
-        usual = lr * (10 if self._adapter is not None and policy.model is policy.causal else 1)
+        # Low-rank weights need some times the rate of whole ones, which the policy's is if it is trained whole: with 5 the tiny
+        # model's pairs are told apart as well as by a copy, with 10 its step rewards become so large that training collapses.
+        usual = lr * (5 if self._adapter is not None and policy.model is policy.causal else 1)
         rate = 2 * usual if settings.lr is None else settings.lr
         self.optimizer = torch.optim.AdamW(self.masters, lr=rate, weight_decay=0.0)
 
@@ -94,8 +101,13 @@ class RewardModel:
         publish(self.parameters, self.masters)
         return {"grad_norm": float(norm)}
 
-    def _adapted(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._adapter is None else self._adapter.active()
+    @contextmanager
+    def _adapted(self) -> Iterator[None]:
+        with (
+            self._policy.reference() if self._shared else nullcontext(),
+            self._adapter.active() if self._adapter else nullcontext(),
+        ):
+            yield
 
     def _all_logprobs(self, model: Policy, trajectories: Sequence[Trajectory]) -> Floats:
         tokens = Tokens.of(trajectories, self._tries)
@@ -120,12 +132,20 @@ class RewardModel:
         state: dict[str, Any] = {"weights": {name: p.detach() for name, p in self.parameters}}
         if any(p is not m for (_, p), m in zip(self.parameters, self.masters, strict=True)):
             state["masters"] = [m.detach() for m in self.masters]
+        if self._adapter is not None and not self._shared:
+            state["base"] = self._own.model.state_dict()
         return {**state, "optimizer": self.optimizer.state_dict()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
+        if "base" in state:
+            self._own.model.load_state_dict(state["base"])
         for name, p in self.parameters:
             p.copy_(state["weights"][name])
         for master, saved in zip(self.masters, state.get("masters", [])):
             master.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _frozen(policy: Policy) -> Policy:
+    return Policy(copy.deepcopy(policy.model).requires_grad_(False), policy.tokenizer, policy.device)

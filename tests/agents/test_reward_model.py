@@ -72,15 +72,16 @@ def test_its_log_probabilities_are_those_that_sampling_had() -> None:
     np.testing.assert_allclose(reward_model(policy).logprobs(played), sampled, atol=1e-4)
 
 
-def test_an_adapter_follows_the_policy_and_a_copy_stays_where_it_was() -> None:
-    policy = small_policy()
+@policies
+@kinds
+def test_it_stays_where_it_was_when_the_policy_moves(make: Any, kind: str) -> None:
+    policy = make()
     played = experience(policy)
-    adapter, whole = (reward_model(policy, kind) for kind in KINDS)
-    before = whole.logprobs(played)
+    model = reward_model(policy, kind)
+    before = model.logprobs(played)
     moved(policy)
-    assert np.abs(whole.old_logprobs(played) - before).max() > 0.01
-    assert adapter.logprobs(played).tolist() == adapter.old_logprobs(played).tolist()
-    assert whole.logprobs(played).tolist() == before.tolist()
+    assert np.abs(model.old_logprobs(played) - before).max() > 0.01
+    assert model.logprobs(played).tolist() == before.tolist()
 
 
 def test_forced_tokens_have_no_part_in_a_ratio() -> None:
@@ -237,7 +238,7 @@ def test_its_learning_rate_is_twice_the_policys_unless_it_has_its_own() -> None:
         return float(RewardModel(policy, prm, 1e-3, None, 100, 1.0, seed=0).optimizer.param_groups[0]["lr"])
 
     assert rate(whole, "copy") == rate(lora, "copy") == rate(lora, "adapter") == 2e-3
-    assert rate(whole, "adapter") == 2e-2  # low-rank weights beside whole ones
+    assert rate(whole, "adapter") == 1e-2  # low-rank weights beside whole ones
     assert rate(whole, "adapter", 0.5) == 0.5
 
 
