@@ -196,7 +196,7 @@ def test_rows_without_a_gradient_are_not_computed() -> None:
     one_row[sum(len(step.response_ids) for step in played[0].steps) :] = 0.0
     model = reward_model(policy, budget=16)
     calls: list[int] = []
-    policy.causal.model.register_forward_hook(lambda *_: calls.append(1))
+    model._own.causal.model.register_forward_hook(lambda *_: calls.append(1))
     model.descend(played, one_row)
     assert len(calls) == 1
 
