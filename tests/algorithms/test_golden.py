@@ -18,7 +18,7 @@ from algorithms import losses
 from algorithms.gigpo import OFFICIAL, GiGPO
 from algorithms.grouping import same_state, similar_text
 from algorithms.shaping.invalid_action import InvalidAction
-from algorithms.stats import discounted_returns
+from algorithms.stats import discounted_returns, episode_returns
 from envs.trajectory import Step
 from tests.algorithms.golden_calm import calm_reward
 from tests.algorithms.golden_correction import verl_rollout_correction
@@ -65,6 +65,15 @@ def gigpo_advantage(case: Case, tolerance: float) -> None:
 
     InvalidAction(given["invalid_action_penalty_coef"]).shape(rows.trajectories)
     official = GiGPO(**{**OFFICIAL, **settings})
+    batch = rows.batch
+    step_return, penalty = discounted_returns(batch, batch.reward, given["gamma"]), official.entering(batch, "return")
+    for name, value in (
+        ("step_returns_before_penalty", step_return),
+        ("step_rewards_after_penalty", step_return + penalty),
+        ("episode_score_row", episode_returns(batch, batch.reward) + penalty),
+    ):
+        if name in expected:
+            close(value[rows.place], expected[name], tolerance)
     found = official.advantages(rows.batch)
     for part, name in (("episode", "episode_adv"), ("step", "step_adv")):
         close(found.parts[part][rows.place], expected[name], tolerance)
