@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.config import CriticConfig, OptimConfig
-from agents.masters import collect, masters_of, publish
+from agents.optimizer import Optimizer
 from agents.packing import MicroBatch, collate, micro_batches, rows
 from agents.policy import Policy
 from agents.tokens import Tokens
@@ -28,15 +28,16 @@ from envs.trajectory import Trajectory
 
 
 class Critic:
-    """Holds the value head, its optimiser and, unless the policy's adapters can be switched off, a copy of the policy."""
+    """Holds the value head and its optimiser, and with trains=all a copy of the policy."""
 
     def __init__(self, policy: Policy, config: CriticConfig, optim: OptimConfig, seed: int) -> None:
         self.config, self.optim, self.seed = config, optim, seed
         self._policy = policy
         self._adapters = policy.model is not policy.causal and config.trains == "head"
-        base = policy.causal if self._adapters else copy.deepcopy(policy.causal).eval()
-        if not self._adapters:
-            base.requires_grad_(config.trains == "all")
+        if config.trains == "all":
+            base = copy.deepcopy(policy.causal).requires_grad_(True).eval()
+        else:
+            base = policy.causal if self._adapters else policy.frozen().causal
         self._base: Any = base
         width, widths = int(base.config.hidden_size), [*config.hidden, 1]
         with torch.random.fork_rng(devices=[]):
@@ -45,11 +46,10 @@ class Critic:
         nn.init.zeros_(layers[-1].weight)  # before it has learned anything a critic has no opinion
         joined = [part for layer in layers for part in (layer, nn.ReLU())][:-1]
         self.head = nn.Sequential(*joined).to(policy.device)
-        self.parameters = [(f"head.{name}", p) for name, p in self.head.named_parameters()]
+        parameters = [(f"head.{name}", p) for name, p in self.head.named_parameters()]
         if config.trains == "all":
-            self.parameters += [(f"base.{name}", p) for name, p in base.base_model.named_parameters()]
-        self.masters = masters_of(self.parameters)
-        self.optimizer = torch.optim.AdamW(self.masters, lr=config.lr, weight_decay=0.0)
+            parameters += [(f"base.{name}", p) for name, p in base.base_model.named_parameters()]
+        self.optimizer = Optimizer(parameters, config.lr)
         self._hidden: Tensor | None = None
         """[T, H] on the CPU: the frozen base's hidden states of the iteration under way."""
 
@@ -98,9 +98,9 @@ class Critic:
         fitted = sum(int(has[tokens.first[m] : tokens.first[m + 1]].sum()) for m in members)
         if not fitted:
             return 0.0, False
-        for master in self.masters:
-            master.grad = None
+        self.optimizer.clear()
         total = 0.0
+        self._base.train(self.config.trains == "all")  # gradient checkpointing works in training mode only
         for numbers, hidden in self._states(trajectories, tokens, members):
             kept = has[numbers]
             numbers = numbers[kept]
@@ -108,11 +108,11 @@ class Critic:
             old, wanted = before[numbers].to(values.device), target[numbers].to(values.device)
             loss = value_loss(values, old, wanted, self.config.clip).sum() / fitted
             (self.config.coefficient * loss).backward()
-            collect(self.parameters, self.masters)
+            self.optimizer.collect()
             total += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(self.masters, self.config.grad_clip)
-        self.optimizer.step()
-        publish(self.parameters, self.masters)
+        self._base.eval()
+        if self.optimizer.step(self.config.grad_clip) is None:
+            return 0.0, False
         return total, True
 
     def _head(self, hidden: Tensor) -> Tensor:
@@ -124,7 +124,8 @@ class Critic:
         """Numbers [M] of these trajectories' sampled tokens and the hidden states [M, H] before them, by micro-batch."""
         if self._hidden is not None:
             numbers = torch.cat([torch.arange(tokens.first[m], tokens.first[m + 1]) for m in members])
-            yield numbers, self._hidden[numbers].to(self._policy.device)
+            for part in numbers.split(self.optim.token_budget):
+                yield part, self._hidden[part].to(self._policy.device)
             return
         packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], self.optim.token_budget)
         for group in micro_batches(packed, self.optim.token_budget):
@@ -145,18 +146,13 @@ class Critic:
 
     def state(self) -> dict[str, Any]:
         """Everything that the next values and updates depend on."""
-        state: dict[str, Any] = {"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
-        if not self._adapters:
+        state: dict[str, Any] = {"head": self.head.state_dict(), "optimizer": self.optimizer.state()}
+        if self.config.trains == "all":
             state["base"] = self._base.state_dict()
-        if any(p is not m for (_, p), m in zip(self.parameters, self.masters, strict=True)):
-            state["masters"] = [m.detach() for m in self.masters]
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.head.load_state_dict(state["head"])
-        if not self._adapters:
+        if self.config.trains == "all":
             self._base.load_state_dict(state["base"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        with torch.no_grad():
-            for master, saved in zip(self.masters, state.get("masters", [])):
-                master.copy_(saved)
+        self.optimizer.load_state(state["optimizer"])

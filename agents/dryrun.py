@@ -91,7 +91,7 @@ def estimate(config: TrainConfig) -> Estimate:
         "KV cache": config.engine.max_batch * longest * keys_values * size,
     }
     if config.loss.kl.kind != "none" and not config.model.lora.enabled:
-        memory["reference policy"] = parameters * size
+        memory["frozen copy of the policy"] = parameters * size
     memory |= _learners(config, parameters, hidden, size)
     episodes = config.rollout.groups * config.rollout.group_size
     responses = None if steps is None else episodes * steps * config.engine.max_tokens
@@ -115,13 +115,15 @@ def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> d
     state = 16 if size == 4 else 18  # weight, gradient, two moments, and below float32 a master
     if "values" in base.get(config.algo["name"]).needs:
         widths = [hidden, *config.critic.hidden, 1]
-        head = 16 * sum(a * b for a, b in pairwise(widths))
-        shared = config.model.lora.enabled and config.critic.trains == "head"
-        memory["critic"] = head + (0 if shared else parameters * (size if config.critic.trains == "head" else state))
-    for name, settings in config.shaping.items():
-        if hasattr(shaping.get(name), "model"):
-            shared = config.model.lora.enabled and settings["kind"] == "adapter"
-            memory[f"reward model of {name}"] = 0 if shared else parameters * (state if settings["kind"] == "copy" else size)
+        memory["critic"] = 16 * sum(a * b for a, b in pairwise(widths))
+        memory["critic"] += parameters * state if config.critic.trains == "all" else 0
+    models = {name: one for name, one in config.shaping.items() if getattr(shaping.get(name), "needs_model", False)}
+    for name, settings in models.items():
+        memory[f"reward model of {name}"] = parameters * state if settings["kind"] == "copy" else 0
+    asks = ["critic"] if "critic" in memory and config.critic.trains == "head" else []
+    asks += [name for name, one in models.items() if one["kind"] == "adapter"]
+    if asks and not config.model.lora.enabled:
+        memory["frozen copy of the policy"] = parameters * size
     return memory
 
 

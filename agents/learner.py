@@ -6,7 +6,6 @@ whole mini-batch, so how the mini-batch is cut into micro-batches never changes 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from agents.choice import Scoring
 from agents.config import LossConfig, OptimConfig
-from agents.masters import collect, masters_of, publish
+from agents.optimizer import Optimizer
 from agents.packing import MicroBatch, Row, collate, micro_batches, rows
 from agents.policy import Policy, token_logprobs
 from agents.target import Target, corrected
@@ -56,14 +55,10 @@ class Learner:
     ) -> None:
         self.policy, self.optim, self.loss = policy, optim, loss
         self.iterations, self.seed, self.temperature, self.scoring = iterations, seed, temperature, scoring
-        self.parameters = policy.trainable()
-        self.masters = masters_of(self.parameters)
-        self.optimizer = torch.optim.AdamW(
-            self.masters, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]), weight_decay=optim.weight_decay
-        )
+        self.optimizer = Optimizer(policy.trainable(), optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
         self.reference: nn.Module | None = None
         if loss.kl.kind != "none" and policy.model is policy.causal:
-            self.reference = copy.deepcopy(policy.causal).requires_grad_(False).eval()
+            self.reference = policy.frozen().causal
 
     def learning_rate(self, iteration: int, spent: float = 0.0) -> float:
         """Of iteration 0, 1, ...: linear warm-up, then the schedule to the last iteration, or to the end of a budget of which
@@ -80,9 +75,7 @@ class Learner:
         self, trajectories: Sequence[Trajectory], tokens: Tokens, iteration: int, spent: float = 0.0
     ) -> dict[str, float]:
         """One pass or more over an iteration's episodes. Returns metrics; `computed_tokens` counts forward tokens."""
-        lr = self.learning_rate(iteration, spent)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        lr = self.optimizer.lr = self.learning_rate(iteration, spent)
         sums, target = _Sums(), self._target(trajectories, tokens)
         for number, members in enumerate(self._mini_batches(len(trajectories), iteration)):
             if not self._step(trajectories, tokens, target, members, sums, fresh=number == 0):
@@ -127,8 +120,7 @@ class Learner:
         sums.add(rows=len(packed))
         if not packed:
             return True
-        for master in self.masters:
-            master.grad = None
+        self.optimizer.clear()
         moved = torch.zeros(2)
         with self.policy.training():
             for group in micro_batches(packed, self.optim.token_budget):
@@ -136,14 +128,12 @@ class Learner:
         sums.minibatches += 1
         if self.loss.kl_stop is not None and float(moved[0]) > self.loss.kl_stop * float(moved[1]):
             return False
-        norm = torch.nn.utils.clip_grad_norm_(self.masters, self.optim.grad_clip)
+        norm = self.optimizer.step(self.optim.grad_clip)
         sums.steps += 1
-        if not bool(torch.isfinite(norm)):
+        if norm is None:
             sums.add(skipped_steps=1)
-            return True
-        sums.add(grad_norm=float(norm))
-        self.optimizer.step()
-        publish(self.parameters, self.masters)
+        else:
+            sums.add(grad_norm=norm)
         return True
 
     def _backward(
@@ -186,7 +176,7 @@ class Learner:
             sums.add(kl=float((weight * penalty.detach()).sum()))
         total = (weight * per_token).sum()
         total.backward()
-        collect(self.parameters, self.masters)
+        self.optimizer.collect()
         sums.add(
             loss=float(total.detach()),
             entropy_sum=float(entropy.detach().sum()),
@@ -278,18 +268,8 @@ class Learner:
     # -- state ----------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything the next update depends on besides the weights: optimiser, masters, reference."""
-        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
-        if any(p is not m for (_, p), m in zip(self.parameters, self.masters, strict=True)):
-            state["masters"] = [m.detach() for m in self.masters]
-        if self.reference is not None:
-            state["reference"] = self.reference.state_dict()
-        return state
+        """Everything the next update depends on besides the weights of the policy and of its frozen copy."""
+        return {"optimizer": self.optimizer.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        with torch.no_grad():
-            for master, saved in zip(self.masters, state.get("masters", [])):
-                master.copy_(saved)
-        if self.reference is not None:
-            self.reference.load_state_dict(state["reference"])
+        self.optimizer.load_state(state["optimizer"])

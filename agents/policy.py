@@ -7,6 +7,7 @@ LM by hub name or local folder; each trained whole or through LoRA.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Policy:
         self.model.eval()
         self.max_length = int(getattr(self.causal.config, "max_position_embeddings", 1 << 20))
         self._head_is_plain = self._probe_head()
+        self._frozen: Policy | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -75,6 +77,20 @@ class Policy:
             raise PolicyError("a reference by switched-off adapters needs model.lora.enabled=true")
         with self.model.disable_adapter():
             yield
+
+    def frozen(self) -> Policy:
+        """A copy that never changes, of the policy as it was when somebody first asked. All who ask share it.
+
+        For a policy that is trained whole; where only an adapter is, `reference` is the same without a copy.
+        """
+        if self._frozen is None:
+            self._frozen = Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer, self.device)
+        return self._frozen
+
+    @property
+    def frozen_weights(self) -> dict[str, Tensor] | None:
+        """Weights of the frozen copy, for checkpoints; None if nobody has asked for one."""
+        return None if self._frozen is None else self._frozen.model.state_dict()
 
     def save(self, folder: Path) -> None:
         """Write the model (or its adapter) and tokenizer by `save_pretrained`."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from agents.adapter import Adapter
 from agents.constraint import ActionTries
-from agents.masters import collect, masters_of, publish
+from agents.optimizer import Optimizer
 from agents.packing import Row, collate, micro_batches, rows
 from agents.policy import Policy, PolicyError, token_logprobs
 from agents.tokens import Tokens
@@ -52,24 +52,23 @@ class RewardModel:
         self._adapter: Adapter | None = None
         if settings.kind == "adapter":
             self._shared = policy.model is not policy.causal
-            self._own = policy if self._shared else _frozen(policy)
+            self._own = policy if self._shared else policy.frozen()
             weights = derive(seed, "reward model", "weights")
             try:
                 adapter = Adapter(self._own.causal, settings.targets, settings.rank, settings.alpha, weights).to(policy.device)
             except ValueError as error:
                 raise PolicyError(f"targets of the reward model: {error}") from error
             self._adapter = adapter
-            self.parameters = list(adapter.named_parameters())
+            parameters = list(adapter.named_parameters())
         else:
             self._shared = False
             self._own = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.device)
-            self.parameters = self._own.trainable()
-        self.masters = masters_of(self.parameters)
+            parameters = self._own.trainable()
         # Low-rank weights need some times the rate of whole ones, which the policy's is if it is trained whole: with 5 the tiny
         # model's pairs are told apart as well as by a copy, with 10 its step rewards become so large that training collapses.
         usual = lr * (5 if self._adapter is not None and policy.model is policy.causal else 1)
         rate = 2 * usual if settings.lr is None else settings.lr
-        self.optimizer = torch.optim.AdamW(self.masters, lr=rate, weight_decay=0.0)
+        self.optimizer = Optimizer(parameters, rate)
 
     @torch.no_grad()
     def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
@@ -87,19 +86,14 @@ class RewardModel:
         tokens, slope = Tokens.of(trajectories, self._tries), torch.from_numpy(gradient).float()
         packed = rows(trajectories, tokens.first[:-1], self._token_budget)
         packed = [row for row in packed if bool((slope[row.tokens] != 0).any())]
-        for master in self.masters:
-            master.grad = None
-        trained = [p for _, p in self.parameters]  # and no others: the policy's weights gather no gradient here
+        self.optimizer.clear()
+        trained = [p for _, p in self.optimizer.parameters]  # and no others: the policy's weights gather no gradient here
         with self._own.training(), self._adapted():
             for numbers, logp in self._passes(self._own, packed, tokens):
                 (slope[numbers].to(logp.device) * logp).sum().backward(inputs=trained)
-                collect(self.parameters, self.masters)
-        norm = torch.nn.utils.clip_grad_norm_(self.masters, self.settings.grad_clip)
-        if not bool(torch.isfinite(norm)):
-            return {"skipped_steps": 1.0}
-        self.optimizer.step()
-        publish(self.parameters, self.masters)
-        return {"grad_norm": float(norm)}
+                self.optimizer.collect()
+        norm = self.optimizer.step(self.settings.grad_clip)
+        return {"skipped_steps": 1.0} if norm is None else {"grad_norm": norm}
 
     @contextmanager
     def _adapted(self) -> Iterator[None]:
@@ -128,24 +122,12 @@ class RewardModel:
     # -- state ----------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next rewards and updates depend on, besides the policy's weights."""
-        state: dict[str, Any] = {"weights": {name: p.detach() for name, p in self.parameters}}
-        if any(p is not m for (_, p), m in zip(self.parameters, self.masters, strict=True)):
-            state["masters"] = [m.detach() for m in self.masters]
-        if self._adapter is not None and not self._shared:
-            state["base"] = self._own.model.state_dict()
-        return {**state, "optimizer": self.optimizer.state_dict()}
+        """Everything that the next rewards and updates depend on, besides the weights of the policy and of its frozen copy."""
+        state: dict[str, Any] = {"weights": {name: p.detach() for name, p in self.optimizer.parameters}}
+        return {**state, "optimizer": self.optimizer.state()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
-        if "base" in state:
-            self._own.model.load_state_dict(state["base"])
-        for name, p in self.parameters:
+        for name, p in self.optimizer.parameters:
             p.copy_(state["weights"][name])
-        for master, saved in zip(self.masters, state.get("masters", [])):
-            master.copy_(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-def _frozen(policy: Policy) -> Policy:
-    return Policy(copy.deepcopy(policy.model).requires_grad_(False), policy.tokenizer, policy.device)
+        self.optimizer.load_state(state["optimizer"])

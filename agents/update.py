@@ -43,7 +43,7 @@ class Update:
         self.learner = Learner(self.policy, optim, config.loss, config.iterations, config.seed, temperature, parts.scoring)
         self.critic = Critic(self.policy, config.critic, optim, config.seed) if "values" in self.algorithm.needs else None
         self.reward_models: dict[str, RewardModel] = {}
-        asking: dict[str, Any] = {name: one for name, one in self.shapings.items() if hasattr(one, "model")}
+        asking: dict[str, Any] = {name: one for name, one in self.shapings.items() if getattr(one, "needs_model", False)}
         for name, one in asking.items():
             one.model = self.reward_models[name] = RewardModel(
                 self.policy, one, optim.lr, self.tries, optim.token_budget, temperature, config.seed
@@ -107,6 +107,8 @@ class Update:
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on besides the policy's weights."""
         state: dict[str, Any] = {"learner": self.learner.state()}
+        if self.policy.frozen_weights is not None:
+            state["frozen"] = self.policy.frozen_weights
         if self.critic is not None:
             state["critic"] = self.critic.state()
         if self.reward_models:
@@ -114,6 +116,8 @@ class Update:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
+        if self.policy.frozen_weights is not None:
+            self.policy.frozen().model.load_state_dict(state["frozen"])
         self.learner.load_state(state["learner"])
         if self.critic is not None:
             self.critic.load_state(state["critic"])

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from agents.config import TrainConfig, WarmstartConfig
-from agents.masters import collect, masters_of, publish
+from agents.optimizer import Optimizer
 from agents.packing import Row, collate, rows
 from agents.policy import Policy
 from agents.prompting import Prompter
@@ -137,26 +137,21 @@ def clone(
     Action tokens weigh 1, the others `observation_weight` (rows without branches only). Learning rate: 5% linear warm-up,
     then cosine to a tenth.
     """
-    parameters = policy.trainable()
-    masters = masters_of(parameters)
-    optimizer = torch.optim.AdamW(masters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = Optimizer(policy.trainable(), config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     draw = generator(seed, "warmstart", "batches")
     losses: list[float] = []
     for step in range(config.steps):
         scale = min(1.0, (step + 1) / max(1, config.steps // 20))
         scale *= 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * scale
+        optimizer.lr = config.lr * scale
         reached = max(math.ceil(len(packed) * (step + 1) / config.steps), min(config.batch, len(packed)))
         chosen = [packed[i] for i in draw.choice(reached, size=min(config.batch, reached), replace=False)]
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.clear()
         with policy.training():
             loss = _supervised_loss(policy, chosen, config.observation_weight)
             loss.backward()
-        collect(parameters, masters)
-        torch.nn.utils.clip_grad_norm_(masters, 1.0)
-        optimizer.step()
-        publish(parameters, masters)
+        optimizer.collect()
+        optimizer.step(clip=1.0)
         losses.append(float(loss.detach()))
         if on_step:
             on_step(step + 1, losses[-1])

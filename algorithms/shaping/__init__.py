@@ -14,7 +14,10 @@ from envs.trajectory import Trajectory
 
 
 class Shaping(Protocol):
-    """A dataclass whose fields are its settings."""
+    """A dataclass whose fields are its settings.
+
+    One with `needs_model: ClassVar[bool] = True` is given a TokenModel as its attribute `model` before the first iteration.
+    """
 
     def shape(self, trajectories: Sequence[Trajectory]) -> None:
         """Write `step.shaped_rewards[<name of the shaping>]`; never change `step.reward`."""
@@ -23,8 +26,8 @@ class Shaping(Protocol):
 class TokenModel(Protocol):
     """A language model that a shaping learns with: log-probabilities of sampled tokens, and a step along a gradient of them.
 
-    [T]: all sampled tokens, trajectory by trajectory, step by step. A shaping asks for one by an attribute `model`, None at
-    first, and carries the settings of the model among its own (agents/reward_model.py).
+    [T]: all sampled tokens, trajectory by trajectory, step by step. The shaping carries the settings of the model among its own
+    (agents/reward_model.py).
     """
 
     def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:

@@ -62,6 +62,7 @@ class ImplicitPRM:
     """Names of the linear layers that the adapter adds to."""
 
     smallest_group: ClassVar[int] = 2
+    needs_model: ClassVar[bool] = True
 
     model: TokenModel | None = field(default=None, init=False, repr=False, compare=False)
     """Set by the trainer."""

@@ -160,7 +160,7 @@ def updated(
     optim = OptimConfig(lr=0.0, minibatch=64, token_budget=budget, grad_clip=1e9)
     learner = Learner(policy, optim, loss, 1, 0, temperature, scoring(length))
     metrics = learner.update(trajectories, credited(trajectories), 0)
-    return {name: p.grad.clone() for name, p in learner.parameters}, metrics
+    return {name: p.grad.clone() for name, p in learner.optimizer.parameters}, metrics
 
 
 @contexts
@@ -273,7 +273,7 @@ def test_only_the_first_token_of_a_response_is_trained_on(context: str) -> None:
     tokens = credited(trajectories)
     tokens.advantages[~tokens.begins] = 1e6
     learner.update(trajectories, tokens, 0)
-    for name, p in learner.parameters:
+    for name, p in learner.optimizer.parameters:
         torch.testing.assert_close(found[name], p.grad)
     assert metrics["steps"] == 1
 

@@ -60,7 +60,7 @@ def gradients(
     data = tokens(trajectories, values, None if defined is None else defined(trajectories))
     data.old_logprobs += drift * torch.sin(torch.arange(len(values)))  # as if the policy had moved since it sampled
     learner.update(trajectories, data, 0)
-    return {name: p.grad.clone() for name, p in learner.parameters}
+    return {name: p.grad.clone() for name, p in learner.optimizer.parameters}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 1e-5) -> None:
@@ -105,7 +105,7 @@ def test_tokens_without_an_opinion_enter_no_ratio_of_a_sequence(surrogate: str) 
         loss = LossConfig(surrogate, aggregation="seq-mean-token-mean", skip_zero=False)  # type: ignore[arg-type]
         learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), loss, 1, 0)
         learner.update(trajectories, data, 0)
-        return {name: p.grad.clone() for name, p in learner.parameters}
+        return {name: p.grad.clone() for name, p in learner.optimizer.parameters}
 
     same(gradient(0.0), gradient(0.5))
 
@@ -126,7 +126,7 @@ def test_gradient_checkpointing_computes_layers_again_and_gives_the_same_gradien
         policy.causal.model.layers[0].self_attn.register_forward_hook(count)
         learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(skip_zero=False), 1, 0)
         learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)
-        return {name: p.grad.clone() for name, p in learner.parameters}
+        return {name: p.grad.clone() for name, p in learner.optimizer.parameters}
 
     same(update(False), update(True))
     assert calls[1] == 2 * calls[0]
@@ -236,7 +236,7 @@ def corrected_gradient(settings: CorrectionConfig, gaps: list[float], members: l
         trajectories = [trajectories[m] for m in members]
     learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(correction=settings), 1, 0)
     metrics = learner.update(trajectories, tokens(trajectories, values), 0)
-    return {name: p.grad.clone() for name, p in learner.parameters}, metrics
+    return {name: p.grad.clone() for name, p in learner.optimizer.parameters}, metrics
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_the_update_ends_before_the_mini_batch_that_has_gone_too_far() -> None:
         trajectories = experience(policy)
         learner = Learner(policy, OptimConfig(lr=1e-3, minibatch=64, epochs=epochs), LossConfig(kl_stop=kl_stop), 1, 0)
         metrics = learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)
-        return {name: p.detach().clone() for name, p in learner.parameters}, metrics
+        return {name: p.detach().clone() for name, p in learner.optimizer.parameters}, metrics
 
     free, unbounded = after(6, 1e9)
     assert (unbounded["steps"], unbounded["stopped"]) == (6, 0)
@@ -424,12 +424,12 @@ def test_bf16_weights_learn_through_float32_masters() -> None:
     trajectories = experience(policy)
     policy.model.to(torch.bfloat16)
     learner = Learner(policy, OptimConfig(lr=1e-5, minibatch=64), LossConfig(), 400, 0)
-    before = [m.detach().clone() for m in learner.masters]
+    before = [m.detach().clone() for m in learner.optimizer.masters]
     for i in range(3):
         learner.update(trajectories, tokens(trajectories, credit(trajectories)), i)
-    assert all(m.dtype == torch.float32 for m in learner.masters)
-    assert any(bool((m - b).abs().max() > 0) for m, b in zip(learner.masters, before, strict=True))
-    for (_, p), m in zip(learner.parameters, learner.masters, strict=True):
+    assert all(m.dtype == torch.float32 for m in learner.optimizer.masters)
+    assert any(bool((m - b).abs().max() > 0) for m, b in zip(learner.optimizer.masters, before, strict=True))
+    for (_, p), m in zip(learner.optimizer.parameters, learner.optimizer.masters, strict=True):
         assert torch.equal(p, m.detach().to(torch.bfloat16))
 
 
@@ -445,7 +445,7 @@ def test_a_restored_learner_goes_on_exactly() -> None:
                 learner = Learner(policy, OptimConfig(lr=1e-3, minibatch=2), LossConfig(), 4, 0)
                 learner.load_state(state)
             learner.update(trajectories, data, i)
-        return [p.detach().clone() for _, p in learner.parameters]
+        return [p.detach().clone() for _, p in learner.optimizer.parameters]
 
     for one, other in zip(trained(False), trained(True), strict=True):
         assert torch.equal(one, other)

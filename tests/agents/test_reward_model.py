@@ -132,8 +132,8 @@ def test_an_adapter_holds_a_small_part_of_the_weights() -> None:
     policy = small_policy(hidden=64)
     model = reward_model(policy, rank=1)
     of_policy = sum(p.numel() for p in policy.model.parameters())
-    assert sum(p.numel() for _, p in model.parameters) < 0.05 * of_policy
-    assert model.masters == [p for _, p in model.parameters]  # float32, so no further copy
+    assert sum(p.numel() for _, p in model.optimizer.parameters) < 0.05 * of_policy
+    assert model.optimizer.masters == [p for _, p in model.optimizer.parameters]  # float32, so no further copy
 
 
 # -- how it learns ----------------------------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ def gradients(
     if kind == "adapter":
         torch.manual_seed(4)
         with torch.no_grad():
-            for name, p in model.parameters:
+            for name, p in model.optimizer.parameters:
                 if name.endswith(".b"):
                     p.normal_(std=0.1)
     model.descend(played, slope(played))
-    return [master.grad.clone() for master in model.masters if master.grad is not None]
+    return [master.grad.clone() for master in model.optimizer.masters if master.grad is not None]
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
@@ -185,7 +185,7 @@ def test_a_step_goes_down_the_gradient_it_is_given(kind: str) -> None:
     weight, before = slope(played), model.logprobs(played)
     model.descend(played, weight)
     change = float(weight @ (model.logprobs(played) - before))
-    size = sum(float(master.grad.abs().sum()) for master in model.masters if master.grad is not None)
+    size = sum(float(master.grad.abs().sum()) for master in model.optimizer.masters if master.grad is not None)
     assert change == pytest.approx(-1e-5 * size, rel=0.1)
 
 
@@ -206,7 +206,7 @@ def test_the_gradients_norm_is_clipped_and_a_broken_one_skipped() -> None:
     played = experience(policy)
     model = reward_model(policy, grad_clip=1e-3)
     assert model.descend(played, slope(played))["grad_norm"] > 1e-3
-    clipped = torch.cat([master.grad.flatten() for master in model.masters if master.grad is not None])
+    clipped = torch.cat([master.grad.flatten() for master in model.optimizer.masters if master.grad is not None])
     assert float(clipped.norm()) == pytest.approx(1e-3, rel=1e-3)
     before = model.logprobs(played)
     assert model.descend(played, np.full(len(before), np.nan)) == {"skipped_steps": 1.0}
@@ -235,7 +235,7 @@ def test_its_learning_rate_is_twice_the_policys_unless_it_has_its_own() -> None:
 
     def rate(policy: Policy, kind: str, lr: float | None = None) -> float:
         prm = ImplicitPRM(kind=kind, lr=lr)  # type: ignore[arg-type]
-        return float(RewardModel(policy, prm, 1e-3, None, 100, 1.0, seed=0).optimizer.param_groups[0]["lr"])
+        return float(RewardModel(policy, prm, 1e-3, None, 100, 1.0, seed=0).optimizer.lr)
 
     assert rate(whole, "copy") == rate(lora, "copy") == rate(lora, "adapter") == 2e-3
     assert rate(whole, "adapter") == 1e-2  # low-rank weights beside whole ones
@@ -250,7 +250,7 @@ def test_small_steps_are_not_rounded_away_in_bfloat16() -> None:
     for _ in range(20):
         model.descend(played, slope(played))
     start = [p.detach().float() for _, p in policy.trainable()]
-    far = max(float((master.detach() - old).abs().max()) for master, old in zip(model.masters, start))
+    far = max(float((master.detach() - old).abs().max()) for master, old in zip(model.optimizer.masters, start))
     assert far == pytest.approx(20e-5, rel=0.2)
     adapter = reward_model(policy)
     adapter.descend(played, slope(played))
@@ -284,7 +284,7 @@ def test_a_restored_model_goes_on_as_the_uninterrupted_one(make: Any, kind: str)
 
 def test_the_same_seed_gives_the_same_adapter_and_another_another() -> None:
     def first(seed: int) -> torch.Tensor:
-        return RewardModel(small_policy(), ImplicitPRM(), 1e-3, None, 100, 1.0, seed).parameters[0][1]
+        return RewardModel(small_policy(), ImplicitPRM(), 1e-3, None, 100, 1.0, seed).optimizer.parameters[0][1]
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))
