@@ -92,6 +92,7 @@ def check(config: TrainConfig | EvaluateConfig) -> None:
         _check_reference(config)
         _check_trackers(config)
         _check_groups(config)
+        _check_resampling(config)
         _check_composition(config)
 
 
@@ -123,12 +124,21 @@ def _check_groups(config: TrainConfig) -> None:
     size = config.rollout.group_size
     asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).smallest_group}
     asking |= {f"shaping.{name}": getattr(shaping.get(name), "smallest_group", 1) for name in config.shaping}
-    asking["rollout.resample"] = 2 if config.rollout.resample else 1
     for what, smallest in asking.items():
         if size < smallest:
             raise ConfigError(
                 f"rollout.group_size is {size}, but {what} compares episodes of the same task: at least {smallest}"
             )
+
+
+def _check_resampling(config: TrainConfig) -> None:
+    from algorithms import base
+
+    if config.rollout.resample and base.get(config.algo["name"]).smallest_group < 2:
+        raise ConfigError(
+            f"rollout.resample is {config.rollout.resample}, but algo.name={config.algo['name']} compares no episodes, and "
+            "learns from groups whose episodes all return the same too; allowed with it: 0"
+        )
 
 
 def _check_composition(config: TrainConfig) -> None:
@@ -146,18 +156,28 @@ def _check_composition(config: TrainConfig) -> None:
     for shaped in config.algo.get("shaped", {}):
         if shaped not in shaping.names():
             raise unknown_key(f"algo.shaped.{shaped}", shaping.names())
+    built = base.build(config.algo)
+    try:
+        built.check(list(config.shaping))
+    except ValueError as exc:
+        raise ConfigError(f"algo.{exc}") from exc
+    if "collision" in method.needs and config.engine.top_p < 1:
+        raise ConfigError(
+            f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "
+            "vocabulary; allowed with it: 1"
+        )
     if not scored:
         return
     if config.engine.top_p < 1:
         raise ConfigError(
             f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
         )
-    needs_tokens = [f"algo.name={name}"] if "collision" in method.needs else []
-    needs_tokens += [f"shaping.{one}" for one in config.shaping if hasattr(shaping.get(one), "model")]
-    if needs_tokens:
+    by_token = [f"algo.name={name}"] if built.credits_tokens else []
+    by_token += [f"shaping.{one}" for one in config.shaping if getattr(shaping.get(one), "needs_model", False)]
+    if by_token:
         raise ConfigError(
-            f"engine.constrained is 'scored', where an action is drawn as a whole, but {needs_tokens[0]} needs the probability "
-            "that each of its tokens was drawn with; allowed with it: none, admissible"
+            f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
+            "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=turn goes with scored: twosome)"
         )
 
 
@@ -184,8 +204,18 @@ def _check_reference(config: TrainConfig) -> None:
             "the model without it, which the warm start never saw. Set warmstart.enabled=false, or loss.kl.kind=none, or train "
             "without LoRA"
         )
+    if not (config.warm_starts and config.model.lora.enabled):
+        return
+    from algorithms import base
+
+    if "values" in base.get(config.algo["name"]).needs and config.critic.trains == "head":
+        raise ConfigError(
+            "critic.trains is 'head' with model.lora.enabled=true and a warm start: the critic reads hidden states of the "
+            "model without adapters, which the warm start never saw. Set critic.trains=all, or warmstart.enabled=false, or "
+            "train without LoRA"
+        )
     for name, settings in config.shaping.items():
-        if config.warm_starts and config.model.lora.enabled and settings.get("kind") == "adapter":
+        if settings.get("kind") == "adapter":
             raise ConfigError(
                 f"shaping.{name}.kind is 'adapter' with model.lora.enabled=true and a warm start: its reward model would start "
                 f"as the model without adapters, which the warm start never saw. Set shaping.{name}.kind=copy, or "

@@ -27,6 +27,10 @@ FIXED = {
     "run": "a run goes on under its own name",
     "out": "a run goes on in its own folder",
     "seed": "what follows would no longer be the run that was begun",
+    **dict.fromkeys(
+        ("critic.hidden", "critic.trains", *(f"shaping.implicit_prm.{key}" for key in ("kind", "rank", "targets"))),
+        "the weights that were saved have another shape",
+    ),
 }
 """Keys that cannot be given with resume=, and why."""
 PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")

@@ -126,8 +126,9 @@ class RolloutConfig:
     group_size: Positive = 8
     """Episodes of each task, compared with each other."""
     resample: Natural = 0
-    """Dynamic sampling (DAPO): most further rounds in which groups whose episodes all return the same are replaced by
-    other tasks; 0: such groups stay, and teach nothing where episodes are only compared with each other."""
+    """Dynamic sampling (DAPO): most further rounds in which groups whose episodes all return the same are replaced by groups
+    of other tasks, drawn from the whole panel; only for methods that compare episodes. 0: such groups stay, and teach those
+    methods nothing."""
 
 
 @dataclass
@@ -139,7 +140,7 @@ class OptimConfig:
     warmup: Natural = 0
     """Iterations over which the learning rate rises from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate goes on after the warm-up, until the last iteration."""
+    """How the learning rate goes on after the warm-up, until the last iteration or the end of step_budget."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.0
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     grad_clip: Annotated[float, MoreThan(0)] = 1.0
@@ -210,7 +211,7 @@ class LossConfig:
     clip_high: Annotated[float, AtLeast(0)] = 0.2
     """The ratio is clipped at 1 + clip_high (gmpo: at exp(clip_high)); not used by gpg and sapo."""
     dual_clip: Annotated[float, MoreThan(1)] | None = 3.0
-    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo only."""
+    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo and joint."""
     aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
     """How token losses become one number."""
     norm_length: Positive | None = None
@@ -238,10 +239,10 @@ class CriticConfig:
     trains: Literal["head", "all"] = "head"
     """head: an MLP on the hidden states of the policy as it was before RL, which stays frozen (POAD); all: a copy of that
     model is trained with it (the usual PPO; memory of a second model)."""
-    hidden: list[int] = field(default_factory=lambda: [1024, 512])
+    hidden: Annotated[list[int], AtLeast(1)] = field(default_factory=lambda: [1024, 512])
     """Widths of the MLP's inner layers."""
     lr: Annotated[float, MoreThan(0)] = 1e-5
-    """Learning rate."""
+    """Learning rate, the same in every iteration."""
     clip: Annotated[float, MoreThan(0)] | None = None
     """How far a value may move from what it was before the update, in units of reward; null: as far as the loss wants."""
     coefficient: Annotated[float, MoreThan(0)] = 0.5

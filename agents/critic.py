@@ -50,6 +50,7 @@ class Critic:
         if config.trains == "all":
             parameters += [(f"base.{name}", p) for name, p in base.base_model.named_parameters()]
         self.optimizer = Optimizer(parameters, config.lr)
+        self._tokens = 0
         self._hidden: Tensor | None = None
         """[T, H] on the CPU: the frozen base's hidden states of the iteration under way."""
 
@@ -83,6 +84,11 @@ class Critic:
         spread = float(target[has].var(correction=0)) if bool(has.any()) else 0.0
         left = float((target - before)[has].var(correction=0)) if bool(has.any()) else 0.0
         return {"loss": total / max(1.0, steps), "explained": 1 - left / spread if spread > 0 else 0.0}
+
+    def take_tokens(self) -> int:
+        """Tokens that went through the base since the last call."""
+        taken, self._tokens = self._tokens, 0
+        return taken
 
     # -- one optimiser step ---------------------------------------------------------------------------------------------
 
@@ -130,6 +136,7 @@ class Critic:
         packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], self.optim.token_budget)
         for group in micro_batches(packed, self.optim.token_budget):
             batch = collate(group, pad=0, device=self._policy.device)
+            self._tokens += batch.real_tokens
             if len(batch.tokens):
                 yield batch.tokens, self._forward(batch)
 

@@ -49,6 +49,7 @@ class RewardModel:
     ) -> None:
         self.settings, self._policy, self._tries = settings, policy, tries
         self._token_budget, self._temperature = token_budget, temperature
+        self._tokens = 0
         self._adapter: Adapter | None = None
         if settings.kind == "adapter":
             self._shared = policy.model is not policy.causal
@@ -95,6 +96,11 @@ class RewardModel:
         norm = self.optimizer.step(self.settings.grad_clip)
         return {"skipped_steps": 1.0} if norm is None else {"grad_norm": norm}
 
+    def take_tokens(self) -> int:
+        """Tokens that went through either model since the last call."""
+        taken, self._tokens = self._tokens, 0
+        return taken
+
     @contextmanager
     def _adapted(self) -> Iterator[None]:
         with (
@@ -114,6 +120,7 @@ class RewardModel:
         """Numbers [M] and log-probabilities [M] of the choices among the sampled tokens, by micro-batch."""
         for group in micro_batches(packed, self._token_budget):
             collated = collate(group, pad=0, device=model.device)
+            self._tokens += collated.real_tokens
             batch, allowed = tokens.choices(collated, model.causal.config.vocab_size)
             if len(batch.tokens):
                 logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before)

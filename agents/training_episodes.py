@@ -15,6 +15,9 @@ from agents.tracking import Trackers
 from envs.seeding import generator
 from envs.trajectory import Trajectory
 
+GREEDY = "+greedy"
+"""Ends the group id of a greedy episode, which is not one of the group that it is compared with."""
+
 
 @dataclass
 class Played:
@@ -67,7 +70,7 @@ class TrainingEpisodes:
         played.trajectories = [trajectory for group in kept for trajectory in group]
         if self._wants_greedy:
             firsts = [group[0] for group in kept]
-            episodes = [Episode(t.task_id, t.group_id, t.seed, 0, t.split) for t in firsts]
+            episodes = [Episode(t.task_id, f"{t.group_id}{GREEDY}", t.seed, 0, t.split) for t in firsts]
             played.greedy = self._play(episodes, 0.0, played)
         return played
 

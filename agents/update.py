@@ -19,7 +19,7 @@ from agents.learner import Learner
 from agents.packing import rebuild_tokens
 from agents.reward_model import RewardModel
 from agents.tokens import Tokens
-from agents.training_episodes import Played
+from agents.training_episodes import GREEDY, Played
 from algorithms import base as algorithms
 from algorithms import shaping
 from algorithms.base import Advantages, Batch
@@ -75,16 +75,17 @@ class Update:
         clock.split("credit")
         _note(kept, batch, advantages)
         if self.critic is not None:
-            assert advantages.returns is not None
-            assert batch.values is not None
+            if advantages.returns is None or batch.values is None:
+                raise ValueError(f"{type(self.algorithm).__name__} needs values, but gives no `returns` to fit them to")
             found = self.critic.update(kept, tokens, advantages.returns, batch.values, iteration - 1)
             metrics.update({f"critic/{key}": value for key, value in found.items()})
         clock.split("critic")
         if self.critic is None or iteration > self.config.critic.alone:
             found = self.learner.update(kept, tokens, iteration - 1, spent)
             metrics.update({f"update/{key}": value for key, value in found.items()})
+        beside = float(sum(one.take_tokens() for one in (self.critic, *self.reward_models.values()) if one is not None))
         metrics.update({f"credit/{key}": value for key, value in advantages.metrics.items()})
-        metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0)
+        metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + beside
         metrics["tokens/rebuild_update"] = float(rebuild_tokens(kept) * self.config.optim.epochs)
         return metrics
 
@@ -98,7 +99,7 @@ class Update:
             batch.collision = collision(self.policy, kept, tokens, optim.token_budget, temperature)
         if "greedy" in self.algorithm.needs:
             # A greedy episode that was cut off says nothing; 0 leaves the return itself, which is unbiased too.
-            returns = {t.group_id: t.total_reward for t in greedy if t.error is None}
+            returns = {t.group_id.removesuffix(GREEDY): t.total_reward for t in greedy if t.error is None}
             batch.greedy = np.repeat([returns.get(t.group_id, 0.0) for t in kept], batch.length)
         return batch
 

@@ -197,6 +197,14 @@ class Algorithm:
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, get_args(hint)))}")
 
+    @property
+    def credits_tokens(self) -> bool:
+        """Whether the tokens of one action may get different advantages: each must then have been a choice of its own."""
+        return False
+
+    def check(self, shapings: Sequence[str]) -> None:
+        """Hook: raise ValueError for settings that mean nothing with the shapings of a run."""
+
     def shape(self, trajectories: Sequence[Trajectory]) -> None:
         """Hook: give steps further rewards (`step.shaped_rewards`). The default gives none."""
 

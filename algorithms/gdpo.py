@@ -6,6 +6,7 @@ The sources are the environment's reward and every shaping that enters as `rewar
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +37,16 @@ class GDPO(OutcomeMethod):
         for name, weight in self.weights.items():
             if not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise ValueError(f"weights.{name} is {weight!r}; it must be a number")
+
+    def check(self, shapings: Sequence[str]) -> None:
+        """A weight must be that of a source."""
+        sources = [ENVIRONMENT, *(name for name in shapings if self.shaped.get(name, "reward") in ("reward", "return"))]
+        for name in self.weights:
+            if name not in sources:
+                raise ValueError(
+                    f"weights.{name} weighs nothing; the sources of this run are {', '.join(sources)} (a shaping is one if it "
+                    "enters as reward or return: algo.shaped)"
+                )
 
     def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
         """[S] the weighted sum of the sources, whitened; the sum of their scores is not looked at."""

@@ -29,6 +29,11 @@ class OTB(Algorithm):
     smallest_group: ClassVar[int] = 2
     needs: ClassVar[frozenset[Need]] = frozenset({"collision"})
 
+    @property
+    def credits_tokens(self) -> bool:
+        """Yes."""
+        return True
+
     def advantages(self, batch: Batch) -> Advantages:
         """One value a token [T]. Raises ValueError without batch.logprobs and batch.collision."""
         if batch.logprobs is None or batch.collision is None:

@@ -18,7 +18,12 @@ from algorithms.stats import gae
 
 @dataclass
 class POAD(CriticMethod):
-    """Bellman backup with action decomposition, BAD (Eq. 9-10): gamma between actions, 1 between the tokens of one."""
+    """Bellman backup with action decomposition, BAD: gamma between actions, 1 between the tokens of one."""
+
+    @property
+    def credits_tokens(self) -> bool:
+        """Yes."""
+        return True
 
     def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
         """GAE per token; every token's value is fitted."""
@@ -44,7 +49,7 @@ class POAD(CriticMethod):
 
 @dataclass
 class NTPO(POAD):
-    """Naive token PPO (Eq. 4): gamma between all tokens, so credit depends on how many tokens an action takes to say."""
+    """Naive token PPO: gamma between all tokens, so credit depends on how many tokens an action takes to say."""
 
     def discounts(self, ends: Bools) -> Floats:
         """[T] gamma."""

@@ -25,6 +25,11 @@ class PPO(CriticMethod):
     level: Literal["token", "turn"] = "token"
     """What a decision is."""
 
+    @property
+    def credits_tokens(self) -> bool:
+        """At level=token."""
+        return self.level == "token"
+
     def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
         """GAE; of a turn only the value before its first token is fitted."""
         if self.level == "token":

@@ -27,6 +27,11 @@ class ReinforcePP(Algorithm):
     epsilon: float = 1e-8
     """Added to the variance."""
 
+    @property
+    def credits_tokens(self) -> bool:
+        """Yes."""
+        return True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.gamma <= 1:

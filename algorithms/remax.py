@@ -13,7 +13,10 @@ from algorithms.stats import discounted_returns, episodes_without_signal
 
 @dataclass
 class ReMax(Algorithm):
-    """A(i,t) = sum of r from t on - R of the greedy episode, given to every token of the action."""
+    """A(i,t) = sum of r from t on - R of the greedy episode, given to every token of the action.
+
+    The greedy return is the environment's alone: shaped rewards that enter as reward or return have no baseline.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"greedy"})
 

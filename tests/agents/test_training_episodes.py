@@ -102,7 +102,7 @@ def test_a_greedy_episode_is_played_for_each_group_in_the_same_surroundings() ->
     played = play(differs, greedy=True)
     assert len(played.greedy) == 5
     assert [(t.group_id, t.task_id, t.seed) for t in played.greedy] == [
-        (group[0].group_id, group[0].task_id, group[0].seed) for group in groups(played.trajectories)
+        (f"{group[0].group_id}+greedy", group[0].task_id, group[0].seed) for group in groups(played.trajectories)
     ]
 
 
