@@ -61,7 +61,34 @@ def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as exc:
         raise ConfigError(f"the configuration does not compose: {exc}") from exc
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    named_values = {str(key): value for key, value in values.items()}
+    _refuse_half_a_method(parsed, named_values)
+    return named_values
+
+
+def _refuse_half_a_method(parsed: Sequence[Override], values: dict[str, Any]) -> None:
+    """A recipe is composed after the method, so one that was made for another method may undo what belongs to this one."""
+    chosen = {override.key_or_group: override.value() for override in parsed}
+    if "experiment" not in chosen or "algo" not in chosen:
+        return
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        method = hydra_compose(overrides=[f"+algo={chosen['algo']}"])
+    lost = []
+    for key in _leaves(OmegaConf.to_container(method)):
+        wanted, got = OmegaConf.select(method, key), OmegaConf.select(OmegaConf.create(values), key)
+        if not key.startswith("algo.") and key not in chosen and wanted != got:
+            lost.append(f"{key}={'null' if wanted is None else wanted}")
+    if lost:
+        raise ConfigError(
+            f"experiment={chosen['experiment']} undoes what algo={chosen['algo']} sets: say it again beside them, as it is or "
+            f"otherwise: {' '.join(lost)}"
+        )
+
+
+def _leaves(tree: Any, path: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [path]
+    return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
 
 
 def read(line: str) -> Override:

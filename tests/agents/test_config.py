@@ -82,6 +82,10 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
         (["algo=gdpo", "algo.weights={envrionment: 5}"], ["algo.weights.envrionment", "environment"]),
         (["algo=ppo", "model.lora.enabled=true"], ["critic.trains is 'head'", "critic.trains=all"]),
         (["algo=oprl", "model.lora.enabled=true"], ["shaping.implicit_prm.kind is 'adapter'", "kind=copy"]),
+        (
+            ["+experiment=gigpo_alfworld_qwen2.5_1.5b", "algo=poad"],
+            ["undoes what algo=poad sets", "optim.epochs=5", "loss.entropy=0.0001"],
+        ),
         (["critic.hidden=[0]"], ["critic.hidden", "at least 1"]),
         (["algo=grpo", "engine.constrained=scored", "loss.surrogate=joint"], ["loss.surrogate is 'joint'", "scored"]),
         (["algo=otb", "engine.constrained=scored"], ["engine.constrained is 'scored'", "algo.name=otb looks", "admissible"]),

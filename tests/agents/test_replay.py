@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from agents import replay, train
-from agents.credit.build import printable
 from agents.credit.html import Markup, tag
 from agents.credit.reading import choose, read
 from agents.credit.scale import DARK, LIGHT, STEPS, Palette, contrast, level, stands_for
+from agents.credit.text import printable
 from agents.credit.view import Iteration, rows, scale_of, signed
 from envs import registry
 from tests.agents.replayed import episode, step, write_run
@@ -207,6 +207,83 @@ def test_an_episode_that_a_fault_cut_off_is_nobody_s_peer(tmp_path: Path) -> Non
     assert replay.main([str(tmp_path / "it"), "episode=1"]) == 0
 
 
+@pytest.mark.parametrize("compared", [True, False])
+def test_episodes_not_trained_on_say_why_and_are_nobody_s_peers(
+    tmp_path: Path, compared: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = {"step_group": 0} if compared else {}
+    trained = [episode([step("wait", {"advantage": 0.5}, info=info)]) for _ in range(2)]
+    dropped = [episode([step("wait"), step("wait")], "g0+1") for _ in range(2)]
+    greedy = episode([step("wait"), step("wait")], "g0+greedy")
+    write_run(tmp_path / "it", [*trained, *dropped, greedy])
+    iteration = read(tmp_path / "it")
+    assert [group.left_out for group in iteration.groups] == [
+        None,
+        "dropped: all returns alike",
+        "played greedily, not trained on",
+    ]
+    first, *others = iteration.episodes
+    assert [peer.episode for peer in first.steps[0].peers] == [1, 2]
+    assert [one.peers for e in others[1:] for one in e.steps] == [[]] * 6
+    for number, words in ((3, "dropped: all returns alike"), (5, "played greedily, not trained on")):
+        assert replay.main([str(tmp_path / "it"), f"episode={number}"]) == 0
+        assert f"\n{words}\n" in capsys.readouterr().out
+        page = (tmp_path / "it" / "replay" / f"iteration_000001-episode_{number}.html").read_text()
+        assert f'<p class="note">{words}</p>' in page
+
+
+def test_an_iteration_before_its_update_has_no_dropped_episodes(tmp_path: Path) -> None:
+    write_run(tmp_path / "it", [episode([step("wait")]), episode([step("wait")])])
+    first, _ = read(tmp_path / "it").episodes
+    assert first.left_out is None
+    assert [peer.episode for peer in first.steps[0].peers] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "note"),
+    [
+        ("gamma: abc", "without discount: algo.gamma is 'abc'"),
+        ("gamma: null", "without discount: algo.gamma is None"),
+        ("gamma: .nan", "without discount: algo.gamma is nan"),
+        ("shaped: {tax: sometimes}", "algo.shaped is {'tax': 'sometimes'}"),
+        ("shaped: [tax]", "algo.shaped is ['tax']"),
+    ],
+)
+def test_settings_that_are_not_understood_become_notes(tmp_path: Path, settings: str, note: str) -> None:
+    config = f"algo:\n  name: m\n  {settings}\nenv: {{name: room}}\n"
+    write_run(tmp_path / "it", [episode([step("wait", {"advantage": 1.0}, reward=2.0)])], config=config)
+    iteration = read(tmp_path / "it")
+    assert note in iteration.notes[0]
+    assert iteration.episodes[0].steps[0].ahead == 2.0
+
+
+def test_a_damaged_tokenizer_leaves_numbers(run: Path) -> None:
+    file = run / "model" / "tokenizer.json"
+    file.write_text(file.read_text()[:100])
+    iteration = read(run)
+    assert f"{file} cannot be read" in iteration.notes[0]
+    assert iteration.episodes[0].steps[0].tokens[0].text is None
+
+
+@pytest.mark.parametrize(
+    "info", [{"subgoals": [3]}, {"subgoals": 3}, {"step_group": [1, 2]}, {"credit": 3.5}, {"credit": {3: 3}}]
+)
+def test_what_a_plug_in_noted_otherwise_is_text(tmp_path: Path, info: dict[str, object]) -> None:
+    write_run(tmp_path / "it", [episode([step("look", info=info)]) for _ in range(2)])
+    assert replay.main([str(tmp_path / "it")]) == 0
+    shown = read(tmp_path / "it").episodes[0].steps[0]
+    assert "3" in f"{shown.reached} {shown.marks} {shown.credit}" or len(shown.peers) == 2
+
+
+def test_the_environment_s_variables_stay_out_of_the_page(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("A_SECRET", "hunter2")
+    (run / "config.yaml").write_text("algo: {name: '${oc.env:A_SECRET}'}\nenv: {name: room}\n")
+    assert replay.main([str(run), "--html", str(run / "page.html")]) == 0
+    assert "hunter2" not in capsys.readouterr().out + (run / "page.html").read_text()
+
+
 def test_settings_that_cannot_be_read_are_no_reason_to_show_nothing(run: Path) -> None:
     (run / "config.yaml").write_text("algo: [")
     iteration = read(run)
@@ -220,13 +297,43 @@ def test_only_new_subgoals_are_reached_at_a_step(tmp_path: Path) -> None:
     assert [one.reached for one in read(tmp_path / "it").episodes[0].steps] == [["seen"], [], ["held"]]
 
 
-@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "\u202egnp.exe", "\ud800", "\x9b31m"])
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "a\rb", "\u202egnp.exe", "\ud800", "\x9b31m", "a\u200bb", "\ufeff", "\u00ad", "\U000e0041\U000e0042"]
+)
 def test_text_has_no_power_over_the_terminal(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "it", [episode([step("look", {"advantage": 1.0}, observation=f"see {text}!")])])
     assert replay.main([str(tmp_path / "it")]) == 0
     assert text not in capsys.readouterr().out
     assert text not in (tmp_path / "it" / "replay" / "iteration_000001-episode_1.html").read_text()
     assert printable("two\nlines\tand é") == "two\nlines\tand é"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_s_name_has_no_power_over_the_terminal(
+    tmp_path: Path, exists: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "it\x1b[2J"
+    if exists:
+        write_run(folder, [episode([step("look", {"advantage": 1.0})])])
+    assert replay.main([str(folder)]) == (0 if exists else 2)
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "it\\x1b[2J" in said.out + said.err
+
+
+def test_a_page_replaces_a_page_and_follows_no_link(run: Path) -> None:
+    page, other = run / "page.html", run / "precious"
+    other.write_text("mine")
+    for aside in (f"{page.name}.writing", f".{page.name}.writing"):
+        (run / aside).symlink_to(other)
+    for _ in range(2):
+        assert replay.main([str(run), "--html", str(page)]) == 0
+        assert "<!DOCTYPE html>" in page.read_text()
+        page.write_text("<!DOCTYPE html> old")
+    page.unlink()
+    page.symlink_to(other)
+    assert replay.main([str(run), "--html", str(page)]) == 2
+    assert other.read_text() == "mine"
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(run: Path) -> None:
@@ -260,10 +367,14 @@ def refusals(run: Path) -> Iterator[tuple[list[str], int, str]]:
     yield [str(run), "--web"], 2, "unknown option --web"
     yield [str(run), "--html"], 2, "--html: expected one argument"
     yield [str(run), "--html", str(run)], 2, "is a folder"
+    yield [str(run), "--html", ""], 2, "--html is empty"
+    yield [str(run), "--htm", str(run / "page.html")], 2, "unknown option --htm"
+    yield [str(run), "--html", str(run / "config.yaml")], 2, "config.yaml exists and is no .html file"
+    yield [str(run), "--html", "/dev/null"], 2, "/dev/null is no regular file"
     yield [str(run), "--html", str(run / "config.yaml" / "page.html")], 1, "choose another place with --html FILE"
 
 
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(17))
 def test_a_refusal_is_one_message_and_an_exit_code(run: Path, capsys: pytest.CaptureFixture[str], number: int) -> None:
     arguments, code, words = list(refusals(run))[number]
     assert replay.main(arguments) == code
