@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import torch
 
+from agents import loading
 from agents.engines.base import Request, Sampling
 from agents.engines.hf import HFEngine
 from agents.policy import Policy
+from agents.tracking import read_metrics
+from agents.trainer import Trainer
 from tests.agents.models_for_tests import full_logprobs, small_policy
+from tests.agents.test_training import SMALL
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -45,3 +50,13 @@ def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
         learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0)
         norms.append(learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)["grad_norm"])
     assert norms[1] == pytest.approx(norms[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["poad", "ppo", "oprl", "twosome", "otb", "gspo"])
+def test_what_methods_ask_for_runs_there_too(method: str, tmp_path: Path) -> None:
+    """Critic, reward model, scoring of whole actions, collision probabilities: none leaves a tensor behind on the CPU."""
+    settings = [*SMALL, f"algo={method}", "device=cuda", "iterations=2", "warmstart.steps=20", f"out={tmp_path}", "run=run"]
+    Trainer(loading.load([*settings, "evaluation.before=false", "evaluation.after=false", "evaluation.every=0"])).run()
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert last["iteration"] == 2
+    assert last["update/mismatch_mean"] < 0.05
