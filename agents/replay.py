@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ keys:
   episode       its number in that iteration, from 1; the most instructive one if not given
 
 options:
-  --html FILE   where the page goes; else RUN/replay/iteration_<N>-episode_<N>.html (its whole group is in it)
+  --html FILE   where the page goes; else RUN/replay/iteration_<N>-episode_<N>.html (its whole group is in it);
+                of what is there already, only an .html file is replaced
   --all         the page has all groups of the iteration, with an index; RUN/replay/iteration_<N>.html
   --help        this text"""
 
@@ -49,7 +51,7 @@ class Choice:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m agents.replay", add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(prog="python -m agents.replay", add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--html", metavar="FILE")
@@ -61,17 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]} (see --help)")
+        if options.html == "":
+            raise ConfigError("--html is empty: name the file of the page, for example --html page.html")
         run, choice = _read(options.words)
     except argparse.ArgumentError as exc:
         return _refuse(f"error: {exc.argument_name}: {exc.message} (see --help)")
     except ConfigError as exc:
         return _refuse(f"error: {exc}")
+    from agents.credit.reading import ReplayError
+    from agents.credit.text import printable
     from agents.failures import reported
+    from envs.trajectory import TrajectoryFileError
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an episode may hold what this terminal cannot write
     with reported() as outcome:
-        replay(run, choice, None if options.html is None else Path(options.html), options.all)
+        try:
+            replay(run, choice, None if options.html is None else Path(options.html), options.all)
+        except (ConfigError, ReplayError, TrajectoryFileError) as exc:
+            raise type(exc)(printable(str(exc))) from exc  # names of folders are in it
     return outcome.code
 
 
@@ -80,18 +90,17 @@ def replay(run: str, choice: Choice, html: Path | None, everything: bool) -> Pat
     from rich.console import Console
 
     from agents.credit import page, reading, terminal
-    from agents.runfolder import replace_file
+    from agents.credit.text import printable
 
     iteration = reading.read(run, choice.iteration)
     episode, why = reading.choose(iteration, choice.episode)
     name = f"iteration_{iteration.number:06d}" + ("" if everything else f"-episode_{episode.number}")
     target = html or Path(run) / "replay" / f"{name}.html"
     content = page.document(iteration, None if everything else episode).encode()
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder: name a file with --html FILE")
     try:
+        _refuse_other_file(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, content)
+        _write(target, content)
     except OSError as exc:
         raise reading.ReplayError(
             f"{target} cannot be written ({exc.strerror}): choose another place with --html FILE"
@@ -99,8 +108,26 @@ def replay(run: str, choice: Choice, html: Path | None, everything: bool) -> Pat
     # The page is there before anything is printed: whoever reads the beginning only (`| head`) has it too.
     console = Console(highlight=False)
     terminal.show(iteration, episode, why, console)
-    console.print(f"\nwritten: {target}", soft_wrap=True, markup=False)
+    console.print(f"\nwritten: {printable(str(target))}", soft_wrap=True, markup=False)
     return target
+
+
+def _refuse_other_file(target: Path) -> None:
+    """Raise ConfigError for what is there and is no page: a device, a link, a run's metrics."""
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder: name a file with --html FILE")
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise ConfigError(f"{target} is no regular file and would be replaced: choose another place with --html FILE")
+    if target.exists() and target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{target} exists and is no .html file: choose another name with --html FILE")
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write aside and put in place as a whole. The folder may be others' too, so the file aside must be a new one."""
+    aside = target.with_name(f"{target.name}.{os.getpid()}.writing")
+    with aside.open("xb") as file:
+        file.write(content)
+    os.replace(aside, target)
 
 
 def _read(words: Sequence[str]) -> tuple[str, Choice]:
@@ -115,7 +142,9 @@ def _read(words: Sequence[str]) -> tuple[str, Choice]:
 
 
 def _refuse(message: str) -> int:
-    print(message, file=sys.stderr)
+    from agents.credit.text import printable
+
+    print(printable(message), file=sys.stderr)
     return 2
 
 

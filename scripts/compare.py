@@ -2,7 +2,7 @@
 
     python scripts/compare.py env=alfworld algos=[gigpo,grpo] seeds=3
 
-algos=[a,b]           methods, an arm each (default gigpo, grpo)
+algos=[a,b]           methods, an arm each (default gigpo, grpo); the brackets may be left away
 arm.<name>="..."      a further arm with settings of its own: arm.slow="algo=poad critic.lr=1e-6"
 seeds=3               how many (0, 1, 2), or which: seeds=[3,5]
 budget=200000         environment steps of training for each run; default: what the first arm's iterations take if episodes
@@ -20,6 +20,7 @@ be run as asked, 130 interrupted.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,13 +32,14 @@ from comparison.progress import Progress
 from comparison.summary import summarise
 from rich.console import Console
 
+from agents.credit.text import printable
 from envs.structured import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the comparison and write its report; returns the exit code."""
     if {"-h", "--help"} & set(arguments):
-        print(__doc__)
+        _print_help()
         return 0
     console = Console(highlight=False)
     try:
@@ -45,25 +47,26 @@ def main(arguments: Sequence[str]) -> int:
         with Progress(planned, console) as progress:
             runs.execute(planned, progress.show)
         evidence.refuse_unequal(planned)
+        failed = [run for run in planned if run.failed]
+        for run in failed:
+            print(printable(f"{run.name} failed: {run.failed} (see {runs.log_file(run)})"), file=sys.stderr)
+        if len(failed) < len(planned.runs):
+            write(planned, console)
     except ConfigError as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        print(printable(f"error: {exc}"), file=sys.stderr)
         return 2
     except runs.Stopped:
         command = shlex.join(["python", "scripts/compare.py", *arguments])
-        print(f"stopped; the runs in {planned.out} are saved. Go on with the same command:\n{command}", file=sys.stderr)
+        said = f"stopped; the runs in {planned.out} are saved. Go on with the same command:\n{command}"
+        print(printable(said), file=sys.stderr)
         return 130
-    failed = [run for run in planned if run.failed]
-    for run in failed:
-        print(f"{run.name} failed: {run.failed} (see {runs.log_file(run)})", file=sys.stderr)
-    if len(failed) < len(planned.runs):
-        write(planned, console)
     return 1 if failed else 0
 
 
 def write(planned: plan.Plan, console: Console) -> None:
     """The report in its three forms."""
     report = summarise(planned)
-    (planned.out / "report.json").write_text(json.dumps(report, indent=1))
+    (planned.out / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False))
     (planned.out / "report.html").write_text(page(report), encoding="utf-8")
     draw(report).savefig(planned.out / "report.png")
     for temperature, found in report["temperatures"].items():
@@ -71,7 +74,14 @@ def write(planned: plan.Plan, console: Console) -> None:
             start, final = of_arm["start"], of_arm["all"]
             spread = "" if final["low"] is None else f" [{final['low']:.3f}, {final['high']:.3f}]"
             console.print(f"{arm}, temperature {temperature}: {start['mean']:.3f} -> {final['mean']:.3f}{spread}", markup=False)
-    console.print(f"written: {planned.out}/report.html, report.png, report.json", soft_wrap=True)
+    console.print(printable(f"written: {planned.out}/report.html, report.png, report.json"), soft_wrap=True, markup=False)
+
+
+def _print_help() -> None:
+    try:
+        print(__doc__, flush=True)
+    except BrokenPipeError:  # whoever reads (`| head`) has seen enough; what is left must not be written again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

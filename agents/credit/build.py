@@ -1,32 +1,29 @@
 """Views of trajectories: credit by step and token, returns, and who was compared with whom.
 
-Text that an environment or a model wrote leaves here with its control characters spelled out. Files are left to `reading`.
+Text that an environment or a model wrote leaves here with its hidden characters spelled out. What a plug-in put into a step's
+info is shown as far as it is of the form that is known. Files are left to `reading`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from agents.credit.text import printable
 from agents.credit.view import CRITIC, Episode, Group, Step, Token, mean
 from algorithms.base import Algorithm, Batch, Entry
 from algorithms.stats import discounted_returns
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory
 
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+GREEDY = "+greedy"
+"""How the group ids end of episodes that a method had played greedily, for a return to compare with."""
 
 Spell = Callable[[Sequence[int]], list[str | None]]
 """The texts of some token ids, None where they are not known."""
-
-
-def printable(text: str) -> str:
-    """`text` without power over a terminal or the direction of writing: such characters are spelled out (`\\x1b`)."""
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def view(
@@ -42,8 +39,9 @@ def view(
     """
     ahead = _returns(trajectories, gamma, shaped or {})
     compared = any("step_group" in step.info for t in trajectories for step in t.steps)
+    credited = any("credit" in step.info for t in trajectories for step in t.steps)
     groups: dict[str, Group] = {}
-    peers: dict[Any, list[Step]] = {}
+    peers: dict[tuple[str | None, str], list[Step]] = {}
     for number, trajectory in enumerate(trajectories, 1):
         episode = Episode(
             number=number,
@@ -51,17 +49,19 @@ def view(
             success=trajectory.success,
             score=trajectory.score,
             error=None if trajectory.error is None else printable(trajectory.error),
+            left_out=_left_out(trajectory, credited),
             reward=trajectory.total_reward,
             steps=[],
         )
         before: list[str] = []
         for stored in trajectory.steps:
             step = _step(stored, episode, spell, ahead.get(id(stored)), before)
-            before = stored.info.get("subgoals") or []
+            before = _texts(stored.info.get("subgoals"))
             episode.steps.append(step)
-            key = stored.info.get("step_group") if compared else (trajectory.group_id, stored.state_key)
-            if trajectory.error is None and (key is not None if compared else stored.state_key):
-                peers.setdefault(key, []).append(step)
+            together = stored.info.get("step_group") if compared else stored.state_key
+            if episode.left_out is None and together not in (None, ""):
+                # The text of a number is as good a key, and a plug-in's list has no other.
+                peers.setdefault((None if compared else trajectory.group_id, repr(together)), []).append(step)
         first = trajectory.steps[0].observation if trajectory.steps else ""
         new = Group(printable(trajectory.group_id), printable(task(first)) or episode.task_id, [])
         groups.setdefault(trajectory.group_id, new).episodes.append(episode)
@@ -73,10 +73,22 @@ def view(
     return list(groups.values()), compared
 
 
+def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
+    """Why an episode took no part in the update; `credited`: whether others of the iteration did."""
+    if trajectory.error is not None:
+        return f"cut off by a fault, so it took no part in the update: {printable(trajectory.error)}"
+    if trajectory.group_id.endswith(GREEDY):
+        return "played greedily, not trained on"
+    if credited and trajectory.steps and not any("credit" in step.info for step in trajectory.steps):
+        return "dropped: all returns alike"
+    return None
+
+
 def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | None, before: Sequence[str]) -> Step:
-    credit = stored.info.get("credit") or {}
+    noted = stored.info.get("credit") or {}
+    credit = {printable(str(name)): value for name, value in noted.items()} if isinstance(noted, Mapping) else {}
     count = len(stored.response_ids)
-    by_name = {printable(name): _per_token(value, count) for name, value in credit.items()}
+    by_name = {name: _per_token(value, count) for name, value in credit.items()}
     texts = spell(stored.response_ids)
     logprobs = _per_token(stored.response_logprobs, count)
     tokens = [
@@ -93,20 +105,27 @@ def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | Non
         marks.append(f"cut off: {printable(str(stored.info.get('reason', 'out of time')))}")
     elif stored.terminated:
         marks.append("won" if episode.success else "ended")
+    if not isinstance(noted, Mapping):
+        marks.append(f"credit not understood: {printable(repr(noted))}")
     return Step(
         episode=episode.number,
         number=len(episode.steps) + 1,
         observation=printable(stored.observation),
         action=printable(stored.action),
         tokens=tokens,
-        credit={printable(name): _of_step(name, value) for name, value in credit.items()},
+        credit={name: _of_step(name, value) for name, value in credit.items()},
         per_token=any(len(set(values)) > 1 for values in by_name.values()),
         reward=stored.reward,
         shaped={printable(name): value for name, value in stored.shaped_rewards.items() if value},
         ahead=ahead,
         marks=marks,
-        reached=[printable(name) for name in stored.info.get("subgoals") or [] if name not in before],
+        reached=[name for name in _texts(stored.info.get("subgoals")) if name not in before],
     )
+
+
+def _texts(value: Any) -> list[str]:
+    """A list's items as text; anything else that there is, is one item."""
+    return [printable(str(one)) for one in (value if isinstance(value, (list, tuple)) else [value] if value else [])]
 
 
 def _of_step(name: str, value: Any) -> float | None:

@@ -107,7 +107,8 @@ def _group(iteration: Iteration, group: Group, chosen: Episode | None, scale: Sc
 
 
 def _about(group: Group) -> str:
-    return f"{group.episodes[0].task_id} · group {group.id} · {group.won} of {len(group.episodes)} won"
+    about = f"{group.episodes[0].task_id} · group {group.id} · {group.won} of {len(group.episodes)} won"
+    return f"{about} · {group.left_out}" if group.left_out else about
 
 
 def _overview(group: Group, scale: Scale) -> Markup:
@@ -141,7 +142,6 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
         if 0 <= at < len(group.episodes)
     ]  # fmt: skip
     facts = f"return {episode.reward:g} · score {episode.score:.2g} · {len(episode.steps)} steps · mean advantage "
-    fault = f"Cut off by a fault, so it took no part in the update: {episode.error}"
     happened = "   ".join(f"{sign} {meaning}" for sign, meaning in SIGNS.items())
     happened += "   line: the critic's value" if any("value" in step.credit for step in episode.steps) else ""
     return tag(
@@ -149,7 +149,7 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
         tag("nav", *links),
         tag("h2", f"Episode {episode.number} ", tag("span", episode.outcome, class_=f"outcome {episode.outcome}")),
         tag("p", facts, tag("b", signed(episode.mean_advantage)), class_="about"),
-        None if episode.error is None else tag("p", fault, class_="note"),
+        None if episode.left_out is None else tag("p", episode.left_out, class_="note"),
         tag("figure", tag("div", timeline(episode, scale), class_="wide"), tag("figcaption", happened)),
         tag("ol", *(card(step, iteration, scale, present) for step in episode.steps), class_="steps"),
         class_="episode shown" if episode is chosen else "episode",

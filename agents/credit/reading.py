@@ -5,17 +5,20 @@ Little is asked of a folder: settings that this version does not know, or a miss
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import OmegaConf
 
-from agents.credit.build import Spell, printable, view
+from agents.credit.build import Spell, view
+from agents.credit.text import printable
 from agents.credit.view import Episode, Iteration
 from agents.runfolder import RunFolder
+from algorithms.base import Entry
 from envs import registry, trajectory
 from envs.structured import ConfigError, suggestion
 
@@ -30,17 +33,15 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
     number = _iteration(run, iteration)
     config, notes = _config(run)
     algo, env = _section(config, "algo"), _section(config, "env")
-    spell, known = _tokenizer(run)
-    if not known:
-        notes.append("tokens are shown as numbers: the run has no tokenizer")
+    gamma, shaped = _gamma(algo, notes), _shaped(algo, notes)
+    spell = _tokenizer(run, notes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         trajectories = list(trajectory.read(run.trajectories(number), truncated="warn"))
     notes += [printable(str(warning.message)) for warning in caught]
     if not any(t.steps for t in trajectories):
         raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(_iterations(run))}")
-    gamma = float(algo.get("gamma", 1.0))
-    groups, compared = view(trajectories, spell, _task(env), gamma, algo.get("shaped"))
+    groups, compared = view(trajectories, spell, _task(env), gamma, shaped)
     if not any("advantage" in step.credit for group in groups for e in group.episodes for step in e.steps):
         notes.append("no step of this iteration has credit")
     return Iteration(
@@ -96,7 +97,8 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _config(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
     try:
-        values = OmegaConf.to_container(OmegaConf.load(run.config), resolve=True)
+        # Unresolved: an interpolation may name an environment variable, and the page goes to others.
+        values = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
     except Exception as error:  # whatever is wrong with the settings, the episodes can be shown
         return {}, [f"settings are not known: {run.config} cannot be read ({printable(str(error).splitlines()[0])})"]
     return ({str(key): value for key, value in values.items()} if isinstance(values, dict) else {}), []
@@ -107,6 +109,24 @@ def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
+def _gamma(algo: dict[str, Any], notes: list[str]) -> float:
+    """The discount; 1 where the settings name none."""
+    value = algo.get("gamma", 1.0)
+    if type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    notes.append(printable(f"returns are shown without discount: algo.gamma is {value!r}"))
+    return 1.0
+
+
+def _shaped(algo: dict[str, Any], notes: list[str]) -> dict[str, Entry]:
+    """How shaped rewards enter returns, as far as that is understood."""
+    value = algo.get("shaped") or {}
+    known = {k: v for k, v in value.items() if v in get_args(Entry)} if isinstance(value, dict) else {}
+    if known != value:
+        notes.append(printable(f"shaped rewards may be missing in the returns shown: algo.shaped is {value!r}"))
+    return known
+
+
 def _task(env: dict[str, Any]) -> Callable[[str], str]:
     """How a task is found in a first observation; of an environment that is not installed it is the observation's end."""
     try:
@@ -115,14 +135,19 @@ def _task(env: dict[str, Any]) -> Callable[[str], str]:
         return lambda observation: (observation.strip().splitlines() or [""])[-1]
 
 
-def _tokenizer(run: RunFolder) -> tuple[Spell, bool]:
-    """How ids are spelled, and whether that is known. The whole of transformers is not needed for it."""
+def _tokenizer(run: RunFolder, notes: list[str]) -> Spell:
+    """How ids are spelled; where that is not known, as None. The whole of transformers is not needed for it."""
     file = next((f for f in (run.path / "tokenizer" / "tokenizer.json", run.model / "tokenizer.json") if f.is_file()), None)
     if file is None:
-        return lambda ids: [None] * len(ids), False
+        notes.append("tokens are shown as numbers: the run has no tokenizer")
+        return lambda ids: [None] * len(ids)
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more special
+        notes.append(printable(f"tokens are shown as numbers: {file} cannot be read ({error})"))
+        return lambda ids: [None] * len(ids)
 
     @cache
     def after(previous: tuple[int, ...], token: int) -> str:
@@ -130,4 +155,4 @@ def _tokenizer(run: RunFolder) -> tuple[Spell, bool]:
         whole = tokenizer.decode([*previous, token], skip_special_tokens=False)
         return str(whole.removeprefix(tokenizer.decode(list(previous), skip_special_tokens=False)))
 
-    return lambda ids: [after(tuple(ids[max(0, place - 1) : place]), token) for place, token in enumerate(ids)], True
+    return lambda ids: [after(tuple(ids[max(0, place - 1) : place]), token) for place, token in enumerate(ids)]

@@ -40,13 +40,13 @@ def show(iteration: Iteration, episode: Episode, why: str, console: Console) -> 
     console.print(Rule(Text(f"episode {episode.number}: {_outcome(episode)}", "bold"), align="left", characters="-"))
     console.print(Text(f"shown because: {why}", "dim"))
     console.print(Text(f"task: {iteration.group_of(episode).task}"))
-    if episode.error is not None:
-        console.print(Text(f"cut off by a fault, so it took no part in the update: {episode.error}", "yellow"))
+    if episode.left_out is not None:
+        console.print(Text(episode.left_out, "yellow"))
     for step in episode.steps:
         _step(step, iteration, scale, console)
 
 
-def listing(iteration: Iteration, episode: Episode | None = None) -> Table:
+def listing(iteration: Iteration, episode: Episode) -> Table:
     """All groups: which episodes, how they ended, the task."""
     table = Table(box=box.SIMPLE, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     table.add_column("episodes", no_wrap=True)
@@ -56,7 +56,8 @@ def listing(iteration: Iteration, episode: Episode | None = None) -> Table:
         numbers = [one.number for one in group.episodes]
         ends = "".join(MARK[one.outcome] for one in group.episodes)
         style = "bold" if episode in group.episodes else ""
-        table.add_row(Text(f"{numbers[0]}-{numbers[-1]}"), Text(ends), Text(_line(group.task)), style=style)
+        about = f"({group.left_out}) {group.task}" if group.left_out else group.task
+        table.add_row(Text(f"{numbers[0]}-{numbers[-1]}"), Text(ends), Text(_line(about)), style=style)
     return table
 
 

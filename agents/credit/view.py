@@ -78,6 +78,8 @@ class Episode:
     score: float
     error: str | None
     """Why it was cut off by a fault."""
+    left_out: str | None
+    """Why it took no part in the update: a fault, or what it was played for."""
     reward: float
     """Sum of the environment's own rewards."""
     steps: list[Step]
@@ -118,6 +120,12 @@ class Group:
         """How differently its episodes ended."""
         rewards = [episode.reward for episode in self.episodes if episode.error is None]
         return max(rewards) - min(rewards) if rewards else 0.0
+
+    @property
+    def left_out(self) -> str | None:
+        """Why none of its episodes was trained on."""
+        reasons = [episode.left_out for episode in self.episodes]
+        return reasons[0] if all(reasons) else None
 
     @property
     def won(self) -> int:

@@ -2,13 +2,17 @@
 
     python scripts/bench/methods.py [METHOD ...] [--repeats N] [--json FILE] [--with KEY=VALUE ...]
 
+Without arguments, as `make bench` calls it, all methods of conf/algo are measured, on few episodes and without repetition: some
+minutes. Figures to rely on want --repeats 3 and the sizes of a real training: --with rollout.groups=16.
+
 One set of episodes is played with the warm-started model. Each method then makes its iteration of them in a fresh process, some
 times over, each time from the same weights; medians count, and the first time does not. A method whose episodes are others (it
 samples differently, drops groups, or plays a greedy episode besides) plays its own and is marked with *.
 
 Seconds are wall-clock; ratios are of processor time, which others on the machine do not disturb, on a GPU of wall-clock.
-Memory is the peak of that process, and by how much the updates raised it; on a GPU, what torch allocated. Methods that need
-what is not there (a judge) are named with the reason.
+Tokens are those that the update computed: policy, critic and reward models. Memory is the peak of that process, and by how
+much the updates raised it; on a GPU, what torch allocated. Methods that need what is not there (a judge) are named with the
+reason.
 """
 
 from __future__ import annotations
@@ -29,10 +33,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents import loading
+from agents import compose, loading
 from agents.config import TrainConfig
 from algorithms import base as algorithms
 from envs import trajectory
+from envs.structured import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,16 +49,25 @@ PARTS = {"shaping": "reward models", "values": "values", "credit": "credit", "cr
 """Columns by the name of the update's metric time/<name>; the rest of an update is the policy's."""
 SHARED = ("env", "engine", "rollout", "model")
 """Sections that decide which episodes are played."""
+QUICK = ["rollout.groups=4"]
+"""Settings of the default measurement."""
 SAMPLED, GREEDY = "sampled.jsonl.gz", "greedy.jsonl.gz"
 
 
 def main() -> None:
     """Measure, print a table, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="*", help="default: all that are registered")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="iterations that count (default 3)")
+    parser.add_argument("methods", nargs="*", help="default: all of conf/algo")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="iterations that count (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--with", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="settings for all methods")
+    parser.add_argument(
+        "--with",
+        dest="overrides",
+        nargs="+",
+        default=QUICK,
+        metavar="KEY=VALUE",
+        help=f"settings for all methods (default {' '.join(QUICK)})",
+    )
     parser.add_argument("--process", nargs=4, metavar=("WHAT", "METHOD", "START", "EPISODES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.process:
@@ -63,17 +77,32 @@ def main() -> None:
         answer = play(*given) if what == "play" else measure(*given, options.repeats)
         print(json.dumps(answer))
         return
-    methods = [REFERENCE, *(name for name in options.methods or algorithms.names() if name != REFERENCE)]
+    try:
+        methods = chosen(options.methods)
+    except ConfigError as exc:
+        parser.error(str(exc))
+    if options.repeats < 1:
+        parser.error(f"--repeats is {options.repeats}; it must be at least 1")
     with tempfile.TemporaryDirectory() as folder:
         figures, failed = compare(methods, options, Path(folder))
     console = Console()
-    console.width = max(console.width, 130)
+    console.width = max(console.width, 160)
     console.print(table(figures))
     console.print(f"*: episodes of its own; x: times {REFERENCE}; iteration: rollout and update together")
     for method, reason in failed.items():
         console.print(f"{method} was not measured: {reason}", markup=False, soft_wrap=True)
     if options.json:
         options.json.write_text(json.dumps({"methods": figures, "not measured": failed}, indent=1) + "\n")
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The reference, then the methods of these names, all of conf/algo if there are none. Raises ConfigError."""
+    files = compose.groups()["algo"]
+    known = sorted({*files, *algorithms.names()})
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"no method is named '{name}'.{suggestion(name, known)} Methods: {', '.join(known)}")
+    return list(dict.fromkeys([REFERENCE, *(names or files)]))
 
 
 def compare(
@@ -213,7 +242,7 @@ def table(figures: dict[str, dict[str, Any]]) -> Table:
     """A line a method, the cheapest first."""
     shown = Table(box=box.SIMPLE, padding=(0, 1), title=f"one iteration in seconds (medians), and memory, against {REFERENCE}")
     parts = ["rollout", *PARTS.values(), "policy", "update"]
-    for name in ("method", *parts, "update x", "iteration x", "tokens", "peak MB", "added MB", "added x"):
+    for name in ("method", *parts, "update x", "iteration x", "update tokens", "peak MB", "added MB", "added x"):
         shown.add_column(name, justify="left" if name == "method" else "right")
     first = figures[REFERENCE]
     for method, row in sorted(figures.items(), key=lambda item: iteration(item[1])):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from agents.tracking import read_metrics
 from envs.structured import ConfigError
 
 from .intervals import Floats
-from .plan import Plan, Run, differences, settings
+from .plan import Plan, Run
+from .settings import differences, settings
 
 Rows = Sequence[Mapping[str, Any]]
 NOT_TYPES = ("success", "faults")
+EVERY = "success"
+"""Stands for all tasks as one type."""
 
 
 def rows(run: Run) -> list[dict[str, Any]]:
@@ -62,12 +66,17 @@ def refuse_unequal(plan: Plan) -> None:
 
 
 def starts(plan: Plan) -> list[tuple[Run, Run, str]]:
-    """Pairs of runs of one seed whose evaluations before training differ, and the first difference in words."""
+    """Pairs of runs of one seed whose evaluations before training differ, and the first difference in words.
+
+    A run is held against the first one that samples as it does; the first of its way to sample against the first of all.
+    """
     found = []
     for seed in plan.seeds:
-        known = [(run, evaluations(rows(run)[0])) for run in plan if run.seed == seed and rows(run)]
-        for other, theirs in known[1:]:
-            one, mine = known[0]
+        known = [(run, measured(rows(run)[0])) for run in plan if run.seed == seed and rows(run)]
+        for other, theirs in known:
+            one, mine = next(pair for pair in known if not _samples_differently(pair[0], other))
+            if one is other:
+                one, mine = known[0]
             key = next((key for key in sorted(mine | theirs) if mine.get(key) != theirs.get(key)), None)
             if key is not None:
                 found.append((one, other, f"{key} is {mine.get(key)} and {theirs.get(key)}"))
@@ -79,7 +88,7 @@ def _samples_differently(one: Run, other: Run) -> bool:
     return any(key.startswith("engine.") for key in differences(pair))
 
 
-def evaluations(row: Mapping[str, Any]) -> dict[str, float]:
+def measured(row: Mapping[str, Any]) -> dict[str, float]:
     """What a line says of held-out episodes."""
     return {key: value for key, value in row.items() if key.startswith("eval/") and value is not None}
 
@@ -90,29 +99,32 @@ def temperatures(table: Rows) -> list[str]:
     return sorted(found, key=float, reverse=True)
 
 
-def task_types(tables: Sequence[Rows], temperature: str) -> list[str]:
-    """Task types that every evaluation of every run has a number for; all tasks as one type if there is none."""
-    return sorted(set.intersection(*_types(tables, temperature))) or ["success"]
+def task_types(tables: Sequence[Rows], files: Sequence[Path], temperature: str) -> tuple[list[str], list[str]]:
+    """Task types that every evaluation, in `tables` and in the `files` of final ones, has a number for; and all others.
+
+    All tasks are one type if there is none.
+    """
+    lines = [row for table in tables for row in table if row.get(f"{EVAL}{temperature}") is not None]
+    names = [[key.removeprefix("eval/").rpartition("@") for key in measured(row)] for row in lines]
+    found = [{name for name, _, end in of_row if end == temperature and name not in NOT_TYPES} for of_row in names]
+    found += [set(_final(file, temperature)) - {"all"} for file in files]
+    common = set.intersection(*found)
+    return sorted(common) or [EVERY], sorted(set.union(*found) - common)
 
 
-def every_type(tables: Sequence[Rows], temperature: str) -> list[str]:
-    """Task types that any evaluation has a number for."""
-    return sorted(set.union(*_types(tables, temperature)))
-
-
-def _types(tables: Sequence[Rows], temperature: str) -> list[set[str]]:
-    """Task types of each evaluation at `temperature`."""
-    measured = [row for table in tables for row in table if row.get(f"{EVAL}{temperature}") is not None]
-    names = [[key.removeprefix("eval/").rpartition("@") for key in evaluations(row)] for row in measured]
-    return [{name for name, _, end in of_row if end == temperature and name not in NOT_TYPES} for of_row in names]
+def _final(file: Path, temperature: str) -> dict[str, float]:
+    """Success by task type, and of `all`, in the file of a final evaluation; without types that have no number."""
+    types = json.loads(file.read_text())["temperatures"][temperature]["types"]
+    found = {kind: result["success"] for kind, result in types.items()}
+    return {kind: float(value) for kind, value in found.items() if value is not None and math.isfinite(value)}
 
 
 def curve(table: Rows, x: str, types: Sequence[str], temperature: str) -> tuple[Floats, Floats]:
     """x [E] and success [E, K] of a run's evaluations; time counts from the end of the evaluation before training."""
-    measured = [row for row in table if row.get(f"{EVAL}{temperature}") is not None]
-    begin = measured[0][x] if x.startswith("time/") else 0.0
-    places = np.array([row[x] - begin for row in measured], dtype=np.float64)
-    return places, np.array([success(row, types, temperature)[1] for row in measured], dtype=np.float64)
+    lines = [row for row in table if row.get(f"{EVAL}{temperature}") is not None]
+    begin = lines[0][x] if x.startswith("time/") else 0.0
+    places = np.array([row[x] - begin for row in lines], dtype=np.float64)
+    return places, np.array([success(row, types, temperature)[1] for row in lines], dtype=np.float64)
 
 
 def success(row: Mapping[str, Any], types: Sequence[str], temperature: str) -> tuple[float, list[float]]:
@@ -121,10 +133,15 @@ def success(row: Mapping[str, Any], types: Sequence[str], temperature: str) -> t
 
 
 def final(run: Run, types: Sequence[str], temperature: str, file: Path | None) -> tuple[float, list[float]]:
-    """Success of a run's final evaluation, over all tasks and by type: the one in `file`, or the last of the training."""
+    """Success of a run's final evaluation, over all tasks and by type: the one in `file`, or the last of the training.
+
+    Raises ConfigError if every episode in `file` was cut off by a fault.
+    """
     if file is not None:
-        found = json.loads(file.read_text())["temperatures"][temperature]["types"]
-        return float(found["all"]["success"]), [float(found.get(kind, found["all"])["success"]) for kind in types]
+        found = _final(file, temperature)
+        if "all" not in found:
+            raise ConfigError(f"{run.name}: in {file} no episode ended without a fault. Delete it and give the same command")
+        return found["all"], [found["all" if kind == EVERY else kind] for kind in types]
     return success(next(row for row in reversed(rows(run)) if row.get(f"{EVAL}{temperature}") is not None), types, temperature)
 
 
@@ -145,6 +162,6 @@ def cost(table: Rows) -> dict[str, float]:
         "update s": total("time/update"),
         "evaluation s": total("time/evaluation"),
         "rollout tokens": total("tokens/rollout"),
-        "update tokens": total("tokens/update"),
-        "faults": total("train/faults") + sum(v for row in table for key, v in evaluations(row).items() if "/faults@" in key),
+        "update tokens (all models)": total("tokens/update"),
+        "faults": total("train/faults") + sum(v for row in table for key, v in measured(row).items() if "/faults@" in key),
     }

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from .figure import draw
-from .plan import MISSING
+from .settings import MISSING
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE = """
@@ -57,9 +57,12 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _figure(report: Mapping[str, Any]) -> str:
+    from matplotlib import rc_context
+
     drawn = io.BytesIO()
-    # Without a date equal numbers give equal files.
-    draw(report).savefig(drawn, format="svg", metadata={"Date": None})
+    # Without a date and with ids that are no chance, equal numbers give equal files.
+    with rc_context({"svg.hashsalt": "stepcredit"}):
+        draw(report).savefig(drawn, format="svg", metadata={"Date": None})
     return base64.b64encode(drawn.getvalue()).decode()
 
 
@@ -87,7 +90,8 @@ def _caption(report: Mapping[str, Any]) -> str:
         each seed and type, the middle half is averaged: every type weighs the same, however many tasks it has, and single
         outliers nothing. Thin lines: the same for each seed alone. A run is evaluated every few iterations; in between it is
         interpolated linearly, and a curve goes as far as the shortest of its runs. Bands: {level:.0%} percentile intervals of
-        {resamples:,} stratified bootstrap resamples. Task types are the strata: all of them are in every resample, and within
+        {resamples:,} stratified bootstrap resamples, at each place for itself (pointwise): that a whole curve stays within its
+        band is less likely. Task types are the strata: all of them are in every resample, and within
         each of them as many seeds as there are are drawn with replacement, independently of the other types (Agarwal et al.
         2021, arXiv 2108.13264). Seconds are processor time after the evaluation before training, later evaluations included.
         Below: large dots are means over seeds, small ones the seeds, bars the interval of the mean over resampled seeds.</p>"""
@@ -96,9 +100,13 @@ def _caption(report: Mapping[str, Any]) -> str:
 def _final(report: Mapping[str, Any]) -> str:
     repeats = report["repeats"]
     source = f"an evaluation of its own, {repeats} episodes a task" if repeats > 1 else "the run's last evaluation"
+    equal = report["equal_steps"]
     caption = f"""From {source}. Types and all tasks: mean over seeds; all tasks weighs every task the same, the IQM every type.
         In brackets 95% bootstrap intervals: of resampled seeds; for the IQM stratified by type as in the curves, and in the
         last column with a seed's types kept together, which is wider where a good seed is good at everything."""
+    if equal is not None:
+        caption += f""" All tasks at {equal:,.0f} steps: a run missed the budget by more than 5%, so this is success where every
+            run had as many environment steps, interpolated between the evaluations of the training."""
     tables: list[str] = []
     for temperature, found in report["temperatures"].items():
         kinds = [f"{escape(kind.replace('_', ' '))}{_small(report['tasks'].get(kind))}" for kind in found["types"]]
@@ -107,10 +115,12 @@ def _final(report: Mapping[str, Any]) -> str:
         for arm, of_arm in found["arms"].items():
             iqm = of_arm["iqm"]
             cells = [_mean(result) for result in [of_arm["start"], *of_arm["types"].values(), of_arm["all"]]]
+            cells += [] if equal is None else [_mean(of_arm["at_equal_steps"])]
             cells += [_cell(iqm["value"], iqm["stratified"]), _cell(iqm["value"], iqm["whole_seeds"])]
             rows.append([escape(arm), *cells])
         head = [f"temperature {escape(temperature)}", f"start{every.removeprefix('all tasks')}"]
-        tables.append(_table([*head, *kinds, every, "IQM", "IQM, whole seeds"], rows, "" if tables else caption))
+        head += [*kinds, every, *([] if equal is None else [f"all tasks at {equal:,.0f} steps"])]
+        tables.append(_table([*head, "IQM", "IQM, whole seeds"], rows, "" if tables else caption))
     return "<h2>Final success</h2>" + "".join(tables)
 
 
@@ -128,8 +138,9 @@ def _pairs(temperatures: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     caption = """Probability of improvement: that a run of the first arm beats one of the second at a task type, ties counting
-        half, mean over types; the interval is stratified by type. Difference: of success over all tasks, seed by seed (equal
-        start), mean and interval over seeds."""
+        half, mean over types; the interval is stratified by type and takes all runs as independent, though those of a seed
+        share their warm start. Difference: of success over all tasks, seed by seed (equal start), mean and interval over
+        seeds."""
     head = ["", "temperature", "probability of improvement", "difference of success"]
     return "<h2>Arm against arm</h2>" + _table(head, rows, caption)
 
@@ -139,7 +150,8 @@ def _cost(cost: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [[escape(arm), *(f"{of_arm[name]['mean']:,.0f}" for name in names)] for arm, of_arm in cost.items()]
     caption = """A run's, mean over seeds, after the evaluation before training (the warm start is common to all arms). Seconds
         of rollout, update and evaluation are wall-clock and depend on how many runs shared the machine. Tokens are those that
-        the model computed, in the update by its forward passes. Faults: episodes cut off, in training and evaluation."""
+        models computed: in the rollout the policy, in the update policy, critic and reward models. Faults: episodes cut off,
+        in training and evaluation."""
     return "<h2>Cost</h2>" + _table(["arm", *names], rows, caption)
 
 

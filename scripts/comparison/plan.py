@@ -19,7 +19,9 @@ from omegaconf import OmegaConf
 from agents import compose, loading
 from agents.config import TrainConfig
 from agents.runfolder import RunFolder
-from envs.structured import ConfigError, suggestion
+from envs.structured import ConfigError, keys, paths, unknown_key
+
+from .settings import differences, settings
 
 OWN = ("algos", "seeds", "budget", "repeats", "jobs", "out")
 FIXED = {
@@ -32,9 +34,8 @@ FIXED = {
 """Training keys that the comparison sets itself, and what to write instead."""
 SAME = ("env", "model", "warmstart", "evaluation")
 """Sections in which arms must not differ: tasks, warm start and measurement would not be the same."""
-PLACE = ("run", "out", "resume")
-"""Keys that say where a run is, not what it is."""
-MISSING = "-"
+MOST = 1000
+"""Seeds that one may ask for; more is a slip of the finger."""
 
 
 @dataclass
@@ -98,13 +99,20 @@ def read(arguments: Sequence[str]) -> Plan:
         if key.startswith("-"):
             raise ConfigError(f"unknown option {key}; settings are written key=value, for example seeds=3")
         if key.startswith("arm."):
-            described[_arm_name(key)] = shlex.split(value)
+            name = _arm_name(key)
+            if name in described:
+                raise ConfigError(f"{key} is given twice; give one of them another name")
+            described[name] = _words(key, value)
         elif key in OWN and equals:
-            own[key] = compose.read(line).value()
+            if key in own:
+                raise ConfigError(f"{key} is given twice; give it once")
+            own[key] = _own(key, value)
         else:
             _refuse_fixed(line)
+            _refuse_unknown(key)
             shared.append(line)
     methods = own.get("algos", [] if described else ["gigpo", "grpo"])
+    methods = [methods] if isinstance(methods, str) else methods
     if not isinstance(methods, list) or not all(isinstance(name, str) for name in methods):
         raise ConfigError(f"algos is {methods!r}; write a list of methods in brackets: algos=[gigpo,grpo]")
     arms = {name: [f"algo={name}"] for name in methods}
@@ -112,6 +120,10 @@ def read(arguments: Sequence[str]) -> Plan:
         if name in arms:
             raise ConfigError(f"two arms are named '{name}'; give the arm of arm.{name} another name")
         _refuse_fixed(*overrides, besides="algo")
+        if any(line.lstrip("+").startswith("iterations=") for line in overrides):
+            raise ConfigError(
+                "iterations= is the same for every arm, or their budgets would not be equal; write it outside the arm"
+            )
         arms[name] = overrides
     seeds = _seeds(own.get("seeds", 3))
     if len(methods) != len(set(methods)) or not arms:
@@ -159,27 +171,6 @@ def refuse_other_run(run: Run) -> None:
         )
 
 
-def settings(config: TrainConfig) -> dict[str, Any]:
-    """Every setting of a run by its dotted name, but for where it is written."""
-    return flat({key: value for key, value in loading.to_dict(config).items() if key not in PLACE})
-
-
-def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{path}.{key}" if path else str(key)
-        found |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return found
-
-
-def differences(of: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The keys whose values are not the same everywhere, with every value."""
-    keys = dict.fromkeys(key for values in of.values() for key in values)
-    table = {key: {name: values.get(key, MISSING) for name, values in of.items()} for key in keys}
-    return {key: row for key, row in table.items() if any(value != next(iter(row.values())) for value in row.values())}
-
-
 def _arm_name(key: str) -> str:
     name = key.removeprefix("arm.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
@@ -187,18 +178,49 @@ def _arm_name(key: str) -> str:
     return name
 
 
+def _words(key: str, value: str) -> list[str]:
+    try:
+        words = shlex.split(value)
+    except ValueError as exc:
+        raise ConfigError(f'cannot read {key}={value}: {exc}; write {key}="algo=grpo optim.lr=1e-5"') from exc
+    if not words:
+        raise ConfigError(f'{key} has no settings of its own; write {key}="algo=grpo optim.lr=1e-5"')
+    return words
+
+
+def _own(key: str, value: str) -> Any:
+    """The value of one of the comparison's own keys; a list may do without its brackets."""
+    override = compose.read(f"{key}={value}")
+    if override.is_sweep_override():
+        if key not in ("algos", "seeds"):
+            raise ConfigError(f"{key} is {value}; give one value")
+        override = compose.read(f"{key}=[{value}]")
+    return override.value()
+
+
+def _refuse_unknown(key: str) -> None:
+    """Raise ConfigError for a first word that neither the comparison nor a training knows."""
+    first = key.lstrip("+~").partition(".")[0].partition("@")[0]
+    known = {*keys(TrainConfig), *compose.groups(), "hydra"} - {*FIXED}
+    if first not in known | {*FIXED}:
+        inside = [path for path in paths(TrainConfig) if path.rpartition(".")[2] == first]
+        raise unknown_key(first, {*OWN, *known - {"hydra"}}, also=inside)
+
+
 def _refuse_fixed(*lines: str, besides: str = "") -> None:
     for line in lines:
-        key = line.partition("=")[0].lstrip("+")
+        key = line.partition("=")[0].lstrip("+~")
+        if "=" not in line and not line.startswith("~"):
+            raise ConfigError(f"cannot read '{line}': write key=value, for example seeds=3")
         if key in FIXED and key != besides:
             raise ConfigError(f"'{line}' cannot be given in a comparison: {FIXED[key]}")
         if key in OWN:
             raise ConfigError(f"'{line}' holds for the comparison as a whole; write it outside the arm, as {key}=...")
-        if "=" not in line and not key.startswith("~"):
-            raise ConfigError(f"cannot read '{line}': write key=value.{suggestion(line, OWN)}")
 
 
 def _seeds(value: Any) -> list[int]:
+    if type(value) is int and value > MOST:
+        raise ConfigError(f"seeds is {value}; at most {MOST} at a time")
     seeds = list(range(value)) if type(value) is int else value
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"seeds is {value!r}; write how many, seeds=3, or which, seeds=[0,1,2]")

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from agents.credit.text import printable
+
 from . import evidence
 from .plan import Plan, Run
 
@@ -77,7 +79,7 @@ def execute(plan: Plan, show: Callable[[dict[str, str]], None]) -> None:
                 if code == 0:
                     waiting.insert(0, run)
                 elif not stop:
-                    run.failed, states[name] = _reason(run, code), "failed"
+                    run.failed, states[name] = printable(_reason(run, code)), "failed"
             if begun != (begun := sum(map(evidence.has_begun, plan))):
                 evidence.refuse_unequal(plan)
             show(states)

@@ -13,11 +13,14 @@ import numpy as np
 from envs import registry
 
 from . import evidence, intervals
+from .figure import AXES
 from .intervals import Floats
-from .plan import Plan, Run, differences, settings
+from .plan import Plan, Run
 from .runs import final_file, shown
+from .settings import differences, settings
 
-AXES = ("env/steps", "time/cpu")
+OFF = 0.05
+"""Share of the budget by which a run may miss it before success at equal steps is shown too."""
 POINTS = 41
 """Places at which curves are drawn; between its evaluations a run's success is interpolated linearly."""
 COVERAGE = {2: 50, 3: 75, 4: 79, 5: 84, 6: 85, 8: 89, 10: 89, 20: 91}
@@ -25,7 +28,7 @@ COVERAGE = {2: 50, 3: 75, 4: 79, 5: 84, 6: 85, 8: 89, 10: 89, 20: 91}
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
-    """The report's numbers. Runs that failed are left out and named; at least one must have finished."""
+    """The report's numbers. Runs that failed are left out and named; at least one must have finished. Raises ConfigError."""
     done = {arm: [run for run in plan.of(arm) if run.failed is None] for arm in plan.arms}
     done = {arm: runs for arm, runs in done.items() if runs}
     tables = {run.name: evidence.rows(run) for runs in done.values() for run in runs}
@@ -34,6 +37,9 @@ def summarise(plan: Plan) -> dict[str, Any]:
     differing = {key: row for key, row in differences(configs).items() if key != "seed"}
     first = next(iter(configs.values()))
     config, tasks = plan.runs[0].config, _tasks(plan)
+    files = [final_file(run) for runs in done.values() for run in runs] if plan.repeats > 1 else []
+    types = {t: evidence.task_types(list(tables.values()), files, t) for t in evidence.temperatures(some)}
+    equal = _equal_steps(plan, tables)
     return {
         "command": shlex.join(["python", "scripts/compare.py", *plan.arguments]),
         "environment": config.env.name,
@@ -43,6 +49,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
         "seeds": plan.seeds,
         "budget": plan.budget,
         "budget_source": plan.budget_source,
+        "equal_steps": equal,
         "repeats": plan.repeats,
         "bootstrap": {"resamples": intervals.REPEATS, "level": intervals.LEVEL},
         "arms": {
@@ -55,21 +62,25 @@ def summarise(plan: Plan) -> dict[str, Any]:
         },
         "failed": [{"arm": run.arm, "seed": run.seed, "reason": run.failed} for run in plan if run.failed],
         "tasks": tasks,
-        "temperatures": {t: _measured(plan, done, tables, t) for t in evidence.temperatures(some)},
+        "temperatures": {t: _measured(plan, done, tables, t, kept, equal) for t, (kept, _) in types.items()},
         "cost": {arm: _cost([tables[run.name] for run in runs]) for arm, runs in done.items()},
         "settings": {
             "differing": differing,
             "common": {key: value for key, value in first.items() if key not in differing and key != "seed"},
         },
-        "notes": _notes(plan, done, tables, min(tasks.values())),
+        "notes": _notes(plan, done, tables, {kind for _, others in types.values() for kind in others}, min(tasks.values())),
     }
 
 
 def _measured(
-    plan: Plan, done: Mapping[str, Sequence[Run]], tables: Mapping[str, evidence.Rows], temperature: str
+    plan: Plan,
+    done: Mapping[str, Sequence[Run]],
+    tables: Mapping[str, evidence.Rows],
+    temperature: str,
+    types: Sequence[str],
+    equal: float | None,
 ) -> dict[str, Any]:
-    """Curves, final success and comparison of the arms at one evaluation temperature."""
-    types = evidence.task_types(list(tables.values()), temperature)
+    """Curves, final success, success at `equal` steps, and comparison of the arms at one evaluation temperature."""
     arms, scores, totals = {}, {}, {}
     for arm, runs in done.items():
         finals = [evidence.final(run, types, temperature, final_file(run) if plan.repeats > 1 else None) for run in runs]
@@ -79,12 +90,29 @@ def _measured(
         arms[arm] = {
             "start": _mean(np.array(starts)),
             "all": _mean(np.array(list(totals[arm].values()))),
+            "at_equal_steps": None
+            if equal is None
+            else _mean(_success_at(equal, [tables[run.name] for run in runs], temperature)),
             "iqm": _iqm(scores[arm]),
             "types": {kind: _mean(scores[arm][:, k]) for k, kind in enumerate(types)},
             "curves": {x: _curve([evidence.curve(tables[run.name], x, types, temperature) for run in runs]) for x in AXES},
         }
     pairs = [_pair(a, b, scores, totals) for a, b in itertools.combinations(done, 2)]
     return {"types": types, "arms": arms, "pairs": pairs}
+
+
+def _equal_steps(plan: Plan, tables: Mapping[str, evidence.Rows]) -> float | None:
+    """Environment steps at which runs can be compared if one missed the budget: the budget, or what the shortest reached."""
+    ends = [float(table[-1]["env/steps"]) for table in tables.values()]
+    if plan.budget is None or all(abs(end - plan.budget) <= OFF * plan.budget for end in ends):
+        return None
+    return min(float(plan.budget), *ends)
+
+
+def _success_at(steps: float, tables: Sequence[evidence.Rows], temperature: str) -> Floats:
+    """[N] success over all tasks, interpolated between the evaluations of each run's training."""
+    curves = [evidence.curve(table, "env/steps", [evidence.EVERY], temperature) for table in tables]
+    return np.array([np.interp(steps, places, values[:, 0]) for places, values in curves])
 
 
 def _tasks(plan: Plan) -> dict[str, int]:
@@ -156,23 +184,25 @@ def _cost(tables: Sequence[evidence.Rows]) -> dict[str, dict[str, Any]]:
     return {name: {"mean": float(np.mean([c[name] for c in costs])), "seeds": [c[name] for c in costs]} for name in costs[0]}
 
 
-def _notes(plan: Plan, done: Mapping[str, Sequence[Run]], tables: Mapping[str, evidence.Rows], rarest: int) -> list[str]:
+def _notes(
+    plan: Plan, done: Mapping[str, Sequence[Run]], tables: Mapping[str, evidence.Rows], left_out: set[str], rarest: int
+) -> list[str]:
     """What a reader must know to judge the numbers; `rarest` is the number of tasks of the rarest type."""
     notes = [f"{run.name} failed and is not in any figure: {run.failed}" for run in plan if run.failed]
-    for runs in done.values():
-        for run in runs:
-            last, limit = tables[run.name][-1], run.config.iterations
-            if plan.budget is not None and last["env/steps"] < plan.budget:
-                notes.append(
-                    f"{run.name} ended after {last['iteration']} iterations and {last['env/steps']:,.0f} environment steps, "
-                    f"short of the budget of {plan.budget:,}: iterations={limit} or time_budget_s was reached first"
-                )
+    for run in [run for runs in done.values() for run in runs]:
+        last, limit = tables[run.name][-1], run.config.iterations
+        steps, budget = last["env/steps"], plan.budget or last["env/steps"]
+        ended = f"{run.name} ended after {last['iteration']} iterations and {steps:,.0f} environment steps"
+        if steps < budget:
+            reason = f"iterations={limit} or time_budget_s was reached first"
+            notes.append(f"{ended}, short of the budget of {budget:,}: {reason}")
+        elif steps > (1 + OFF) * budget:
+            over = f"{steps / budget - 1:.0%} over the budget of {budget:,}"
+            notes.append(f"{ended}, {over}: a run ends with an iteration, and its last one was large")
     finished = {run.name for runs in done.values() for run in runs}
     for one, other, what in evidence.starts(plan):
         if {one.name, other.name} <= finished:
             notes.append(f"{one.name} and {other.name} sample differently (engine.*): before training {what}")
-    types = {t: evidence.task_types(list(tables.values()), t) for t in evidence.temperatures(next(iter(tables.values())))}
-    left_out = {kind for t, kept in types.items() for kind in evidence.every_type(list(tables.values()), t) if kind not in kept}
     notes += [
         f"task type {kind} is left out: in some evaluation none of its episodes ended without a fault"
         for kind in sorted(left_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from agents.credit.reading import choose, read
 from agents.credit.scale import DARK, LIGHT, STEPS, Palette, contrast, level, stands_for
 from agents.credit.text import printable
 from agents.credit.view import Iteration, rows, scale_of, signed
+from agents.training_episodes import GREEDY
 from envs import registry
 from tests.agents.replayed import episode, step, write_run
 from tests.envs import toys
@@ -214,7 +216,7 @@ def test_episodes_not_trained_on_say_why_and_are_nobody_s_peers(
     info = {"step_group": 0} if compared else {}
     trained = [episode([step("wait", {"advantage": 0.5}, info=info)]) for _ in range(2)]
     dropped = [episode([step("wait"), step("wait")], "g0+1") for _ in range(2)]
-    greedy = episode([step("wait"), step("wait")], "g0+greedy")
+    greedy = episode([step("wait"), step("wait")], f"g0{GREEDY}")
     write_run(tmp_path / "it", [*trained, *dropped, greedy])
     iteration = read(tmp_path / "it")
     assert [group.left_out for group in iteration.groups] == [
@@ -324,8 +326,10 @@ def test_a_folder_s_name_has_no_power_over_the_terminal(
 def test_a_page_replaces_a_page_and_follows_no_link(run: Path) -> None:
     page, other = run / "page.html", run / "precious"
     other.write_text("mine")
-    for aside in (f"{page.name}.writing", f".{page.name}.writing"):
-        (run / aside).symlink_to(other)
+    planted = run / f"{page.name}.{os.getpid()}.writing"
+    planted.symlink_to(other)
+    assert replay.main([str(run), "--html", str(page)]) == 1
+    planted.unlink()
     for _ in range(2):
         assert replay.main([str(run), "--html", str(page)]) == 0
         assert "<!DOCTYPE html>" in page.read_text()

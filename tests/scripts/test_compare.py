@@ -21,7 +21,7 @@ from scipy.stats import trim_mean
 
 from agents.runfolder import RunFolder
 from envs.structured import ConfigError
-from scripts.comparison import evidence, intervals, plan
+from scripts.comparison import evidence, intervals, plan, settings
 from scripts.comparison.figure import draw
 from scripts.comparison.page import page
 from scripts.comparison.plan import Plan, Run
@@ -111,7 +111,7 @@ def test_an_arm_has_settings_of_its_own(tmp_path: Path) -> None:
     found = plan.read([*SMALL, "algos=[grpo]", "arm.slow=algo=grpo optim.lr=1e-5", "seeds=[4]", f"out={tmp_path}"])
     assert [(run.folder.name, run.config.seed, run.config.optim.lr) for run in found][1] == ("slow-seed4", 4, 1e-5)
     assert found.runs[0].config.optim.lr != 1e-5
-    rows = plan.differences({run.arm: plan.settings(run.config) for run in found})
+    rows = settings.differences({run.arm: settings.settings(run.config) for run in found})
     assert list(rows) == ["optim.lr"]
 
 
@@ -136,11 +136,36 @@ def test_an_arm_has_settings_of_its_own(tmp_path: Path) -> None:
         (["evaluation.before=false"], "evaluation.before=true"),
         (["--fast"], "unknown option --fast"),
         (["optim.learning=1"], "optim.learning"),
+        (["algos=[grpo]", "arm.x=algo=grpo iterations=9"], "iterations= is the same for every arm"),
+        (["arm.x="], "arm.x has no settings"),
+        (["arm.x=algo=grpo", "arm.x=algo=gigpo"], "arm.x is given twice"),
+        (["seeds=3", "seeds=5"], "seeds is given twice"),
+        (["arm.x=algo='grpo"], "No closing quotation"),
+        (["seeds=99999999999"], "at most 1000"),
+        (["budget=1,2"], "budget is 1,2; give one value"),
+        (["bugdet=100"], "Did you mean 'budget'?"),
+        (["lr=1e-4"], "Did you mean 'optim.lr'"),
+        (["seeds"], "cannot read 'seeds': write key=value"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_what_to_write(tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         plan.read(["env=alfworld", f"out={tmp_path}", *arguments])
+
+
+def test_an_unknown_key_is_answered_with_keys_that_a_comparison_takes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        plan.read(["bugdet=100", f"out={tmp_path}"])
+    listed = str(refused.value).partition("keys: ")[2].split(", ")
+    assert {"budget", "seeds", "optim", "iterations"} <= {*listed}
+    assert not {*plan.FIXED} & {*listed}
+
+
+@pytest.mark.parametrize("written", ["gigpo,grpo", "[gigpo,grpo]"])
+def test_lists_may_do_without_brackets(tmp_path: Path, written: str) -> None:
+    found = plan.read([*SMALL, f"algos={written}", "seeds=4,7", f"out={tmp_path}"])
+    assert [run.folder.name for run in found] == ["gigpo-seed4", "gigpo-seed7", "grpo-seed4", "grpo-seed7"]
+    assert list(plan.read([*SMALL, "algos=grpo", f"out={tmp_path}"]).arms) == ["grpo"]
 
 
 def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
@@ -231,6 +256,57 @@ def test_a_run_that_fell_short_of_the_budget_is_noted(compared: Plan) -> None:
     assert "steady, seed 0 ended" not in notes
 
 
+def test_where_a_run_missed_the_budget_success_at_equal_steps_stands_beside_the_final_one(compared: Plan) -> None:
+    arms = summarise(compared)["temperatures"]["1"]["arms"]  # steady ended 10% over
+    assert arms["late"]["at_equal_steps"]["seeds"] == [0.5, 0.75]
+    compared.budget = 75
+    report = summarise(compared)
+    assert "steady, seed 0 ended after 2 iterations and 110 environment steps, 47% over the budget of 75" in " ".join(
+        report["notes"]
+    )
+    assert report["equal_steps"] == 75
+    assert report["temperatures"]["1"]["arms"]["late"]["at_equal_steps"]["seeds"] == [0.375, 0.5]
+    assert "all tasks at 75 steps" in page(report)
+    compared.budget = 200
+    assert summarise(compared)["equal_steps"] == 100  # what the shortest run reached
+    compared.budget = 105
+    assert summarise(compared)["equal_steps"] is None
+    assert "all tasks at" not in page(summarise(compared)).lower()
+
+
+def evaluate(run: Run, **types: float | None) -> None:
+    """A final evaluation of its own."""
+    found = {kind: {"success": value} for kind, value in types.items()}
+    (run.folder.path / "final.json").write_text(json.dumps({"repeats": 4, "temperatures": {"1": {"types": found}}}))
+
+
+@pytest.mark.parametrize("heat", [{}, {"heat": float("nan")}])
+def test_a_type_that_one_final_evaluation_lacks_is_left_out_of_all(compared: Plan, heat: dict[str, float]) -> None:
+    compared.repeats = 4
+    first, *others = compared
+    evaluate(first, all=0.5, pick=0.25, **heat)
+    for run in others:
+        evaluate(run, all=0.5, pick=0.25, heat=0.75)
+    report = summarise(compared)
+    assert report["temperatures"]["1"]["types"] == ["pick"]
+    assert report["temperatures"]["1"]["arms"]["late"]["types"]["pick"]["seeds"] == [0.25, 0.25]
+    assert any("task type heat is left out" in note for note in report["notes"])
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_final_evaluation_of_faults_alone_is_an_error_that_names_it(compared: Plan) -> None:
+    compared.repeats = 4
+    for run in compared:
+        evaluate(run, all=float("nan"))
+    with pytest.raises(ConfigError, match=r"steady, seed 0: in .*final\.json no episode"):
+        summarise(compared)
+
+
+def test_equal_numbers_give_equal_pages(compared: Plan) -> None:
+    report = summarise(compared)
+    assert page(report) == page(report)
+
+
 def test_the_page_needs_nothing_else_and_says_how_arms_differ(compared: Plan, tmp_path: Path) -> None:
     report = summarise(compared)
     text = page(json.loads(json.dumps(report)))
@@ -274,6 +350,21 @@ def test_an_arm_that_samples_differently_may_start_differently_and_that_is_noted
     assert any("sample differently" in note for note in summarise(found)["notes"])
 
 
+@pytest.mark.parametrize("other_first", [True, False])
+def test_an_arm_that_samples_differently_hides_no_other_start_of_the_rest(tmp_path: Path, other_first: bool) -> None:
+    arms = ["arm.two=algo=grpo", "arm.three=algo=gigpo"]
+    arms.insert(0 if other_first else 2, "arm.other=algo=gigpo engine.temperature=0.7")
+    found = plan.read([*SMALL, *arms, "seeds=1", "budget=100", f"out={tmp_path}"])
+    for run in found:
+        write(run, [], start={"other": 0.5, "two": 0.25, "three": 0.25}[run.arm])
+    evidence.refuse_unequal(found)
+    assert [{one.arm, other.arm} for one, other, _ in evidence.starts(found)] == [{"other", "two"}]
+    (three,) = found.of("three")
+    three.folder.metrics.write_text(three.folder.metrics.read_text().replace("0.25", "0.75"))
+    with pytest.raises(ConfigError, match="two, seed 0 and three, seed 0 do not start from the same model"):
+        evidence.refuse_unequal(found)
+
+
 # -- the command itself -----------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +373,12 @@ def start(out: Path) -> subprocess.Popen[str]:
     command += ["budget=400", "evaluation.every=0", f"out={out}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_help_may_be_read_in_part() -> None:
+    command = f"{sys.executable} scripts/compare.py --help | true"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
