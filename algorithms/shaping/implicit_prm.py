@@ -48,12 +48,13 @@ class ImplicitPRM:
     """Optimiser steps an iteration, each on all of its trajectories."""
     lr: float | None = None
     """Learning rate of the reward model; null: twice the policy's (paper), or, of an adapter beside a policy that is trained
-    whole, ten times, since low-rank weights need a higher one."""
+    whole, ten times, since low-rank weights need a higher one. The same in every iteration: of the policy's schedule it is the
+    peak."""
     grad_clip: float = 10.0
     """Largest norm of its gradient (paper)."""
     kind: Literal["adapter", "copy"] = "adapter"
     """adapter: the policy as it was before RL, frozen, plus low-rank weights (with model.lora the frozen model is the policy's
-    own, and memory stays near one model); copy: a second model that starts as the policy and is trained whole (paper)."""
+    own, and memory stays near one model); copy: a second model that starts as the policy, of which the same weights are trained (paper)."""
     rank: int = 16
     """Rank of the adapter."""
     alpha: float = 32.0
