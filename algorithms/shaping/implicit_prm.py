@@ -54,7 +54,8 @@ class ImplicitPRM:
     """Largest norm of its gradient (paper)."""
     kind: Literal["adapter", "copy"] = "adapter"
     """adapter: the policy as it was before RL, frozen, plus low-rank weights (with model.lora the frozen model is the policy's
-    own, and memory stays near one model); copy: a second model that starts as the policy, of which the same weights are trained (paper)."""
+    own, and memory stays near one model); copy: a second model that starts as the policy, the same weights of it trained
+    (paper)."""
     rank: int = 16
     """Rank of the adapter."""
     alpha: float = 32.0
