@@ -141,4 +141,21 @@ def test_an_empty_trajectory_is_no_hindrance() -> None:
     trajectories = [*episodes(), Trajectory("env", "t", "t", 0, "train", steps=[Step("", "")])]
     tokens = made(trajectories)
     critic = Critic(small_policy(), HEAD, OptimConfig(minibatch=1), 0)
-    critic.update(trajectories, tokens, np.ones(len(tokens)), critic.values(trajectories, tokens), 0)
+    found = critic.update(trajectories, tokens, np.ones(len(tokens)), critic.values(trajectories, tokens), 0)
+    assert found["loss"] == pytest.approx(0.5, abs=0.1)  # half the square of 1, before much is learned
+
+
+def test_a_gradient_that_is_not_finite_takes_no_step() -> None:
+    trajectories = episodes()
+    tokens = made(trajectories)
+    critic = Critic(small_policy(), HEAD, OptimConfig(), 0)
+    fit(critic, trajectories, np.ones(len(tokens)), 3)
+    before = critic.values(trajectories, tokens)
+    critic.update(trajectories, tokens, np.full(len(tokens), 3e38), before, 0)
+    np.testing.assert_array_equal(critic.values(trajectories, tokens), before)
+
+
+def test_a_resumed_critic_keeps_the_learning_rate_it_was_given() -> None:
+    first, second = (Critic(small_policy(), CriticConfig(hidden=[8], lr=lr), OptimConfig(), 0) for lr in (1e-5, 1e-2))
+    second.load_state(first.state())
+    assert second.optimizer.lr == 1e-2
