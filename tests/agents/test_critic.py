@@ -142,7 +142,7 @@ def test_an_empty_trajectory_is_no_hindrance() -> None:
     tokens = made(trajectories)
     critic = Critic(small_policy(), HEAD, OptimConfig(minibatch=1), 0)
     found = critic.update(trajectories, tokens, np.ones(len(tokens)), critic.values(trajectories, tokens), 0)
-    assert found["loss"] == pytest.approx(0.5, abs=0.1)  # half the square of 1, before much is learned
+    assert 0.0 < found["loss"] < 0.5  # half the square of 1 at first, and less with every mini-batch
 
 
 def test_a_gradient_that_is_not_finite_takes_no_step() -> None:
