@@ -23,14 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 from envs.structured import ConfigError, suggestion
 
 ROOT = Path(__file__).resolve().parent.parent / "conf"
+SHAPE = "the weights that were saved have another shape"
 FIXED = {
     "run": "a run goes on under its own name",
     "out": "a run goes on in its own folder",
     "seed": "what follows would no longer be the run that was begun",
-    **dict.fromkeys(
-        ("critic.hidden", "critic.trains", *(f"shaping.implicit_prm.{key}" for key in ("kind", "rank", "targets"))),
-        "the weights that were saved have another shape",
-    ),
+    **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
 }
 """Keys that cannot be given with resume=, and why."""
 PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
@@ -162,6 +160,8 @@ def _registered(group: str, name: str) -> bool:
 
 def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:
     """The configuration a run was started with, single values replaced. `key` is the setting that names the run."""
+    from algorithms import shaping
+
     folder = Path(run)
     saved = folder / "config.yaml"
     if not saved.is_file():
@@ -175,6 +175,11 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
         # Of a training run these are a name, a place and a schedule, which mean nothing to an evaluation.
         for name in ("run", "out", "checkpoint", "resume"):
             config.pop(name, None)
+    fixed = FIXED | {
+        f"shaping.{name}.{setting}": SHAPE
+        for name in config.get("shaping") or {}
+        for setting in getattr(shaping.get(str(name)), "shapes_weights", ())
+    }
     for override in overrides:
         if override.key_or_group in available:
             raise ConfigError(
@@ -182,9 +187,9 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
                 f"Single values ({'iterations=300' if key == 'resume' else 'evaluation.episodes=50'}) may be changed; another "
                 "choice needs a run of its own"
             )
-        if key == "resume" and override.key_or_group in FIXED:
+        if key == "resume" and override.key_or_group in fixed:
             raise ConfigError(
-                f"'{override.input_line}' together with resume={run}: {FIXED[override.key_or_group]}. Leave it away, or start "
+                f"'{override.input_line}' together with resume={run}: {fixed[override.key_or_group]}. Leave it away, or start "
                 "a new run without resume="
             )
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)

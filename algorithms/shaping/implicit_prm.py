@@ -65,6 +65,8 @@ class ImplicitPRM:
 
     smallest_group: ClassVar[int] = 2
     needs_model: ClassVar[bool] = True
+    shapes_weights: ClassVar[tuple[str, ...]] = ("kind", "rank", "targets")
+    """Settings that a resumed run must keep: the model's saved weights have their shape."""
 
     model: TokenModel | None = field(default=None, init=False, repr=False, compare=False)
     """Set by the trainer."""

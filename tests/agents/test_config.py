@@ -158,6 +158,13 @@ def test_what_makes_a_run_the_one_it_is_cannot_be_given_with_resume(tmp_path: Pa
         assert part in message
 
 
+@pytest.mark.parametrize("override", ["shaping.implicit_prm.rank=4", "shaping.implicit_prm.kind=copy", "critic.hidden=[16]"])
+def test_what_gives_saved_weights_their_shape_cannot_be_given_with_resume(tmp_path: Path, override: str) -> None:
+    loading.save(loading.load(["algo=oprl"]), tmp_path / "config.yaml")
+    assert "the weights that were saved have another shape" in refusal(f"resume={tmp_path}", override)
+    assert loading.load([f"resume={tmp_path}", "shaping.implicit_prm.lr=0.01"]).shaping["implicit_prm"]["lr"] == 0.01
+
+
 def test_printed_configuration_is_complete_yaml() -> None:
     done = train("--cfg", "job", "env.max_steps=9")
     assert done.returncode == 0
