@@ -126,7 +126,7 @@ class Rollout:
             response = done.ids
             ids = [*ids, *response]
             action, well_formed = self.prompter.action(response, admissible)
-            state_key, seen = info["state_key"], observation
+            state_key, seen, frame = info["state_key"], observation, info.get("frame")
             observation, reward, terminated, truncated, info = await slot.step(action)
             trajectory.steps.append(
                 Step(
@@ -142,15 +142,21 @@ class Rollout:
                     response_ids=response,
                     response_logprobs=done.logprobs,
                     policy_version=done.policy_version,
-                    info={"subgoals": list(info["subgoals"]), "stop": done.stop_reason},
+                    info={"subgoals": list(info["subgoals"]), "changed": info["changed"], "stop": done.stop_reason},
                 )
             )
+            if frame is not None:
+                trajectory.steps[-1].info["frame"] = frame
             past.append((seen, self.prompter.said(action, admissible)))
             if terminated or truncated:
                 trajectory.success = bool(info["success"]) and not truncated
                 trajectory.score = float(info["score"])
+                last = trajectory.steps[-1].info
+                last["final_observation"] = observation
+                if "frame" in info:
+                    last["final_frame"] = info["frame"]
                 if "reason" in info:
-                    trajectory.steps[-1].info["reason"] = info["reason"]
+                    last["reason"] = info["reason"]
                 return
 
     async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int) -> Completion:

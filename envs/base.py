@@ -63,6 +63,11 @@ class Turn:
     """Actions that are possible now, or None where they cannot be listed."""
     subgoals: tuple[str, ...] = ()
     """Names of the subgoals achieved so far, by the environment's own rules."""
+    changed: bool | None = None
+    """False if the action changed nothing that a subgoal could be about (where the agent stands, say): no judge need look at
+    it. None: as the state keys before and after say."""
+    frame: str | None = None
+    """The state as people look at it, drawn in characters, where the observation is no such picture."""
 
 
 class TextEnv(gymnasium.Env[str, str]):
@@ -70,7 +75,8 @@ class TextEnv(gymnasium.Env[str, str]):
 
     `reset(seed=, options={"task": id})` starts the named task; without one, a task of the train panel is drawn from `seed`.
     `step(action)` returns observation, reward, terminated, truncated, info; info holds `task_id`, `state_key`,
-    `admissible_actions`, `valid`, `success`, `score`, `subgoals` and, when the episode was cut off, `reason`.
+    `admissible_actions`, `valid`, `success`, `score`, `subgoals`, `changed` (after a step), `frame` where there is one and,
+    when the episode was cut off, `reason`.
     """
 
     name: ClassVar[str]
@@ -84,6 +90,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.observation_space = _FreeText()
         self.action_space = _FreeText()
         self._task_id: str | None = None
+        self._state_key = ""
         self._steps = 0
         self._over = True
 
@@ -115,6 +122,10 @@ class TextEnv(gymnasium.Env[str, str]):
         depends on (the content of a file) hashes that too."""
         return hashlib.sha256("\n".join(self.tasks(split)).encode()).hexdigest()[:16]
 
+    def subgoals(self, task_id: str) -> Sequence[str]:
+        """Names of all subgoals that the rules of the environment tell in a task, in their usual order; () if none."""
+        return ()
+
     def task_type(self, task_id: str) -> str:
         """Kind of a task, by which success is also reported; one kind unless a subclass knows better."""
         return "all"
@@ -133,7 +144,7 @@ class TextEnv(gymnasium.Env[str, str]):
         rng = generator(seed, self.name, task_id) if seed is not None else self.np_random
         self._over = True  # if the task cannot be started, the episode before is not to be gone on with
         turn = self.start(task_id, rng)
-        self._task_id, self._steps, self._over = task_id, 0, False
+        self._task_id, self._state_key, self._steps, self._over = task_id, turn.state_key, 0, False
         return turn.observation, self._info(turn, truncated=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -143,7 +154,10 @@ class TextEnv(gymnasium.Env[str, str]):
         self._steps += 1
         truncated = not turn.terminated and self._steps >= self.max_steps
         self._over = turn.terminated or truncated
-        return turn.observation, turn.reward, turn.terminated, truncated, self._info(turn, truncated)
+        info = self._info(turn, truncated)
+        info["changed"] = turn.success or (turn.state_key != self._state_key if turn.changed is None else turn.changed)
+        self._state_key = turn.state_key
+        return turn.observation, turn.reward, turn.terminated, truncated, info
 
     def _info(self, turn: Turn, truncated: bool) -> dict[str, Any]:
         info: dict[str, Any] = {
@@ -155,6 +169,8 @@ class TextEnv(gymnasium.Env[str, str]):
             "score": turn.score,
             "subgoals": turn.subgoals,
         }
+        if turn.frame is not None:
+            info["frame"] = turn.frame
         if truncated:
             info["reason"] = "time_limit"
         return info

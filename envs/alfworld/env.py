@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.alfworld import planner, tasks
 from envs.alfworld.engine import Engine
-from envs.alfworld.subgoals import Subgoals
+from envs.alfworld.subgoals import NAMES, Subgoals
 from envs.base import Split, TextEnv, Turn
 
 
@@ -71,6 +71,10 @@ class ALFWorldEnv(TextEnv):
     def task_type(self, task_id: str) -> str:
         """Which of the six types a task is of, by its id."""
         return tasks.task_type(task_id)
+
+    def subgoals(self, task_id: str) -> Sequence[str]:
+        """The milestones of its type, by its id."""
+        return NAMES[tasks.task_type(task_id)]
 
     def start(self, task_id: str, rng: np.random.Generator) -> Turn:
         """Begin a game; nothing in it is random. Raises TaskError."""

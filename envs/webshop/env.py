@@ -16,7 +16,7 @@ from envs.base import Split, TextEnv, Turn
 from envs.webshop import oracle, pages, queries, reward, tasks
 from envs.webshop.engine import Session, parse
 from envs.webshop.shop import Shop, open_shop
-from envs.webshop.subgoals import Subgoals
+from envs.webshop.subgoals import NAMES, Subgoals
 
 
 @dataclass
@@ -89,6 +89,10 @@ class WebShopEnv(TextEnv):
     def task_type(self, task_id: str) -> str:
         """The department of the goal."""
         return self.shop.goals[tasks.number(self.shop, task_id)].department
+
+    def subgoals(self, task_id: str) -> Sequence[str]:
+        """The milestones of a purchase."""
+        return NAMES
 
     def start(self, task_id: str, rng: np.random.Generator) -> Turn:
         """Enter the shop; nothing in it is random. Raises TaskError."""
