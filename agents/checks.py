@@ -161,6 +161,12 @@ def _check_composition(config: TrainConfig) -> None:
         built.check(list(config.shaping))
     except ValueError as exc:
         raise ConfigError(f"algo.{exc}") from exc
+    for one in config.shaping:
+        shaped_by: Any = shaping.build(one, config.shaping[one])
+        try:
+            getattr(shaped_by, "check", lambda _: None)(built)
+        except ValueError as exc:
+            raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
     if "collision" in method.needs and config.engine.top_p < 1:
         raise ConfigError(
             f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "

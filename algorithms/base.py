@@ -198,6 +198,16 @@ class Algorithm:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, get_args(hint)))}")
 
     @property
+    def credits_steps(self) -> bool:
+        """Whether the steps of one episode may get different advantages, beyond rewards that enter after normalisation."""
+        return True
+
+    @property
+    def discount(self) -> float:
+        """Of the return that the method makes larger: 1 where that is the plain sum of an episode's rewards."""
+        return 1.0
+
+    @property
     def credits_tokens(self) -> bool:
         """Whether the tokens of one action may get different advantages: each must then have been a choice of its own."""
         return False

@@ -29,6 +29,11 @@ class CriticMethod(Algorithm):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"values"})
 
+    @property
+    def discount(self) -> float:
+        """gamma."""
+        return self.gamma
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("gamma", "lam"):

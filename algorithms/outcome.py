@@ -26,6 +26,11 @@ class OutcomeMethod(Algorithm):
 
     smallest_group: ClassVar[int] = 2
 
+    @property
+    def credits_steps(self) -> bool:
+        """No."""
+        return False
+
     @abstractmethod
     def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
         """[S] what the `score` [S] of each step's episode comes to; statistics are over the `counted` [S] steps."""

@@ -16,7 +16,9 @@ from envs.trajectory import Trajectory
 class Shaping(Protocol):
     """A dataclass whose fields are its settings.
 
-    One with `needs_model: ClassVar[bool] = True` is given a TokenModel as its attribute `model` before the first iteration.
+    Before the first iteration, one with `needs_model: ClassVar[bool] = True` is given a TokenModel as its attribute `model`,
+    and one with `needs_judge` a Judge as `judge` and the method's discount as `discount`.
+    One that is of no use to some methods has a method `check(method)` that raises ValueError.
     """
 
     def shape(self, trajectories: Sequence[Trajectory]) -> None:
@@ -40,7 +42,18 @@ class TokenModel(Protocol):
         """One optimiser step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
 
 
+class Judge(Protocol):
+    """Says which subgoals steps achieved; each transition by itself, whatever was achieved before."""
+
+    metrics: dict[str, float]
+    """What the last call cost, and what became of its questions."""
+
+    def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+        """For each trajectory, for each of its steps: names of the subgoals that the step achieved."""
+
+
 _registry: Registry[Shaping] = Registry("shaping", "stepcredit.shaping")
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
+register("calm", "algorithms.shaping.calm:Calm")
 register("implicit_prm", "algorithms.shaping.implicit_prm:ImplicitPRM")
 register("invalid_action", "algorithms.shaping.invalid_action:InvalidAction")

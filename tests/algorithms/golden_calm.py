@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from algorithms.shaping import calm
+from algorithms.shaping import answers
+from algorithms.shaping.confusion import Confusion, confusion
+from algorithms.shaping.subgoal_reward import additive, count_table, table_reward
 from tests.algorithms.golden_rows import Case, Check, close
 
 
@@ -18,28 +20,28 @@ def calm_reward(case: Case, tolerance: float) -> None:
 
 def postprocess(case: Case, tolerance: float) -> None:
     text, expected = case["inputs"]["response"], case["outputs"]
-    reading = calm.read(calm.parse_answer(text, "lenient"))
+    reading = answers.read(answers.parse_answer(text, "lenient"))
     recorded = {int(time): str(subgoal) for time, subgoal in expected["time_to_reason"].items()}
-    assert calm.by_time(reading) == recorded
-    assert calm.detected(reading) == expected["detected"]
-    strict: Any = calm.parse_answer(text, "fenced")
+    assert answers.by_time(reading) == recorded
+    assert answers.detected(reading) == expected["detected"]
+    strict: Any = answers.parse_answer(text, "fenced")
     assert json.loads(json.dumps(strict or {})) == expected["strict_dict"]
 
 
 def evaluate(case: Case, tolerance: float) -> None:
     found = {
-        who: np.array([calm.detected(calm.read(calm.parse_answer(case["inputs"][who], "lenient")))])
+        who: np.array([answers.detected(answers.read(answers.parse_answer(case["inputs"][who], "lenient")))])
         for who in ("prediction", "human")
     }
-    assert calm.confusion(found["prediction"], found["human"]) == calm.Confusion(**case["outputs"])
+    assert confusion(found["prediction"], found["human"]) == Confusion(**case["outputs"])
 
 
 def attach_rewards(case: Case, tolerance: float) -> None:
     kept = []
     for episode, text in zip(case["inputs"]["episodes"], case["inputs"]["responses"], strict=True):
         steps = [f"{observation}|{action}" for observation, action in zip(episode["t_obs"], episode["actions"], strict=True)]
-        if reading := calm.read(calm.parse_answer(text, "fenced"), inverted=False):
-            kept.append(calm.attach(reading, steps))
+        if reading := answers.read(answers.parse_answer(text, "fenced"), inverted=False):
+            kept.append(answers.attach(reading, steps))
     assert kept == case["outputs"]["rewarding_states_per_kept_response"]
 
 
@@ -48,19 +50,19 @@ def shaped(case: Case, tolerance: float) -> None:
     # Final counts leave open over how many answers they were spread, which the running minimum depends on: all or one at once.
     at_once = [{key: ["subgoal"] * count for key, count in given["counts"].items()}]
     one_by_one = [{key: ["subgoal"]} for key, count in given["counts"].items() for _ in range(count)]
-    tables = [calm.count_table(annotations) for annotations in (at_once, one_by_one)]
+    tables = [count_table(annotations) for annotations in (at_once, one_by_one)]
     assert tables[0].keys() == expected["table"].keys()
     table = min(tables, key=lambda found: max(abs(found[key] - value) for key, value in expected["table"].items()))
     close(list(table.values()), [expected["table"][key] for key in table], tolerance)
     step = f"{given['observation']}|{given['action']}"
     close(table.get(step, 0.0), expected["intrinsic_reward"], tolerance)
-    close(given["extrinsic_reward"] + calm.table_reward(table, [step], given["beta"])[0], expected["reward"], tolerance)
+    close(given["extrinsic_reward"] + table_reward(table, [step], given["beta"])[0], expected["reward"], tolerance)
 
 
 def paper_form(case: Case, tolerance: float) -> None:
     given = case["inputs"]
     achieved = np.array([transition["c"] for transition in given["transitions"]], dtype=bool)
-    found = [transition["r"] for transition in given["transitions"]] + calm.additive(achieved, given["bonus"], once=False)
+    found = [transition["r"] for transition in given["transitions"]] + additive(achieved, given["bonus"], once=False)
     close(found, case["outputs"]["augmented_reward"], tolerance)
 
 

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from algorithms.base import Bools, Floats
-from algorithms.shaping import calm
-from algorithms.shaping.calm import AnswerForm, Confusion, SubgoalReward, additive, parse_answer, potential, potential_based
+from algorithms.shaping import answers, subgoal_reward
+from algorithms.shaping.answers import AnswerForm, parse_answer
+from algorithms.shaping.calm import Calm
+from algorithms.shaping.confusion import Confusion, confusion
+from algorithms.shaping.subgoal_reward import additive, potential, potential_based
 
 quick = settings(max_examples=60, deadline=None)
 forms = pytest.mark.parametrize("form", get_args(AnswerForm))
@@ -80,7 +83,7 @@ texts = st.text() | st.lists(pieces, max_size=40).map("".join)
 @settings(max_examples=400, deadline=None)
 @given(text=texts, form=st.sampled_from(get_args(AnswerForm)), inverted=st.booleans())
 def test_no_text_raises_and_what_is_read_is_times_and_names(text: str, form: AnswerForm, inverted: bool) -> None:
-    reading = calm.read(parse_answer(text, form), inverted)
+    reading = answers.read(parse_answer(text, form), inverted)
     assert all(type(time) is int and type(subgoal) is str for time, subgoal in reading)
 
 
@@ -116,7 +119,7 @@ def test_hostile_dictionaries_are_broken_even_on_a_small_stack(inside: str, form
 
 
 def test_a_number_too_long_to_be_written_is_left_out() -> None:
-    assert calm.read(parse_answer("{0x" + "f" * 9_000 + ": True, 'key': 1e999, 'door': 2}")) == [(2, "door")]
+    assert answers.read(parse_answer("{0x" + "f" * 9_000 + ": True, 'key': 1e999, 'door': 2}")) == [(2, "door")]
 
 
 @forms
@@ -150,11 +153,11 @@ def test_times_are_read_in_every_way_the_official_evaluation_reads_them() -> Non
         "i": (),
         (1,): "j",
     }
-    reading = calm.read(answer)
+    reading = answers.read(answer)
     assert reading == [(1, "a"), (2, "b"), (3, "b"), (4, "b"), (6, "e"), (8, "g")]
-    assert calm.read(answer, inverted=False) == [(1, "a"), (2, "b"), (3, "b"), (4, "b")]
-    assert calm.by_time([(2, "a"), (2, "b")]) == {2: "b"}
-    assert calm.read(None) == []
+    assert answers.read(answer, inverted=False) == [(1, "a"), (2, "b"), (3, "b"), (4, "b")]
+    assert answers.by_time([(2, "a"), (2, "b")]) == {2: "b"}
+    assert answers.read(None) == []
 
 
 # -- scoring, attaching, counting -------------------------------------------------------------------------------------------
@@ -164,7 +167,7 @@ def test_times_are_read_in_every_way_the_official_evaluation_reads_them() -> Non
 @given(pairs=st.lists(st.tuples(st.booleans(), st.booleans())))
 def test_each_pair_of_verdict_and_label_is_counted_once(pairs: list[tuple[bool, bool]]) -> None:
     verdict, label = np.array(pairs, bool).reshape(-1, 2).T
-    score = calm.confusion(verdict, label)
+    score = confusion(verdict, label)
     assert score == Confusion(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
     if score.tp:
         assert score.f1 == pytest.approx(2 / (1 / score.precision + 1 / score.recall))
@@ -174,14 +177,14 @@ def test_each_pair_of_verdict_and_label_is_counted_once(pairs: list[tuple[bool, 
 
 def test_verdicts_must_fit_their_labels() -> None:
     with pytest.raises(ValueError, match="shape"):
-        calm.confusion(np.zeros(2, bool), np.zeros((2, 1), bool))
+        confusion(np.zeros(2, bool), np.zeros((2, 1), bool))
 
 
 def test_a_time_belongs_to_the_step_before_it_and_a_window_counts_from_its_first_step() -> None:
     reading = [(0, "early"), (5, "key"), (6, "door"), (6, "key"), (7, "late"), (5, "unknown")]
-    assert calm.attach(reading, ["x", "y"], first=4) == {"x": ["key", "unknown"], "y": ["door", "key"]}
-    assert calm.achieved_steps(reading, ["key", "door"], 2, first=4).tolist() == [[True, False], [True, True]]
-    assert calm.achieved_steps(reading, [], 2).shape == (2, 0)
+    assert answers.attach(reading, ["x", "y"], first=4) == {"x": ["key", "unknown"], "y": ["door", "key"]}
+    assert answers.achieved_steps(reading, ["key", "door"], 2, first=4).tolist() == [[True, False], [True, True]]
+    assert answers.achieved_steps(reading, [], 2).shape == (2, 0)
 
 
 @quick
@@ -189,19 +192,19 @@ def test_a_time_belongs_to_the_step_before_it_and_a_window_counts_from_its_first
 def test_an_answer_that_names_what_was_achieved_gives_it_back(achieved: Bools, first: int) -> None:
     subgoals = [f"subgoal {number}" for number in range(achieved.shape[1])]
     answer = {name: (np.flatnonzero(column) + first + 1).tolist() for name, column in zip(subgoals, achieved.T, strict=True)}
-    reading = calm.read(parse_answer(f"Thus:\n```python\n{answer}\n```"))
-    np.testing.assert_array_equal(calm.achieved_steps(reading, subgoals, len(achieved), first), achieved)
+    reading = answers.read(parse_answer(f"Thus:\n```python\n{answer}\n```"))
+    np.testing.assert_array_equal(answers.achieved_steps(reading, subgoals, len(achieved), first), achieved)
 
 
 def test_the_minimum_of_the_table_is_over_running_counts() -> None:
-    assert calm.count_table([{"a": ["key"]}, {"a": ["key"], "b": ["door"] * 3}]) == {"a": 0.5, "b": 1.0}
-    assert calm.count_table([{"a": ["key"] * 2, "b": ["door"] * 3}]) == {"a": 0.0, "b": 1.0}
+    assert subgoal_reward.count_table([{"a": ["key"]}, {"a": ["key"], "b": ["door"] * 3}]) == {"a": 0.5, "b": 1.0}
+    assert subgoal_reward.count_table([{"a": ["key"] * 2, "b": ["door"] * 3}]) == {"a": 0.0, "b": 1.0}
 
 
 def test_a_table_of_equal_counts_gives_every_key_one() -> None:
-    assert calm.count_table([{"a": ["key"]}, {"b": ["door"]}]) == {"a": 1.0, "b": 1.0}
-    assert calm.count_table([]) == {}
-    assert calm.table_reward({"a": 1.0}, ["a", "b", "a"], beta=0.5).tolist() == [0.5, 0.0, 0.5]
+    assert subgoal_reward.count_table([{"a": ["key"]}, {"b": ["door"]}]) == {"a": 1.0, "b": 1.0}
+    assert subgoal_reward.count_table([]) == {}
+    assert subgoal_reward.table_reward({"a": 1.0}, ["a", "b", "a"], beta=0.5).tolist() == [0.5, 0.0, 0.5]
 
 
 # -- the rewards ------------------------------------------------------------------------------------------------------------
@@ -238,10 +241,9 @@ def test_potential_shaping_telescopes_from_every_step(achieved: Bools, coefficie
 
 def test_the_settings_choose_the_form_and_refuse_what_is_not_allowed() -> None:
     achieved = np.array([[1, 0], [1, 1]], bool)
-    assert SubgoalReward(coefficient=2.0).of_episode(achieved).tolist() == [2.0, 2.0]
-    assert SubgoalReward(coefficient=2.0, once=False).of_episode(achieved).tolist() == [2.0, 4.0]
-    assert SubgoalReward("potential", gamma=0.5).of_episode(achieved).tolist() == [0.5, -1.0]
-    assert SubgoalReward("potential", gamma=0.5).of_episode(achieved, complete=False).tolist() == [0.5, 0.0]
+    assert Calm(coefficient=2.0).of_episode(achieved).tolist() == [2.0, 2.0]
+    assert Calm(coefficient=2.0, once=False).of_episode(achieved).tolist() == [2.0, 4.0]
+    assert Calm("potential", gamma=0.5).of_episode(achieved).tolist() == [0.5, -1.0]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"form": "both"}, "additive, potential"),
         ({"coefficient": -1.0}, "at least 0"),
@@ -250,7 +252,7 @@ def test_the_settings_choose_the_form_and_refuse_what_is_not_allowed() -> None:
     ]
     for setting, allowed in wrong:
         with pytest.raises(ValueError, match=allowed):
-            SubgoalReward(**setting)
+            Calm(**setting)
 
 
 # -- the optimal policy -----------------------------------------------------------------------------------------------------

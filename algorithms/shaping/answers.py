@@ -1,0 +1,130 @@
+"""What a judge wrote about an episode, read into steps: {subgoal: time or times}, an answer that is data and is never run.
+
+Asking a judge, caching its answers and counting the broken ones are left to others; CALM (arXiv 2409.12798) rewards by it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from algorithms.base import Bools
+
+AnswerForm = Literal["last", "lenient", "fenced"]
+"""Which part of an answer is the dictionary. last: the last {...} of the text. lenient: from the first { to the last }
+(the official evaluation). fenced: from the last { to the last }, after a ``` (the official annotation)."""
+Reading = list[tuple[int, str]]
+"""(time, subgoal) in the order of the answer."""
+Key = TypeVar("Key", bound=Hashable)
+
+LONGEST_TEXT = 1_000_000
+"""Characters of an answer; a longer one is broken."""
+LONGEST_DICTIONARY = 10_000
+"""Characters of its dictionary: bounds the memory of parsing."""
+DEEPEST = 20
+"""Brackets within brackets."""
+
+# A quote that does not close on its line ends with the line: every character is read once, whatever the text.
+TOKEN = re.compile(r"""[{}\[\]()]|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|\#[^\n]*""", re.DOTALL)
+
+
+def parse_answer(text: str, form: AnswerForm = "last") -> dict[Any, Any] | None:
+    """The dictionary of an answer, by `ast.literal_eval`; None if there is none, or it is broken or beyond the limits.
+
+    If the last {...} is broken or not closed, an earlier one is not taken instead: it may be an example or a quotation.
+    """
+    if len(text) > LONGEST_TEXT:
+        return None
+    start, end = {"last": _last, "lenient": _lenient, "fenced": _fenced}[form](text)
+    source = text[start:end] if 0 <= start < end else ""
+    if len(source) > LONGEST_DICTIONARY or max(accumulate(map(_nesting, TOKEN.findall(source))), default=0) > DEEPEST:
+        return None
+    try:
+        answer = ast.literal_eval(source)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: a list as key
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _nesting(token: str) -> int:
+    return (token in "{[(") - (token in "}])")
+
+
+def _last(text: str) -> tuple[int, int]:
+    """Start and end of the last {...}, (-1, -1) if it is not closed; brackets in its strings and comments do not count."""
+    start = end = -1
+    while (place := text.find("{", max(end, 0))) >= 0:
+        start, depth = place, 0
+        for token in TOKEN.finditer(text, start):
+            depth += _nesting(token[0])
+            if depth == 0:
+                end = token.end()
+                break
+        else:
+            return -1, -1
+    return start, end
+
+
+def _lenient(text: str) -> tuple[int, int]:
+    return text.find("{"), text.rfind("}") + 1
+
+
+def _fenced(text: str) -> tuple[int, int]:
+    fence, end = text.find("```"), text.rfind("}")
+    return (text.rfind("{", fence + 3, end), end + 1) if 0 <= fence < end else (-1, -1)
+
+
+def read(answer: Mapping[Any, Any] | None, inverted: bool = True) -> Reading:
+    """The times that an answer gives to subgoals: a number or a list of them; True is time 1 and False time 0.
+
+    An entry that says nothing (None) or cannot be read is left out. inverted: {time: subgoal} is read too, as the official
+    evaluation does and the official annotation does not.
+    """
+    reading: Reading = []
+    for subgoal, value in (answer or {}).items():
+        times = list(value) if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, str):
+            if not inverted:
+                continue
+            subgoal, times = value, [subgoal]
+        try:
+            reading += [(int(time), str(subgoal)) for time in times]
+        except (TypeError, ValueError, OverflowError):  # not a number, no number in the text, infinity
+            continue
+    return reading
+
+
+def by_time(reading: Reading) -> dict[int, str]:
+    """{time: subgoal}; of two subgoals at one time the last is kept."""
+    return dict(reading)
+
+
+def detected(reading: Reading) -> bool:
+    """Whether anything at all is said to have happened: a time other than 0."""
+    return any(time != 0 for time, _ in reading)
+
+
+def attach(reading: Reading, steps: Sequence[Key], first: int = 0) -> dict[Key, list[str]]:
+    """Subgoals by the step that achieved them: time T belongs to the step taken at t = T - 1; other times to none.
+
+    steps [S]: what names each step of the window; equal names are one entry. first: the time t of the window's first step.
+    """
+    found: dict[Key, list[str]] = {}
+    for time, subgoal in reading:
+        if 0 <= time - 1 - first < len(steps):
+            found.setdefault(steps[time - 1 - first], []).append(subgoal)
+    return found
+
+
+def achieved_steps(reading: Reading, subgoals: Sequence[str], steps: int, first: int = 0) -> Bools:
+    """[steps, subgoals] whether the subgoal was judged achieved by the step; names that are not in `subgoals` are left out."""
+    table = np.zeros((steps, len(subgoals)), dtype=bool)
+    column = {subgoal: number for number, subgoal in enumerate(subgoals)}
+    for step, names in attach(reading, range(steps), first).items():
+        table[step, [column[name] for name in names if name in column]] = True
+    return table
