@@ -126,8 +126,9 @@ def groups(folders: Sequence[Path] | None = None) -> dict[str, list[str]]:
     """Config groups and their options."""
     found: dict[str, set[str]] = {}
     for folder in folders or search_path():
-        for path in folder.glob("*/*.yaml"):
-            found.setdefault(path.parent.name, set()).add(path.stem)
+        for path in folder.glob("*/**/*.yaml"):
+            group, *option = path.relative_to(folder).with_suffix("").parts
+            found.setdefault(group, set()).add("/".join(option))
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 
