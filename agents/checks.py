@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agents.config import EnvConfig, EvaluateConfig, TrainConfig
+from agents.config import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from envs import registry
 from envs.base import SPLITS, TaskError
 from envs.structured import ConfigError, build, keys, plain, suggestion, unknown_key
@@ -66,7 +66,7 @@ def _settings_of(cls: type, values: Any, path: str) -> dict[str, Any]:
     return checked
 
 
-def check(config: TrainConfig | EvaluateConfig) -> None:
+def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
     """Combinations that cannot work. Raises ConfigError."""
     _check_device(config.device)
     model = config.model
@@ -167,6 +167,8 @@ def _check_composition(config: TrainConfig) -> None:
             getattr(shaped_by, "check", lambda _: None)(built)
         except ValueError as exc:
             raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
+    if any(getattr(shaping.get(one), "needs_judge", False) for one in config.shaping):
+        _check_judge(config)
     if "collision" in method.needs and config.engine.top_p < 1:
         raise ConfigError(
             f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "
@@ -184,6 +186,17 @@ def _check_composition(config: TrainConfig) -> None:
         raise ConfigError(
             f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
             "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=turn goes with scored: twosome)"
+        )
+
+
+def _check_judge(config: TrainConfig) -> None:
+    from agents import judges
+
+    judges.check(config.judge)
+    if config.judge.kind == "policy" and config.model.prompt == "plain":
+        raise ConfigError(
+            f"judge.kind is 'policy', but model.name={config.model.name} with model.prompt=plain has no chat template to be "
+            "asked in; allowed with it: rules, model, endpoint (judge=smollm2)"
         )
 
 

@@ -38,7 +38,7 @@ def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The plain mapping that `conf/<job>.yaml` and `overrides` give, interpolations resolved. Raises ConfigError."""
     parsed = parse(overrides)
     # A run to go on with, or to evaluate, brings its own configuration.
-    key = {"train": "resume", "evaluate": "run"}[job]
+    key = "resume" if job == "train" else "run"
     named = [override for override in parsed if override.key_or_group == key and override.value() is not None]
     if named:
         return _of_run(key, str(named[-1].value()), [one for one in parsed if one not in named])

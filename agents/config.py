@@ -349,6 +349,45 @@ class TrackerConfig:
 
 
 @dataclass
+class JudgeConfig:
+    """Who says which subgoals a step achieved (shaping=calm, agents.judge)."""
+
+    kind: Literal["rules", "policy", "model", "endpoint"] = "rules"
+    """rules: the environment's own; policy: the model that is trained; model: another one on this machine; endpoint: a
+    server that speaks the OpenAI protocol (vLLM, llama.cpp, a vendor's)."""
+    model: str | None = None
+    """kind=model: smollm2, a model's name on the Hugging Face hub, or a local folder; kind=endpoint: its name on the server."""
+    base_url: str | None = None
+    """kind=endpoint: the server's address, for example http://localhost:8000/v1; null: that of OpenAI."""
+    key_from: str | None = None
+    """kind=endpoint: environment variable that holds the key; null: OPENAI_API_KEY at OpenAI itself, none at any other address,
+    where a local server needs none and a stranger's is not to see it."""
+    subgoals: Literal["preset", "proposed"] = "preset"
+    """preset: the names that the environment's rules know; proposed: the judge names them, once a task."""
+    file: str | None = None
+    """YAML file of proposed subgoals, to be read and edited; null: one for each environment and judge in the cache folder."""
+    window: Positive = 1
+    """Steps that a question shows: the one that is judged, and those before it."""
+    actions: bool = True
+    """Show what was done, besides what was seen before and after it."""
+    noise: Fraction = 0.0
+    """kind=rules: how often a verdict on a judged step is wrong, to learn how good a judge has to be."""
+    max_tokens: Positive = 160
+    """Longest answer in tokens; a model that thinks before it answers needs many more."""
+    concurrency: Positive = 8
+    """Questions under way at once."""
+    timeout_s: Annotated[float, MoreThan(0)] = 60.0
+    """kind=endpoint: seconds for an answer; later it counts as failed and is asked again."""
+    retries: Natural = 2
+    """How often a failed question is asked again, after a growing pause."""
+    budget: Positive | None = None
+    """Most calls to the model in a run, those that ask again included; null: no limit. Further questions are left open, and
+    counted."""
+    cache: bool = True
+    """Keep answers on disk, by a hash of model and question; those of kind=policy are never kept, its weights change."""
+
+
+@dataclass
 class TrainConfig:
     """A training run."""
 
@@ -358,6 +397,7 @@ class TrainConfig:
     """The credit-assignment method: its name and its own settings."""
     shaping: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further step rewards by name, each with its settings."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -413,3 +453,45 @@ class EvaluateConfig:
     out: str | None = None
     """File for the results (JSON); null: evaluation-<panel>-<hash of what was evaluated>.json in the run's folder or in
     runs/evaluations/<env>-<model>/."""
+
+
+@dataclass
+class FormsConfig:
+    """Ways to put a question, each combined with each; a judge of kind=rules is asked nothing, and measured once."""
+
+    map: list[str] = field(default_factory=lambda: ["crop", "full"])
+    """Values of env.map, for what the judge reads; left out where the environment has no such setting."""
+    actions: list[bool] = field(default_factory=lambda: [True, False])
+    """Values of judge.actions: show what was done, or only what was seen before and after it."""
+    subgoals: list[Literal["preset", "proposed"]] = field(default_factory=lambda: ["preset", "proposed"])
+    """Values of judge.subgoals: the names that the rules know, or the judge's own."""
+
+
+@dataclass
+class JudgeRunConfig:
+    """A judge measured against the environment's rules, on episodes of a random policy or (run) of a trained one."""
+
+    env: EnvConfig
+    model: ModelConfig
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    forms: FormsConfig = field(default_factory=FormsConfig)
+    match: Annotated[float, AtLeast(0), AtMost(100)] = 80.0
+    """How alike a proposed subgoal and one of the rules must be worded to be the same (token_set_ratio of rapidfuzz)."""
+    panel: Literal["train", "eval", "test"] = "train"
+    """Which tasks are played."""
+    episodes: Positive = 100
+    """Number of episodes, of the first tasks of the panel; of a small panel several of each task."""
+    run: str | None = None
+    """A run folder: its environment, model and engine settings count, and its policy plays; null: actions are drawn at random
+    among the admissible ones."""
+    checkpoint: Natural | None = None
+    """Iteration whose checkpoint of the run plays; null: the newest."""
+    seed: Natural = 0
+    """Root of all randomness."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda if there is a usable GPU, else cpu."""
+    threads: Natural = 0
+    """CPU threads of torch; 0: torch's own choice."""
+    out: str = "runs/judge"
+    """Folder that holds the folders of results, <env>-<judge>-<hash of what was measured>."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.config import EvaluateConfig, TrainConfig
+from agents.config import EvaluateConfig, JudgeRunConfig, TrainConfig
 from envs.structured import ConfigError, build, keys, paths, plain, unknown_key
 
-C = TypeVar("C", TrainConfig, EvaluateConfig)
+C = TypeVar("C", TrainConfig, EvaluateConfig, JudgeRunConfig)
 
 
 def load(overrides: Sequence[str] = ()) -> TrainConfig:
@@ -38,6 +38,27 @@ def load_evaluate(overrides: Sequence[str] = ()) -> EvaluateConfig:
     # A model's YAML file also says how it is trained, which an evaluation does not need.
     values = compose("evaluate", overrides)
     return finish(EvaluateConfig, {key: value for key, value in values.items() if key not in unused})
+
+
+def load_judge(overrides: Sequence[str] = ()) -> JudgeRunConfig:
+    """The measurement of a judge that `overrides` describe. Raises ConfigError."""
+    from agents.compose import compose, parse
+
+    unused = [key for key in keys(TrainConfig) if key not in keys(JudgeRunConfig)]
+    given = {override.input_line or "": override.key_or_group for override in parse(overrides)}
+    for name in given.values():
+        if name.partition(".")[0] in unused:
+            raise unknown_key(name, keys(JudgeRunConfig))
+        if name in ("judge.actions", "judge.subgoals"):
+            form = name.replace("judge", "forms")
+            raise ConfigError(f"{name} has several values here: set {form}=[...] to those that are to be measured")
+    # A run brings the sections that its policy was made with; the judge is the one that is named here.
+    brought = ("run", "env", "model", "engine") if "run" in given.values() else ()
+    of_run = [line for line, name in given.items() if name.partition(".")[0] in brought]
+    values = compose("judge", [line for line in given if line not in of_run])
+    if brought:
+        values |= {key: value for key, value in compose("judge", of_run).items() if key in brought}
+    return finish(JudgeRunConfig, {key: value for key, value in values.items() if key not in unused})
 
 
 def finish(cls: type[C], values: dict[str, Any]) -> C:

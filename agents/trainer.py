@@ -102,6 +102,8 @@ class Trainer:
             if status != "failed":
                 self.folder.set_status(status, iteration=self.iteration)  # type: ignore[arg-type]
             self.trackers.close(status)
+            if self.update is not None:
+                self.update.close()
             self.parts.close()
 
     def _begin(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from agents import judges
 from agents.assembly import Assembly
 from agents.collision import collision
 from agents.config import TrainConfig
@@ -39,6 +40,7 @@ class Update:
         self.tries = parts.prompter.tries if constrained == "admissible" else None
         self.algorithm = algorithms.build(config.algo)
         self.shapings = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
+        self.judge = self._judge(parts)
         optim, temperature = config.optim, config.engine.temperature
         self.learner = Learner(self.policy, optim, config.loss, config.iterations, config.seed, temperature, parts.scoring)
         self.critic = Critic(self.policy, config.critic, optim, config.seed) if "values" in self.algorithm.needs else None
@@ -48,6 +50,16 @@ class Update:
             one.model = self.reward_models[name] = RewardModel(
                 self.policy, one, optim.lr, self.tries, optim.token_budget, temperature, config.seed
             )
+
+    def _judge(self, parts: Assembly) -> judges.Judge | None:
+        """Who judges, given to the shapings that ask for one."""
+        asking: list[Any] = [one for one in self.shapings.values() if getattr(one, "needs_judge", False)]
+        if not asking:
+            return None
+        judge = judges.build(self.config.judge, parts)
+        for one in asking:
+            one.judge, one.discount = judge, self.algorithm.discount
+        return judge
 
     def run(self, played: Played, iteration: int, spent: float = 0.0) -> dict[str, float]:
         """Credit and update of iteration 1, 2, ...; episodes cut off by a fault take no part. Raises RolloutError.
@@ -103,6 +115,11 @@ class Update:
             batch.greedy = np.repeat([returns.get(t.group_id, 0.0) for t in kept], batch.length)
         return batch
 
+    def close(self) -> None:
+        """Let go of the judge's files and connections, before the event loop is closed."""
+        if self.judge is not None:
+            self.judge.close()
+
     # -- state ----------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -112,6 +129,8 @@ class Update:
             state["frozen"] = self.policy.frozen_weights
         if self.critic is not None:
             state["critic"] = self.critic.state()
+        if self.judge is not None:
+            state["judge"] = self.judge.state()
         if self.reward_models:
             state["reward_models"] = {name: model.state() for name, model in self.reward_models.items()}
         return state
@@ -122,6 +141,8 @@ class Update:
         self.learner.load_state(state["learner"])
         if self.critic is not None:
             self.critic.load_state(state["critic"])
+        if self.judge is not None:
+            self.judge.load_state(state["judge"])
         for name, model in self.reward_models.items():
             model.load_state(state["reward_models"][name])
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from agents.compose import groups, search_path
-from agents.config import EnvConfig, EvalConfig, EvaluateConfig, TrainConfig
+from agents.config import EnvConfig, EvalConfig, EvaluateConfig, FormsConfig, JudgeConfig, JudgeRunConfig, TrainConfig
 from envs.structured import ConfigError, describe, keys, plain, suggestion
 
 EVALUATE = """\
@@ -25,6 +25,21 @@ usage: python -m agents.evaluate run=runs/<name> [key=value ...]        a run's 
   python -m agents.evaluate env=alfworld model=smollm2 evaluation.episodes=20
 
 An evaluation that was stopped goes on where it was when the same command is given again.
+
+keys:
+"""
+JUDGE = """\
+Measure a judge of subgoals against the environment's own rules: precision, recall and F1 with 95% intervals, cost and latency,
+for each way to put the question.
+
+usage: python -m agents.judge [env=...] [judge=...] [key=value ...]     episodes of a random policy
+       python -m agents.judge run=runs/<name> [judge=...] ...           of a trained one
+
+  python -m agents.judge env=alfworld judge=smollm2 episodes=20
+  python -m agents.judge env=alfworld judge=rules judge.noise=0.3
+  python -m agents.judge judge=endpoint judge.model=<name> judge.base_url=http://localhost:8000/v1 forms.subgoals=[preset]
+
+A measurement that was stopped goes on where it was when the same command is given again: answers are kept.
 
 keys:
 """
@@ -69,10 +84,19 @@ def show(sections: Sequence[str] = ()) -> None:
 
 def evaluate_help() -> str:
     """The help text of `python -m agents.evaluate`."""
-    texts = _field_texts(EvaluateConfig)
-    plain_keys = [name for name, hint in get_type_hints(EvaluateConfig).items() if _section_class(hint) is None]
-    lines = [_entry(name, texts.get(name, ""), 2) for name in plain_keys]
-    return EVALUATE + "\n".join([*lines, *_keys(EvalConfig, "evaluation")])
+    return EVALUATE + "\n".join([*_plain_keys(EvaluateConfig), *_keys(EvalConfig, "evaluation")])
+
+
+def judge_help() -> str:
+    """The help text of `python -m agents.judge`."""
+    sections = [*_keys(FormsConfig, "forms"), *_keys(JudgeConfig, "judge")]
+    return JUDGE + "\n".join([*_plain_keys(JudgeRunConfig), *sections])
+
+
+def _plain_keys(cls: type) -> list[str]:
+    """The keys of an entry point that are no sections."""
+    texts = _field_texts(cls)
+    return [_entry(name, texts.get(name, ""), 2) for name, hint in get_type_hints(cls).items() if _section_class(hint) is None]
 
 
 def _section(section: str) -> list[str]:

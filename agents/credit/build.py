@@ -7,7 +7,9 @@ info is shown as far as it is of the form that is known. Files are left to `read
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from agents.credit.text import printable
 from agents.credit.view import CRITIC, Episode, Group, Step, Token, mean
 from algorithms.base import Algorithm, Batch, Entry
+from algorithms.options import Credit, Option, by_option, credit, options, reached
 from algorithms.stats import discounted_returns
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory
@@ -52,16 +55,23 @@ def view(
             left_out=_left_out(trajectory, credited),
             reward=trajectory.total_reward,
             steps=[],
+            options=_options(trajectory),
         )
-        before: list[str] = []
-        for stored in trajectory.steps:
-            step = _step(stored, episode, spell, ahead.get(id(stored)), before)
-            before = _texts(stored.info.get("subgoals"))
+        for stored, names, by_rules in zip(trajectory.steps, reached(trajectory.steps), reached(trajectory.steps, "subgoals")):
+            step = _step(stored, episode, spell, ahead.get(id(stored)), names)
+            if set(names) != set(by_rules):
+                step.marks.append(f"by the rules: {printable(', '.join(by_rules)) or 'nothing'}")
             episode.steps.append(step)
             together = stored.info.get("step_group") if compared else stored.state_key
             if episode.left_out is None and together not in (None, ""):
                 # The text of a number is as good a key, and a plug-in's list has no other.
                 peers.setdefault((None if compared else trajectory.group_id, repr(together)), []).append(step)
+        if trajectory.steps:
+            came = trajectory.steps[-1].info
+            episode.final_observation, episode.final_frame = (
+                _text(came.get("final_observation")),
+                _frame(came.get("final_frame")),
+            )
         first = trajectory.steps[0].observation if trajectory.steps else ""
         new = Group(printable(trajectory.group_id), printable(task(first)) or episode.task_id, [])
         groups.setdefault(trajectory.group_id, new).episodes.append(episode)
@@ -71,6 +81,32 @@ def view(
             for step in members:
                 step.peers = members
     return list(groups.values()), compared
+
+
+def mean_options(trajectories: Sequence[Trajectory], groups: Sequence[Group]) -> dict[str | None, Credit]:
+    """Means over the options of the episodes that took part in the update; nothing where none of them reached a subgoal."""
+    taken = {episode.number for group in groups for episode in group.episodes if episode.left_out is None}
+    found = by_option([trajectory for number, trajectory in enumerate(trajectories, 1) if number in taken])
+    if not any(found):
+        return {}
+    return {name and printable(name): _printable(of_name) for name, of_name in found.items()}
+
+
+def _options(trajectory: Trajectory) -> list[tuple[Option, Credit]]:
+    found = options(trajectory)
+    if not any(option.name for option in found):
+        return []
+    return [
+        (
+            replace(option, name=option.name and printable(option.name)),
+            _printable(credit([trajectory.steps[option.first : option.last + 1]])),
+        )
+        for option in found
+    ]
+
+
+def _printable(of_option: Credit) -> Credit:
+    return replace(of_option, shaped={printable(name): paid for name, paid in of_option.shaped.items() if paid})
 
 
 def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
@@ -84,7 +120,7 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
     return None
 
 
-def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | None, before: Sequence[str]) -> Step:
+def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | None, names: Sequence[str]) -> Step:
     noted = stored.info.get("credit") or {}
     credit = {printable(str(name)): value for name, value in noted.items()} if isinstance(noted, Mapping) else {}
     count = len(stored.response_ids)
@@ -111,6 +147,7 @@ def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | Non
         episode=episode.number,
         number=len(episode.steps) + 1,
         observation=printable(stored.observation),
+        frame=_frame(stored.info.get("frame")),
         action=printable(stored.action),
         tokens=tokens,
         credit={name: _of_step(name, value) for name, value in credit.items()},
@@ -119,13 +156,19 @@ def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | Non
         shaped={printable(name): value for name, value in stored.shaped_rewards.items() if value},
         ahead=ahead,
         marks=marks,
-        reached=[name for name in _texts(stored.info.get("subgoals")) if name not in before],
+        reached=[printable(name) for name in names],
     )
 
 
-def _texts(value: Any) -> list[str]:
-    """A list's items as text; anything else that there is, is one item."""
-    return [printable(str(one)) for one in (value if isinstance(value, (list, tuple)) else [value] if value else [])]
+def _text(value: Any) -> str | None:
+    return None if value is None else printable(str(value))
+
+
+def _frame(value: Any) -> str | None:
+    """A drawing in characters without the empty lines and columns around it."""
+    lines = [] if value is None else printable(str(value)).expandtabs().splitlines()
+    drawn = [place for place, line in enumerate(lines) if line.strip()]
+    return textwrap.dedent("\n".join(line.rstrip() for line in lines[drawn[0] : drawn[-1] + 1])) if drawn else None
 
 
 def _of_step(name: str, value: Any) -> float | None:

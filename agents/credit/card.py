@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.credit.drawing import anchor, bar, shade
 from agents.credit.html import Markup, tag
-from agents.credit.view import CRITIC, Iteration, Row, Scale, Step, Token, logprob, rows, signed
+from agents.credit.view import CRITIC, Episode, Iteration, Row, Scale, Step, Token, logprob, rows, signed
 
 FOLD = (420, 6)
 """An observation of more characters or lines is folded."""
@@ -34,7 +34,7 @@ def card(step: Step, iteration: Iteration, scale: Scale, present: set[int]) -> M
         ),
         tag(
             "div",
-            _observation(step.observation),
+            _state(step.frame, step.observation),
             tag("p", tag("code", step.action or "(nothing)"), *marks, class_="action"),
             _tokens(step, scale),
             tag("div", *because, class_="because"),
@@ -42,6 +42,18 @@ def card(step: Step, iteration: Iteration, scale: Scale, present: set[int]) -> M
         class_=f"step {shade(step.advantage, scale)}",
         id=anchor(step),
     )
+
+
+def after(episode: Episode) -> Markup | None:
+    """What came of the last step."""
+    state = _state(episode.final_frame, episode.final_observation or "")
+    return tag("section", tag("h4", "what came of it"), state, class_="after") if state else None
+
+
+def _state(frame: str | None, observation: str) -> Markup | None:
+    """The state as it is drawn, if it is, and as the agent reads it."""
+    read = _observation(observation) if observation.strip() else None
+    return read if frame is None else tag("div", tag("pre", frame, class_="frame"), read, class_="state")
 
 
 def _observation(text: str) -> Markup:

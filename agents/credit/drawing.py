@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 from agents.credit.html import Markup, join, tag
 from agents.credit.scale import level
-from agents.credit.view import Episode, Scale, Step, signed
+from agents.credit.view import Episode, Scale, Step, named, signed
+from algorithms.options import Credit, Option
 
 WIDTH = 1066
 """Of a timeline whose steps have room, in pixels."""
 HALF = 52
 """Height of the longest bar of a timeline."""
+BAND = 24
+"""Height of the row of options."""
+LETTER = 6.7
+"""Width of a character of their names."""
 
 
 def shade(value: float | None, scale: Scale) -> str:
@@ -63,7 +68,7 @@ def strip(steps: Sequence[Step], scale: Scale, room: int = 420) -> Markup:
 
 
 def timeline(episode: Episode, scale: Scale) -> Markup:
-    """A bar a step, with what happened there above it and the critic's values below."""
+    """A bar a step, with what happened there above it, the options below, and the critic's values below these."""
     count = len(episode.steps)
     each = max(18.0, min(92.0, WIDTH / max(1, count)))
     top, left = 20, 44
@@ -71,7 +76,8 @@ def timeline(episode: Episode, scale: Scale) -> Markup:
     foot = middle + HALF + 14
     values = [step.credit.get("value") for step in episode.steps]
     known = [value for value in values if value is not None]
-    height = foot + (52 if known else 4)
+    below = foot + (BAND + 8 if episode.options else 0)
+    height = below + (52 if known else 4)
     right = left + each * count
     drawn: list[Markup] = [
         tag("line", x1=left, x2=right, y1=middle, y2=middle, class_="axis"),
@@ -81,8 +87,9 @@ def timeline(episode: Episode, scale: Scale) -> Markup:
         ),
     ]
     drawn += [_column(step, scale, left + place * each, each, middle, foot) for place, step in enumerate(episode.steps)]
+    drawn += [_segment(option, credit, episode, scale, left, each, foot + 8) for option, credit in episode.options]
     if known:
-        drawn.append(_curve(values, known, left, each, foot + 10))
+        drawn.append(_curve(values, known, left, each, below + 10))
     return tag("svg", *drawn, class_="timeline", width=right + 8, height=height)
 
 
@@ -107,6 +114,22 @@ def _column(step: Step, scale: Scale, x: float, width: float, middle: float, foo
         tag("text", "".join(signs(step)), x=centre, y=12, class_="signs"),
         tag("text", str(step.number), x=centre, y=foot, class_="label"),
         href=f"#{anchor(step)}",
+    )
+
+
+def _segment(option: Option, credit: Credit, episode: Episode, scale: Scale, left: float, each: float, top: float) -> Markup:
+    """An option as a bar under its steps, in the colour of its mean advantage."""
+    x, width = left + option.first * each + 1, (option.last - option.first + 1) * each - 2
+    name, room = named(option.name), int((width - 8) / LETTER)
+    shown = name if len(name) <= room else f"{name[: room - 1]}…" if room > 2 else ""
+    colour = shade(credit.advantage, scale)
+    title = f"{name}\nsteps {option.first + 1} to {option.last + 1}\nmean advantage {signed(credit.advantage)}"
+    return tag(
+        "a",
+        tag("title", title),
+        tag("rect", x=x, y=top, width=width, height=BAND - 4, rx=3, class_=f"fill {colour}"),
+        tag("text", shown, x=x + width / 2, y=top + 14, class_=f"name {'z' if option.name is None else colour}"),
+        href=f"#{anchor(episode.steps[option.last])}",
     )
 
 

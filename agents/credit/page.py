@@ -9,10 +9,11 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 
-from agents.credit.card import PROSE, card
+from agents.credit.card import PROSE, after, card
 from agents.credit.drawing import SIGNS, bar, shade, strip, timeline
 from agents.credit.html import Markup, join, tag
 from agents.credit.scale import STEPS, stands_for
+from agents.credit.segments import of_episode, of_iteration
 from agents.credit.style import SCRIPT, STYLE
 from agents.credit.view import Episode, Group, Iteration, Scale, scale_of, signed
 
@@ -88,7 +89,7 @@ def _index(iteration: Iteration, scale: Scale) -> Markup:
     ]
     won, count = sum(group.won for group in iteration.groups), len(iteration.episodes)
     heading = f"{count} episodes in {len(iteration.groups)} groups, {won} won"
-    return tag("section", tag("h1", heading), *notes, *groups, id="index")
+    return tag("section", tag("h1", heading), *notes, of_iteration(iteration, scale), *groups, id="index")
 
 
 def _group(iteration: Iteration, group: Group, chosen: Episode | None, scale: Scale, present: set[int]) -> Markup:
@@ -143,6 +144,7 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
     ]  # fmt: skip
     facts = f"return {episode.reward:g} · score {episode.score:.2g} · {len(episode.steps)} steps · mean advantage "
     happened = "   ".join(f"{sign} {meaning}" for sign, meaning in SIGNS.items())
+    happened += "   band: options and their mean advantage" if episode.options else ""
     happened += "   line: the critic's value" if any("value" in step.credit for step in episode.steps) else ""
     return tag(
         "section",
@@ -151,7 +153,9 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
         tag("p", facts, tag("b", signed(episode.mean_advantage)), class_="about"),
         None if episode.left_out is None else tag("p", episode.left_out, class_="note"),
         tag("figure", tag("div", timeline(episode, scale), class_="wide"), tag("figcaption", happened)),
+        of_episode(episode, scale),
         tag("ol", *(card(step, iteration, scale, present) for step in episode.steps), class_="steps"),
+        after(episode),
         class_="episode shown" if episode is chosen else "episode",
         id=f"e{episode.number}",
     )

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from omegaconf import OmegaConf
 
-from agents.credit.build import Spell, view
+from agents.credit.build import Spell, mean_options, view
 from agents.credit.text import printable
 from agents.credit.view import Episode, Iteration
 from agents.runfolder import RunFolder
@@ -42,6 +42,10 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
     if not any(t.steps for t in trajectories):
         raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(_iterations(run))}")
     groups, compared = view(trajectories, spell, _task(env), gamma, shaped)
+    if any("judged" in step.info for t in trajectories for step in t.steps):
+        notes.append(
+            "subgoals are those that a judge saw; where the rules of the environment say otherwise, it stands at the step"
+        )
     if not any("advantage" in step.credit for group in groups for e in group.episodes for step in e.steps):
         notes.append("no step of this iteration has credit")
     return Iteration(
@@ -52,6 +56,7 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
         gamma=gamma,
         compared=compared,
         groups=groups,
+        options=mean_options(trajectories, groups),
         notes=notes,
     )
 

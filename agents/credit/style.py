@@ -92,9 +92,15 @@ svg{display:block}
 .label{font:11px var(--mono);fill:var(--soft);text-anchor:middle}
 .end{text-anchor:end}
 .signs{font-size:12px;fill:var(--ink);text-anchor:middle}
+.name{font:11px var(--mono);fill:var(--i);text-anchor:middle;pointer-events:none}
 .value{fill:none;stroke:var(--ink);stroke-width:1.5}
 .episode{margin-top:30px;border-top:1px solid var(--line);padding-top:22px}
 .episode nav{float:right;display:flex;gap:22px}
+.options{margin:0 0 22px 10px}
+.options thead th{font-size:12px;border-bottom:1px solid var(--line)}
+.options tbody th{color:var(--ink);font:12.5px var(--mono)}
+.options tbody .rest{color:var(--soft)}
+.options thead th:nth-child(n+2){text-align:right}
 figure{margin:14px 0 22px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px 10px}
 figcaption{color:var(--soft);font-size:12px;white-space:pre-wrap;margin-top:6px}
 .steps{list-style:none;margin:0;padding:0}
@@ -109,6 +115,11 @@ figcaption{color:var(--soft);font-size:12px;white-space:pre-wrap;margin-top:6px}
 .score b{display:block;font-size:12px;font-weight:500}
 .score b::before{content:"step "}
 .score span{font:600 14px var(--mono)}
+.state{display:flex;flex-wrap:wrap;gap:10px 20px;align-items:flex-start}
+.state .seen{flex:1 1 360px;min-width:0}
+.frame{margin:0;padding:8px 12px;max-width:100%;overflow-x:auto;background:var(--chip);border-radius:6px;
+  font:13px/1.2 var(--mono)}
+.after{background:var(--card);border:1px dashed var(--line);border-radius:10px;padding:12px 18px 14px 20px}
 pre.seen{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;color:var(--soft);font:13px/1.5 var(--mono)}
 details.seen summary{cursor:pointer;color:var(--soft);font:13px/1.5 var(--mono);list-style:none;overflow-wrap:anywhere}
 details.seen summary i{font:12px system-ui,sans-serif;color:var(--link);margin-left:8px;white-space:nowrap}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.credit.scale import DARK, level
-from agents.credit.view import CRITIC, Episode, Iteration, Scale, Step, logprob, rows, scale_of, signed
+from agents.credit.view import CRITIC, Episode, Iteration, Scale, Step, logprob, named, rows, scale_of, signed, spanned
+from algorithms.options import Credit
 
 LINES = 6
 """Of an observation, unless it is the first one."""
@@ -35,6 +36,11 @@ def show(iteration: Iteration, episode: Episode, why: str, console: Console) -> 
     for note in iteration.notes:
         console.print(Text(f"note: {note}", "yellow"))
     console.print(listing(iteration, episode))
+    averages = [
+        (name, [f"{credit.count} of {iteration.taken}", f"{credit.steps:.1f}"], credit)
+        for name, credit in iteration.options.items()
+    ]
+    _options(["options, averaged", "episodes", "steps"], averages, scale, console)
     console.print(_members(iteration, episode, scale))
     console.print()
     console.print(Rule(Text(f"episode {episode.number}: {_outcome(episode)}", "bold"), align="left", characters="-"))
@@ -42,8 +48,17 @@ def show(iteration: Iteration, episode: Episode, why: str, console: Console) -> 
     console.print(Text(f"task: {iteration.group_of(episode).task}"))
     if episode.left_out is not None:
         console.print(Text(episode.left_out, "yellow"))
+    found = [(option.name, [spanned(option)], credit) for option, credit in episode.options]
+    _options(["options", "steps"], found, scale, console)
+    drawn: str | None = None
     for step in episode.steps:
-        _step(step, iteration, scale, console)
+        _step(step, iteration, scale, console, step.frame != drawn)
+        drawn = step.frame
+    came = [Text((episode.final_observation or "").strip(), "dim")]
+    came += [_drawing(episode.final_frame)] if episode.final_frame and episode.final_frame != drawn else []
+    if any(came):
+        console.print(Text("\nwhat came of it", "bold"))
+        _indented(came, console)
 
 
 def listing(iteration: Iteration, episode: Episode) -> Table:
@@ -59,6 +74,30 @@ def listing(iteration: Iteration, episode: Episode) -> Table:
         about = f"({group.left_out}) {group.task}" if group.left_out else group.task
         table.add_row(Text(f"{numbers[0]}-{numbers[-1]}"), Text(ends), Text(_line(about)), style=style)
     return table
+
+
+def _options(
+    names: Sequence[str], found: Sequence[tuple[str | None, Sequence[str], Credit]], scale: Scale, console: Console
+) -> None:
+    """Print a row an option, if there is one: its name, what is said of it in the columns `names`, what its steps got."""
+    shaped = any(credit.shaped for _, _, credit in found)
+    table = Table(box=box.SIMPLE, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
+    table.add_column(names[0], ratio=1, no_wrap=True, overflow="ellipsis")
+    for name in (*names[1:], "mean adv.", "reward"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if shaped:
+        table.add_column("shaped rewards", overflow="fold")
+    for option, words, credit in found:
+        paid = ", ".join(f"{source} {signed(value)}" for source, value in credit.shaped.items())
+        table.add_row(
+            Text(_line(named(option)), "dim" if option is None else ""),
+            *words,
+            Text(signed(credit.advantage), DARK.foreground(level(credit.advantage, scale.colour))),
+            f"{credit.reward:.3g}",
+            *([Text(paid or "0")] if shaped else []),
+        )
+    if found:
+        console.print(table)
 
 
 def _members(iteration: Iteration, episode: Episode, scale: Scale) -> Table:
@@ -88,7 +127,7 @@ def strip(steps: Sequence[Step], scale: Scale) -> Text:
     return bars
 
 
-def _step(step: Step, iteration: Iteration, scale: Scale, console: Console) -> None:
+def _step(step: Step, iteration: Iteration, scale: Scale, console: Console, redraw: bool) -> None:
     console.print()
     head = Text(f"{step.number:>3}  ", "bold")
     head.append(f" {signed(step.advantage)} ", DARK.style(level(step.advantage, scale.colour)))
@@ -97,13 +136,24 @@ def _step(step: Step, iteration: Iteration, scale: Scale, console: Console) -> N
         head.append(f"  [{mark}]", "yellow" if mark == "invalid" else "")
     console.print(head)
     body: list[Text | Table] = [_observation(step)]
+    if step.frame is not None and redraw:
+        body.append(_drawing(step.frame))
     if step.tokens:
         body.append(_tokens(step, scale))
     body.append(Text("  ".join(_facts(step))))
     if step.peers:
         body.append(_peers(step, iteration, scale))
-    for part in body:
+    _indented(body, console)
+
+
+def _indented(parts: Iterable[Text | Table], console: Console) -> None:
+    for part in parts:
         console.print(Padding(part, (0, 0, 0, 5), expand=False))
+
+
+def _drawing(frame: str) -> Text:
+    """A line of a drawing stays a line; what is wider than the terminal is cut."""
+    return Text(frame, no_wrap=True, overflow="ellipsis")
 
 
 def _observation(step: Step) -> Text:

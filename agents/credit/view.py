@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from algorithms.options import Credit, Option
+
 CRITIC = {"value": "critic's value", "return": "critic's target"}
 """Entries of a step's credit that are no part of its advantage: what the critic said, and what it was to say."""
 
@@ -38,6 +40,8 @@ class Step:
     number: int
     """1, 2, ..."""
     observation: str
+    frame: str | None
+    """The state before the action, drawn in characters."""
     action: str
     tokens: list[Token]
     credit: dict[str, float | None]
@@ -83,6 +87,11 @@ class Episode:
     reward: float
     """Sum of the environment's own rewards."""
     steps: list[Step]
+    options: list[tuple[Option, Credit]]
+    """Its segments that end at a subgoal, and the rest; empty where no subgoal was reached."""
+    final_observation: str | None = None
+    """What was seen after the last step."""
+    final_frame: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -146,6 +155,8 @@ class Iteration:
     compared: bool
     """Whether the run says which steps were compared; if not, peers are the visits of the same state."""
     groups: list[Group]
+    options: dict[str | None, Credit] = field(default_factory=dict)
+    """Means over the options of all episodes that took part in the update; empty where no subgoal was reached."""
     notes: list[str] = field(default_factory=list)
     """What the reader should know of how complete this is."""
 
@@ -155,6 +166,11 @@ class Iteration:
         return sorted((e for group in self.groups for e in group.episodes), key=lambda episode: episode.number)
 
     @property
+    def taken(self) -> int:
+        """Number of episodes that took part in the update."""
+        return sum(episode.left_out is None for episode in self.episodes)
+
+    @property
     def part_names(self) -> list[str]:
         """What advantages are made of here."""
         return list(dict.fromkeys(name for e in self.episodes for step in e.steps for name in step.parts))
@@ -162,6 +178,16 @@ class Iteration:
     def group_of(self, episode: Episode) -> Group:
         """The group that `episode` belongs to."""
         return next(group for group in self.groups if episode in group.episodes)
+
+
+def named(option: str | None) -> str:
+    """An option's name in words."""
+    return "no further subgoal" if option is None else option
+
+
+def spanned(option: Option) -> str:
+    """The numbers of its first and last step."""
+    return f"{option.first + 1}" + (f"-{option.last + 1}" if option.last > option.first else "")
 
 
 @dataclass(eq=False, slots=True)

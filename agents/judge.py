@@ -1,0 +1,128 @@
+"""`python -m agents.judge env=... judge=...`: how good a judge of subgoals is, measured against the environment's own rules.
+
+Every form of the question is measured on the same episodes. What a language model answered is kept, so that a measurement
+that was stopped goes on where it was, and one that is repeated costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents.config import EvalConfig, EvaluateConfig, JudgeRunConfig
+from agents.loading import load_judge
+from envs.structured import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    from agents.usage import judge_help
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        print(judge_help())
+        return 0
+    try:
+        config = load_judge(given)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from agents.failures import reported
+
+    with reported() as outcome:
+        measure(config, Console())
+    return outcome.code
+
+
+def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
+    """Play, judge and compare, form by form; returns and writes the results. Raises ConfigError."""
+    from agents.assembly import assemble
+    from agents.evaluate import policy_of_run
+    from agents.judging import report
+    from agents.judging.asked import measured
+    from agents.judging.forms import forms
+    from agents.judging.measure import filtered
+    from agents.judging.playing import episodes, told
+    from agents.runfolder import replace_file
+    from envs.trajectory import write
+
+    to_measure = forms(config)
+    playing = _playing(config)
+    parts = assemble(playing, policy_of_run(playing) if config.run else None)
+    try:
+        panel = parts.env.tasks(config.panel)
+        if not any(map(parts.env.subgoals, panel)):
+            raise ConfigError(f"environment '{parts.env.name}' knows no subgoals by rules: there is nothing to measure against")
+        folder = _folder(config, parts.env.panel_hash(config.panel))
+        folder.mkdir(parents=True, exist_ok=True)
+        played = episodes(config, parts, console)
+        results: dict[str, Any] = {
+            "environment": parts.env.name,
+            "panel": config.panel,
+            "panel_hash": parts.env.panel_hash(config.panel),
+            "policy": config.run or "random",
+            "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
+            **filtered(played, [parts.env.subgoals(trajectory.task_id) for trajectory in played]),
+            "forms": [],
+        }
+        for number, form in enumerate(to_measure, 1):
+            read = told(config, parts, played, form)
+            try:
+                results["forms"].append(measured(config, parts, read, form, folder, console))
+            except KeyboardInterrupt:
+                console.print(
+                    f"stopped at form {number} of {len(to_measure)}; what was answered is kept, except by judge=policy"
+                )
+                raise
+            write(folder / f"form-{number}.jsonl.gz", read)
+            replace_file(folder / "results.json", json.dumps(results, indent=1).encode())
+    finally:
+        parts.close()
+    report.show(results, console)
+    plot = report.plot(results, folder / "scores.png")
+    console.print(
+        f"written: {folder / 'results.json'}, {plot}, and each form's episodes with verdicts beside it", soft_wrap=True
+    )
+    return results
+
+
+def _playing(config: JudgeRunConfig) -> EvaluateConfig:
+    """How the episodes are played, in the words of an evaluation."""
+    return EvaluateConfig(
+        env=config.env,
+        model=config.model,
+        engine=config.engine,
+        evaluation=EvalConfig(panel=config.panel),
+        run=config.run,
+        checkpoint=config.checkpoint,
+        seed=config.seed,
+        device=config.device,
+        threads=config.threads,
+    )
+
+
+def _folder(config: JudgeRunConfig, panel_hash: str) -> Path:
+    """A folder for what is measured: the same for the same measurement, another for any other."""
+    about = {key: value for key, value in asdict(config).items() if key not in ("out", "device", "threads")}
+    about["checkpoint"] = config.checkpoint if config.checkpoint is not None or not config.run else _newest(config.run)
+    digest = hashlib.sha256(json.dumps([about, panel_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
+    judge = Path(config.judge.model).name if config.judge.model else config.judge.kind
+    return Path(config.out) / f"{config.env.name}-{judge}-{digest}"
+
+
+def _newest(run: str) -> int:
+    """Iteration of a run's newest checkpoint."""
+    from agents import checkpoint
+
+    return max(map(checkpoint.iteration_of, checkpoint.complete(Path(run) / "checkpoints")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The judge that knows: what the environment's own rules say of each step, with as many errors as one wants to study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agents.judges.transitions import changed
+from envs.seeding import derive
+from envs.trajectory import Trajectory
+
+
+class Rules:
+    """Ground truth. Like the other judges it sees only steps that changed anything.
+
+    noise: probability that a verdict (a judged step and one of the task's subgoals) is the opposite of the truth. Which ones
+    are is a function of seed, task, state and action: the same move is misjudged every time, as by a model that errs.
+    """
+
+    def __init__(self, subgoals: Callable[[str], Sequence[str]], noise: float = 0.0, seed: int = 0) -> None:
+        """subgoals: from a task's id to the names of its subgoals."""
+        self._subgoals, self._noise, self._seed = subgoals, noise, seed
+        self.metrics: dict[str, float] = {}
+
+    def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+        verdicts = [self._episode(trajectory) for trajectory in trajectories]
+        steps = [step for trajectory in trajectories for step in trajectory.steps]
+        self.metrics = {
+            "steps": float(len(steps)),
+            "judged": float(sum(map(changed, steps))),
+            "achieved": float(sum(len(names) for episode in verdicts for names in episode)),
+        }
+        return verdicts
+
+    def _episode(self, trajectory: Trajectory) -> list[tuple[str, ...]]:
+        verdicts: list[tuple[str, ...]] = []
+        before: set[str] = set()
+        for step in trajectory.steps:
+            reached = step.info.get("subgoals", ())
+            new = [name for name in reached if name not in before]
+            before = set(reached)
+            if not changed(step):
+                new = []
+            elif self._noise:
+                move = (trajectory.task_id, step.state_key, step.action)
+                new = [name for name in self._subgoals(trajectory.task_id) if (name in new) != self._errs(*move, name)]
+            verdicts.append(tuple(new))
+        return verdicts
+
+    def _errs(self, *verdict: str) -> bool:
+        return derive(self._seed, "judge", "noise", *verdict) < self._noise * 2**63
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Nothing is remembered from one call to the next."""
+
+    def close(self) -> None:
+        """Nothing is held."""

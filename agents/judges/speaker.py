@@ -1,0 +1,43 @@
+"""Who answers a question in words, and how that can fail. What is asked, how often, and what it means is left to others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Kind = Literal["timeout", "rate_limit", "connection", "refused", "server", "context", "other"]
+"""refused: the server will not answer this, now or later (no such model, no valid key); server: it failed itself; context: the
+question is longer than the model can read; other: what came back is no answer at all."""
+HOPELESS: frozenset[Kind] = frozenset({"refused", "context"})
+"""Kinds that asking again does not mend."""
+
+
+class SpeakerError(RuntimeError):
+    """A question got no answer. `wait`: seconds after which the speaker wants to be asked again, if it said so."""
+
+    def __init__(self, kind: Kind, detail: str, wait: float | None = None) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: Kind = kind
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was answered."""
+
+    text: str
+    prompt_tokens: int
+    """0 where it is not known, and so is `answer_tokens`."""
+    answer_tokens: int
+
+
+class Speaker(Protocol):
+    """A model that answers one question at a time; any number may be under way."""
+
+    identity: str | None
+    """Everything besides the question that the answer depends on; None: it changes, so that no answer may be kept."""
+
+    async def ask(self, prompt: str) -> Said:
+        """The answer to `prompt`, the likeliest one (temperature 0). Raises SpeakerError."""
+
+    async def close(self) -> None: ...

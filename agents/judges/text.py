@@ -1,0 +1,106 @@
+"""A judge that reads: a language model is asked about each step that changed anything, and its answers become verdicts.
+
+What is asked stands in `question`, how it is asked in `asking`, who answers in `endpoint` and `local`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agents.judges.asking import Asker
+from agents.judges.proposal import Proposals, key, named, proposal
+from agents.judges.question import question, verdict
+from agents.judges.transitions import transitions
+from envs.prompt import Prompt
+from envs.trajectory import Trajectory
+
+
+class TextJudge:
+    """Judges by asking. Each step is judged by itself, whatever was said of others; equal questions are asked once.
+
+    The event loop of `runner` does the asking; it belongs to whoever made it. Holds state: the calls of the run.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        prompt: Prompt,
+        subgoals: Callable[[str], Sequence[str]] | Proposals,
+        runner: asyncio.Runner,
+        window: int = 1,
+        actions: bool = True,
+    ) -> None:
+        """subgoals: from a task's id to the names of its subgoals, or a file of proposed ones."""
+        self._asker, self._prompt, self._subgoals, self._runner = asker, prompt, subgoals, runner
+        self._window, self._actions = window, actions
+        # An environment with maps may say what their symbols mean where an observation does not.
+        self._legend: Callable[[str], str] = getattr(prompt, "legend", lambda observation: "")
+        self.metrics: dict[str, float] = {}
+        self.seconds: list[float] = []
+        """Of each call of the last `judge` that was answered."""
+
+    def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+        return self._runner.run(self._judge(trajectories))
+
+    async def _judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+        started = time.perf_counter()
+        tasks = [self._prompt.task(t.steps[0].observation) if t.steps else "" for t in trajectories]
+        names = await self._names(trajectories, tasks)
+        asked: list[tuple[int, int, int, str]] = []
+        for episode, trajectory in enumerate(trajectories):
+            for step, transition in transitions(trajectory, self._window) if names[episode] else ():
+                legend = self._legend(transition.after)
+                text = question(transition, tasks[episode], names[episode], legend, self._actions)
+                asked.append((episode, step, len(transition.moves), text))
+        answers = await self._asker.ask(text for *_, text in asked)
+        verdicts: list[list[tuple[str, ...]]] = [[()] * len(trajectory.steps) for trajectory in trajectories]
+        fates = Counter({"judged": 0, "broken": 0, "failed": 0, "open": 0})
+        for episode, step, moves, text in asked:
+            answer = answers[text]
+            if answer.text is None:
+                fates[answer.fate] += 1
+                continue
+            said = verdict(answer.text, names[episode], moves)
+            fates["broken" if said is None else "judged"] += 1
+            verdicts[episode][step] = said or ()
+        self.metrics = {
+            "steps": float(sum(len(trajectory.steps) for trajectory in trajectories)),
+            **{fate: float(steps) for fate, steps in fates.items()},
+            "achieved": float(sum(len(names) for episode in verdicts for names in episode)),
+            "questions": float(len(answers)),
+            "without_subgoals": float(sum(not found for found in names)),
+            **self._asker.take(),
+            "seconds": time.perf_counter() - started,
+        }
+        self.seconds, self._asker.seconds = self._asker.seconds, []
+        return verdicts
+
+    async def _names(self, trajectories: Sequence[Trajectory], tasks: Sequence[str]) -> list[tuple[str, ...]]:
+        """The subgoals of each episode's task; () where there are none, or where a proposal has failed for now."""
+        known = self._subgoals
+        if not isinstance(known, Proposals):
+            return [tuple(known(trajectory.task_id)) for trajectory in trajectories]
+        questions: dict[str, str] = {}
+        for task, trajectory in zip(tasks, trajectories):
+            if trajectory.steps and key(task) not in questions and known.get(task) is None:
+                first = trajectory.steps[0].observation
+                questions[key(task)] = proposal(key(task), first, self._legend(first))
+        answers = await self._asker.ask(questions.values())
+        for task, text in questions.items():
+            found = named(answers[text].text or "")
+            if found:
+                known.add(task, found)
+        return [known.get(task) or () for task in tasks]
+
+    def state(self) -> dict[str, Any]:
+        return {"calls": self._asker.calls}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._asker.calls = int(state.get("calls", 0))
+
+    def close(self) -> None:
+        self._runner.run(self._asker.close())

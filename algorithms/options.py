@@ -1,0 +1,113 @@
+"""Options: segments of an episode that end where a subgoal is reached, so that the credit of steps can be averaged per option.
+
+Which subgoals there are, and who says that one was reached (the environment's rules or a judge), is left to others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envs.trajectory import Step, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Some steps of an episode, one after another."""
+
+    name: str | None
+    """The subgoals that its last step reached; None for what was done after the last one."""
+    first: int
+    last: int
+    """Its first and last step, counted from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What some options got, each a mean."""
+
+    count: int
+    """How many options these are."""
+    steps: float
+    """Steps of an option."""
+    advantage: float | None
+    """Of a step; None: no step has one."""
+    reward: float
+    """The environment's own, summed over an option."""
+    shaped: dict[str, float]
+    """What each shaping paid, summed over an option."""
+
+
+def reached(steps: Sequence[Step], by: str | None = None) -> list[list[str]]:
+    """For each step of an episode the subgoals that it reached, each of them once, in the order noted.
+
+    by: the entry of `step.info` that counts: `subgoals` (the environment's rules: achieved so far) or `judged` (a judge:
+    achieved by this step). None: the judge's, where one was asked.
+    """
+    key = by or ("judged" if any("judged" in step.info for step in steps) else "subgoals")
+    found: list[list[str]] = []
+    seen: set[str] = set()
+    for step in steps:
+        found.append([name for name in dict.fromkeys(_texts(step.info.get(key))) if name not in seen])
+        seen.update(found[-1])
+    return found
+
+
+def options(trajectory: Trajectory) -> list[Option]:
+    """The options of an episode, without a gap from its first step to its last."""
+    found: list[Option] = []
+    first = 0
+    for place, names in enumerate(reached(trajectory.steps)):
+        if names:
+            found.append(Option(", ".join(names), first, place))
+            first = place + 1
+    if first < len(trajectory.steps):
+        found.append(Option(None, first, len(trajectory.steps) - 1))
+    return found
+
+
+def credit(segments: Sequence[Sequence[Step]]) -> Credit:
+    """Means over options, given as their steps; at least one. The advantage is a mean over the steps of all of them."""
+    steps = [step for segment in segments for step in segment]
+    advantages = [value for step in steps if (value := _advantage(step)) is not None]
+    names = dict.fromkeys(name for step in steps for name in step.shaped_rewards)
+    count = len(segments)
+    return Credit(
+        count=count,
+        steps=len(steps) / count,
+        advantage=_mean(advantages),
+        reward=sum(step.reward for step in steps) / count,
+        shaped={name: sum(step.shaped_rewards.get(name, 0.0) for step in steps) / count for name in names},
+    )
+
+
+def by_option(trajectories: Sequence[Trajectory]) -> dict[str | None, Credit]:
+    """Means over all options of a name, in the order in which they end on average; what came after the last one is last."""
+    segments: dict[str | None, list[Sequence[Step]]] = {}
+    ends: dict[str | None, list[float]] = {}
+    for trajectory in trajectories:
+        for option in options(trajectory):
+            segments.setdefault(option.name, []).append(trajectory.steps[option.first : option.last + 1])
+            ends.setdefault(option.name, []).append(option.last)
+    order = sorted(segments, key=lambda name: (name is None, _mean(ends[name])))
+    return {name: credit(segments[name]) for name in order}
+
+
+def _texts(value: Any) -> list[str]:
+    """A list's items as text. A plug-in may have noted anything else: it is one item."""
+    return [str(one) for one in (value if isinstance(value, (list, tuple)) else [value] if value else [])]
+
+
+def _advantage(step: Step) -> float | None:
+    """The advantage noted at a step, of tokens the mean over those that have one."""
+    noted = step.info.get("credit")
+    value = noted.get("advantage") if isinstance(noted, Mapping) else None
+    return _mean(
+        [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, (int, float)) and math.isfinite(v)]
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

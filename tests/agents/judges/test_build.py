@@ -1,0 +1,171 @@
+"""From a configuration to a judge: every kind, and what is refused before anything heavy starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents import judges, loading
+from agents.assembly import Assembly, assemble
+from agents.config import JudgeConfig
+from agents.judges.rules import Rules
+from agents.judges.text import TextJudge
+from envs.structured import ConfigError
+from envs.structured import build as structured
+from envs.trajectory import Trajectory
+from tests.agents.judges.chat_model import chat_policy
+from tests.agents.judges.server import Reply, Server
+
+GAMES = ["env=alfworld", "env.train_games=4", "env.eval_games=1", "env.test_games=1", "env.max_steps=3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that chats, as a folder."""
+    path = tmp_path_factory.mktemp("models") / "nonsense"
+    chat_policy().save(path)
+    return path
+
+
+@pytest.fixture
+def parts(folder: Path) -> Iterator[Assembly]:
+    config = loading.load([*GAMES, "model=hub", f"model.name={folder}", "model.max_length=4096", "engine.max_tokens=4"])
+    parts = assemble(config)
+    yield parts
+    parts.close()
+
+
+def config(**settings: object) -> JudgeConfig:
+    return structured(JudgeConfig, settings, "judge")
+
+
+def play(parts: Assembly) -> list[Trajectory]:
+    """Episodes that the model plays; whatever it does is to be judged."""
+    played = parts.play(parts.rollout(1.0), parts.panel())
+    for trajectory in played:
+        for step in trajectory.steps:
+            step.info["changed"] = True
+    return played
+
+
+def test_rules_are_the_default_and_take_seed_and_noise_of_the_run(parts: Assembly) -> None:
+    judge = judges.build(config(), parts)
+    assert isinstance(judge, Rules)
+    noisy = judges.build(config(noise=1.0), parts)
+    [episode] = play(parts)
+    assert judge.judge([episode]) == [[()] * 3]
+    assert noisy.judge([episode]) == [[tuple(parts.env.subgoals(episode.task_id))] * 3]
+
+
+def test_the_policy_judges_itself_and_plays_on(parts: Assembly, cache: Path) -> None:
+    judge = judges.build(config(kind="policy", max_tokens=8), parts)
+    assert isinstance(judge, TextJudge)
+    first = play(parts)
+    assert judge.judge(first) == [[()] * 3]
+    assert judge.metrics["broken"] == 3
+    assert judge.metrics["calls"] == judge.metrics["questions"] > 0
+    parts.engine.update_weights(parts.policy, 1)
+    assert [s.response_ids for s in play(parts)[0].steps] == [s.response_ids for s in first[0].steps]
+    judge.judge(first)
+    assert judge.metrics["calls"] > 0  # its weights have changed: no answer of its own is kept
+    assert not (cache / "judge").exists()
+    judge.close()
+
+
+def test_another_model_judges_and_its_answers_are_kept(parts: Assembly, folder: Path, cache: Path) -> None:
+    played = play(parts)
+    for calls in (True, False):
+        judge = judges.build(config(kind="model", model=str(folder), max_tokens=8), parts)
+        assert judge.judge(played) == [[()] * 3]
+        assert bool(judge.metrics["calls"]) == calls
+        assert judge.metrics["broken"] == 3
+        judge.close()
+    assert (cache / "judge" / "answers.sqlite3").exists()
+    judge = judges.build(config(kind="model", model=str(folder), max_tokens=8, cache=False), parts)
+    judge.judge(played)
+    assert judge.metrics["calls"] > 0
+
+
+def test_a_server_judges(parts: Assembly, server: Server) -> None:
+    name = parts.env.subgoals(parts.env.tasks("eval")[0])[0]
+    server.answers(Reply(str({name: 1})))
+    judge = judges.build(config(kind="endpoint", model="m", base_url=server.url), parts)
+    assert judge.judge(play(parts)) == [[(name,)] * 3]
+    assert server.keys[0] == "Bearer none"
+    judge.close()
+
+
+def test_proposals_are_kept_by_environment_and_judge(parts: Assembly, server: Server, cache: Path) -> None:
+    server.answers(Reply("{1: 'look around'}"), Reply("{'look around': 1}"))
+    settings = {"kind": "endpoint", "base_url": server.url, "subgoals": "proposed", "concurrency": 1}
+    judge = judges.build(config(model="some/judge-7b", **settings), parts)
+    assert judge.judge(play(parts)) == [[("look around",)] * 3]
+    [file] = (cache / "judge").glob("*.yaml")
+    assert file.name.startswith("subgoals-alfworld-judge-7b-")
+    assert file == judges.proposals_file(config(model="some/judge-7b", **settings), parts)
+    assert file != judges.proposals_file(config(model="other/judge-7b", **settings), parts)
+    assert judges.proposals_file(config(model="m", file="mine.yaml", **settings), parts) == Path("mine.yaml")
+
+
+def test_an_environment_without_subgoals_needs_proposed_ones(parts: Assembly) -> None:
+    from tests.envs.toys import Corridor, CorridorConfig
+
+    parts.env = Corridor(CorridorConfig())
+    with pytest.raises(ConfigError, match=r"judge\.subgoals=proposed"):
+        judges.build(config(), parts)
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"kind": "model"}, "judge.model=smollm2"),
+        ({"kind": "endpoint"}, "judge.model=Qwen"),
+        ({"kind": "model", "model": "tiny"}, "chat template"),
+        ({"subgoals": "proposed"}, "allowed with judge.kind=rules: preset"),
+        ({"kind": "policy", "noise": 0.3}, "judge.kind=rules"),
+        ({"kind": "policy", "file": "x.yaml"}, "judge.subgoals=proposed"),
+        ({"kind": "endpoint", "model": "m"}, "OPENAI_API_KEY"),
+        ({"kind": "endpoint", "model": "m", "base_url": "http://localhost:1/v1", "key_from": "MY_KEY"}, "MY_KEY"),
+        *(
+            ({"kind": "endpoint", "model": "m", "base_url": url}, "http://localhost:8000/v1")
+            for url in ("localhost:8000", "ftp://a/v1", "http://", "http://a:port/v1", "http://[::1/v1", "")
+        ),
+    ],
+    ids=range(14),
+)
+def test_combinations_that_cannot_work_are_refused_with_the_way_out(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        judges.check(config(**settings))
+    assert "judge" in str(raised.value)
+    assert says in str(raised.value)
+
+
+def test_a_key_comes_from_the_environment_and_goes_where_it_is_meant_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-1\n")
+    monkeypatch.setenv("MY_KEY", "sk-2")
+    local = {"kind": "endpoint", "model": "m", "base_url": "http://localhost:1/v1"}
+    assert judges._key(config(kind="endpoint", model="m")) == "sk-1"
+    assert judges._key(config(**local)) is None  # OpenAI's key is nothing for a stranger
+    assert judges._key(config(**local, key_from="MY_KEY")) == "sk-2"
+    judges.check(config(**local))
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"stepcredit\[judge\]"):
+        judges.check(config(kind="endpoint", model="m", base_url="http://localhost:1/v1"))
+
+
+def test_checking_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from agents import judges; from agents.config import JudgeConfig; judges.check(JudgeConfig());"
+        "sys.exit(bool({'torch', 'openai', 'transformers', 'yaml', 'sqlite3'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,248 @@
+"""A server that speaks the OpenAI protocol, well and badly: every failure has a kind, and the key is seen by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import traceback
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from agents.judges.endpoint import Endpoint, _wait
+from agents.judges.speaker import Said, SpeakerError
+from tests.agents.judges.server import Reply, Server, error
+
+KEY = "sk-secret-0123456789"
+
+pytest.importorskip("openai")
+
+
+def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 20.0) -> Said:
+    """One question to a new speaker."""
+    return runner.run(_ask(lambda: Endpoint("judge-7b", server.url, KEY, 160, timeout_s), prompt))
+
+
+async def _ask(make: Callable[[], Endpoint], prompt: str) -> Said:
+    endpoint = make()
+    try:
+        return await endpoint.ask(prompt)
+    finally:
+        await endpoint.close()
+
+
+def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 20.0) -> SpeakerError:
+    with pytest.raises(SpeakerError) as raised:
+        asked(server, runner, timeout_s=timeout_s)
+    return raised.value
+
+
+def test_a_question_is_one_message_at_temperature_0(server: Server, runner: asyncio.Runner) -> None:
+    assert asked(server, runner) == Said('{"open the door": 1}', 70, 7)
+    assert server.requests == [
+        {
+            "model": "judge-7b",
+            "messages": [{"role": "user", "content": "Was it?"}],
+            "max_tokens": 160,
+            "temperature": 0.0,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (error(500, "boom"), "server"),
+        (error(503, "overloaded"), "server"),
+        (error(429, "slow down", Retry_After="3"), "rate_limit"),
+        (error(429, "no money left", code="insufficient_quota"), "refused"),
+        (error(401, "who are you"), "refused"),
+        (error(404, "no such model"), "refused"),
+        (error(400, "This model's maximum context length is 4096 tokens", code="context_length_exceeded"), "context"),
+        (error(400, "the request exceeds the available context size"), "context"),
+        (error(400, "no"), "refused"),
+        (Reply(body=b'{"choices": [{"mess'), "other"),
+        (Reply(body=b""), "other"),
+        (Reply(body=b"[]"), "other"),
+        (Reply(body=b"null"), "other"),
+        (Reply(body=b'{"choices": []}'), "other"),
+        (Reply(body=b'{"choices": [{"message": {"content": 7}}]}'), "other"),
+        (Reply(body=b"[" * 100_000), "other"),
+        (Reply(body=b"\xff\xfe\x00", kind="application/json"), "other"),
+        (Reply(body=b"<html>Please log in</html>", kind="text/html"), "other"),
+        (Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}), "connection"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_failure_has_a_kind(server: Server, runner: asyncio.Runner, reply: Reply, kind: str) -> None:
+    server.answers(reply)
+    assert failure(server, runner).kind == kind
+
+
+def test_a_failed_call_is_not_repeated_behind_our_back(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(error(500, "boom"))
+    failure(server, runner)
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_is_down_cannot_be_reached(server: Server, runner: asyncio.Runner) -> None:
+    server.close()
+    assert failure(server, runner).kind == "connection"
+
+
+def test_a_server_that_begins_and_never_ends_is_left(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(Reply(hangs=True))
+    assert failure(server, runner, timeout_s=0.2).kind == "timeout"
+
+
+def test_the_right_content_under_a_wrong_content_type_is_read(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(Reply(kind="text/plain"))
+    assert asked(server, runner).text == '{"open the door": 1}'
+
+
+def test_tokens_that_are_not_told_are_0_and_no_words_are_an_empty_answer(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(Reply(body=b'{"choices": [{"message": {"content": null}}], "usage": {"prompt_tokens": "many"}}'))
+    assert asked(server, runner) == Said("", 0, 0)
+
+
+def test_a_compressed_answer_and_one_that_is_not_unicode_are_read(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(Reply(body=gzip.compress(Reply('{"a": 1}').bytes()), headers={"Content-Encoding": "gzip"}))
+    assert asked(server, runner).text == '{"a": 1}'
+    server.answers(Reply(body=rb'{"choices": [{"message": {"content": "\ud800"}}]}'))
+    assert asked(server, runner).text == "\ud800"
+
+
+def test_options_that_a_newer_model_refuses_are_left_out_from_then_on(server: Server, runner: asyncio.Runner) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        if "max_tokens" in request:
+            return error(400, "Use 'max_completion_tokens' instead.", code="unsupported_parameter", param="max_tokens")
+        if "temperature" in request:
+            return error(400, "Only the default is supported.", code="unsupported_value", param="temperature")
+        return Reply()
+
+    server.reply = reply
+
+    async def twice() -> list[str]:
+        endpoint = Endpoint("gpt", server.url, KEY, 160, 20.0)
+        answers = await asyncio.gather(*(endpoint.ask("Was it?") for _ in range(4)))
+        count = len(server.requests)
+        last = await endpoint.ask("Was it?")
+        assert len(server.requests) == count + 1
+        await endpoint.close()
+        return [said.text for said in [*answers, last]]
+
+    assert runner.run(twice()) == ['{"open the door": 1}'] * 5
+    assert server.requests[-1]["max_completion_tokens"] == 160
+    assert "temperature" not in server.requests[-1]
+
+
+def test_a_server_that_refuses_every_option_is_refused_in_the_end(server: Server, runner: asyncio.Runner) -> None:
+    server.reply = lambda request: error(400, "no", param=next((name for name in request if name.startswith("max")), "model"))
+    assert failure(server, runner).kind == "refused"
+    assert len(server.requests) == 2
+
+
+# -- Retry-After ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_says_when_it_wants_to_be_asked_again(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(error(429, "slow down", Retry_After="7.5"))
+    assert failure(server, runner).wait == 7.5
+    server.answers(error(503, "overloaded", Retry_After="2"))
+    assert failure(server, runner).wait == 2.0
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"), [("0", 0.0), ("-5", 0.0), (None, None), ("soon", None), ("inf", None), ("nan", None)]
+)
+def test_a_time_that_means_nothing_is_no_time(header: str | None, wait: float | None) -> None:
+    assert _wait(header) == wait
+
+
+def test_a_date_is_a_time() -> None:
+    found = _wait(format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True))
+    assert found is not None
+    assert 500 < found < 601
+
+
+# -- the key ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_is_sent(server: Server, runner: asyncio.Runner) -> None:
+    asked(server, runner)
+    assert server.keys == [f"Bearer {KEY}"]
+
+
+def test_without_a_key_none_is_sent_but_a_word_in_its_place(
+    server: Server, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    runner.run(_ask(lambda: Endpoint("judge-7b", server.url, None, 160, 20.0), "Was it?"))
+    assert server.keys == ["Bearer none"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error(401, f"Incorrect API key provided: {KEY}."),
+        error(500, "x" * 295 + KEY),
+        error(429, f"slow down {KEY}"),
+        Reply(status=400, body=json.dumps({"you sent": f"Bearer {KEY}"}).encode()),
+        Reply(body=f"<html>{KEY}</html>".encode(), kind="text/html"),
+        Reply(body=KEY.encode()),
+        Reply(hangs=True),
+    ],
+    ids=range(7),
+)
+def test_the_key_is_in_no_log_and_no_error(
+    server: Server, runner: asyncio.Runner, caplog: pytest.LogCaptureFixture, reply: Reply
+) -> None:
+    server.answers(reply)
+    with caplog.at_level(logging.DEBUG):
+        raised = failure(server, runner, timeout_s=0.3)
+    texts = [
+        *caplog.messages,
+        *(str(record.args) for record in caplog.records),
+        *traceback.format_exception(raised),
+        repr(raised),
+    ]
+    assert not any("secret" in text for text in texts)
+    assert raised.__context__ is None
+    assert raised.__cause__ is None
+
+
+def test_a_name_and_a_password_in_the_address_are_in_no_error(runner: asyncio.Runner) -> None:
+    with pytest.raises(SpeakerError) as raised:
+        runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 20.0), "Was it?"))
+    assert "127.0.0.1:9" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_what_a_server_says_is_shown_as_one_short_line(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(error(500, "boom\n\x1b[2J" + "x" * 5000))
+    text = str(failure(server, runner))
+    assert "boom" in text
+    assert text.isprintable()
+    assert len(text) < 320
+
+
+def test_a_cancelled_question_stays_cancelled(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(Reply(hangs=True))
+
+    async def cancelled() -> bool:
+        endpoint = Endpoint("m", server.url, None, 160, 20.0)
+        work: Coroutine[Any, Any, Said] = endpoint.ask("Was it?")
+        task = asyncio.create_task(work)
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        done, _ = await asyncio.wait([task])
+        await endpoint.close()
+        return done.pop().cancelled()
+
+    assert runner.run(cancelled())
