@@ -1,0 +1,1 @@
+"""MiniHack: small NetHack levels as a text environment (extra `minihack`)."""

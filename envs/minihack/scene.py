@@ -1,0 +1,68 @@
+"""What NetHack shows at one moment, copied out of its shared arrays: the map, the message, what is carried, the status line.
+
+Read by `observation`, `subgoals` and `oracle`; made by `game` and nothing else. A scene never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+ROWS, COLUMNS = 21, 79
+"""Size of the map."""
+FIELDS = {"hit points": 10, "depth": 12, "energy": 14, "hunger": 21, "burden": 22, "condition": 25}
+"""Places in `stats` that tell states apart: what happens next depends on them, and the map does not show them."""
+TIME = 20
+"""Place of the game's clock in `stats`."""
+
+Item = tuple[str, str]
+"""Letter and text of a thing that is carried: ("f", "skeleton key")."""
+Waiting = Literal["direction", "question"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """One moment. Rows count from the top, columns from the left; north is one row less."""
+
+    glyphs: np.ndarray
+    """int16 [21, 79]: NetHack's number of what is seen there."""
+    chars: np.ndarray
+    """uint8 [21, 79]: the character it is drawn with."""
+    colors: np.ndarray
+    """uint8 [21, 79]."""
+    descriptions: np.ndarray
+    """uint8 [21, 79, 80]: NetHack's words for it, ended by a zero."""
+    message: str
+    inventory: tuple[Item, ...]
+    picked_up: tuple[Item, ...]
+    """Things carried now and not at the start."""
+    stats: np.ndarray
+    """int64 [27]: the status line (NLE's blstats)."""
+    waiting: Waiting | None = None
+    """What the game waits for: a direction, or the answer to a question in `message`. None: for a command."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(row, column) of the agent."""
+        return int(self.stats[1]), int(self.stats[0])
+
+    @property
+    def time(self) -> int:
+        """Turns of the game; a key press that takes no time leaves it."""
+        return int(self.stats[TIME])
+
+    def described(self, row: int, column: int) -> str:
+        """NetHack's words for what is seen at a place: "closed door"; "" where nothing is known, or off the map."""
+        if not (0 <= row < ROWS and 0 <= column < COLUMNS):
+            return ""
+        return self.descriptions[row, column].tobytes().split(b"\0", 1)[0].decode("latin-1")
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of all that is seen but the clock and the message: equal keys look equal and are played equally."""
+        parts = [self.glyphs.tobytes(), self.stats[list(FIELDS.values())].tobytes(), repr(self.inventory).encode()]
+        parts += [repr((self.place, self.waiting, self.message if self.waiting else "")).encode()]
+        return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()

@@ -1,0 +1,158 @@
+"""Milestones of a level, by rules on what NetHack shows before and after a step: what shaping and reports call progress.
+
+A milestone is an event: what is so when an episode begins was achieved by no step. They are monotone: what was once reached
+stays reached. The last one is the win, and the win brings no other: stairs can be reached without the key, where the agent
+begins behind the door. They never change a reward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from envs.minihack.scene import Scene
+
+STAIRS = "reach the stairs"
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "KeyRoom-*": ("pick up the key", "open the door", STAIRS),
+    "LockedDoor*": ("open the door", STAIRS),
+    "ClosedDoor*": ("open the door", STAIRS),
+    "MultiRoom-*-OpenDoor": ("see the stairs", STAIRS),
+    "MultiRoom-*": ("open a door", "see the stairs", STAIRS),
+    "Room-Dark-*": ("see the stairs", STAIRS),
+    "Room-Ultimate-*": ("see the stairs", STAIRS),
+    "Corridor*": ("see the stairs", STAIRS),
+    "MazeWalk-Mapped-*": (STAIRS,),
+    "MazeWalk-*": ("see the stairs", STAIRS),
+    "ExploreMaze-*-Mapped": (STAIRS,),
+    "ExploreMaze-*": ("see the stairs", STAIRS),
+    "HideNSeek-Mapped": (STAIRS,),
+    "HideNSeek*": ("see the stairs", STAIRS),
+    "Labyrinth-*": ("see the stairs", STAIRS),
+    "River*Lava": ("push a boulder into the river", "cross the river", STAIRS),
+    "River*": ("push a boulder into the water", "cross the river", STAIRS),
+    "LavaCross-Levitate-Potion-*": ("pick up the potion", "cross the lava", STAIRS),
+    "LavaCross-Levitate-Ring-*": ("pick up the ring", "cross the lava", STAIRS),
+    "LavaCross-*": ("cross the lava", STAIRS),
+    "Freeze-Lava-*": ("cross the lava", STAIRS),
+    "Quest-*": ("cross the lava", STAIRS),
+    "Freeze-Wand-*": ("pick up the wand", "freeze with the wand"),
+    "Freeze-Horn-*": ("pick up the horn", "freeze with the horn"),
+    "Freeze-Random-*": ("freeze with what lies here",),
+    "Levitate-Boots-*": ("pick up the boots", "levitate"),
+    "Levitate-Ring-*": ("pick up the ring", "levitate"),
+    "Levitate-Potion-*": ("pick up the potion", "levitate"),
+    "Levitate-*": ("levitate",),
+    "WoD-Easy-*": ("pick up the wand", "kill the minotaur"),
+    "WoD-*": ("pick up the wand", STAIRS),
+    "Eat*": ("eat the apple",),
+    "Wield*": ("pick up the dagger", "wield the dagger"),
+    "Wear*": ("pick up the robe", "wear the robe"),
+    "PutOn*": ("pick up the amulet", "put on the amulet"),
+    "Zap*": ("pick up the wand", "zap the wand"),
+    "Read*": ("pick up the scroll", "read the scroll"),
+    "Pray*": ("pray on the altar",),
+    "Sink*": ("drink from the sink",),
+    "Memento-*": ("kill the grid bug",),
+    "Sokoban*": ("fill every pit and reach the stairs",),
+    "Boxoban-*": ("push every boulder to its place",),
+}
+"""Names by pattern of the level's name, the first that fits; every other level ends at the stairs."""
+
+
+def names(level: str) -> tuple[str, ...]:
+    """All milestones of a level, in their usual order; the last is the win."""
+    return next((found for pattern, found in NAMES.items() if fnmatchcase(level, pattern)), (STAIRS,))
+
+
+class Subgoals:
+    """The milestones of one episode; make a new one at a reset."""
+
+    def __init__(self, level: str) -> None:
+        self.names = names(level)
+        self._reached = [False] * len(self.names)
+
+    def update(self, before: Scene | None, after: Scene, won: bool) -> tuple[str, ...]:
+        """Names of the milestones reached so far, in the level's order; to be called after the reset (before=None) and after
+        every step."""
+        if before is not None:
+            for number, name in enumerate(self.names[:-1]):
+                self._reached[number] |= _RULES[name](before, after)
+        self._reached[-1] |= won
+        return tuple(name for name, done in zip(self.names, self._reached) if done)
+
+
+# -- rules: whether an event lies between two scenes --------------------------------------------------------------------------
+
+Rule = Callable[[Scene, Scene], bool]
+
+
+def _picks_up(word: str) -> Rule:
+    """Something of that name is carried and was not. What is carried decides, not the message ("g - a key."), of which NetHack
+    may show another part."""
+    named = re.compile(rf"\b{word}\b", re.IGNORECASE)
+
+    def rule(before: Scene, after: Scene) -> bool:
+        if before.inventory == after.inventory:
+            return False
+        carried = {letter for letter, text in before.inventory if named.search(text)}
+        return any(letter not in carried and named.search(text) for letter, text in after.inventory)
+
+    return rule
+
+
+def _opens_a_door(before: Scene, after: Scene) -> bool:
+    """A closed or locked door became an open, a broken or no door. The message will not do: after unlocking it is "Never mind."
+    That the door is gone from the map will not do either: once a game is over, NetHack shows no map."""
+    closed = _shows(before, b"closed door")
+    return bool(closed.any() and (closed & _shows(after, b"open door", b"doorway")).any())
+
+
+def _sees_the_stairs(before: Scene, after: Scene) -> bool:
+    """Stairs down came into sight."""
+    return bool(_shows(after, b"staircase down").any() and not _shows(before, b"staircase down").any())
+
+
+def _fills(*liquids: bytes) -> Rule:
+    """Dry floor where there was a liquid: what a boulder leaves. A monster that swims or flies there hides the liquid only."""
+
+    def rule(before: Scene, after: Scene) -> bool:
+        wet = _shows(before, *liquids)
+        return bool(wet.any() and (wet & _shows(after, b"floor of a room", b"dark part of a room")).any())
+
+    return rule
+
+
+def _crosses(*liquids: bytes) -> Rule:
+    """East of all that is seen of a liquid; these levels begin in the west and end in the east."""
+
+    def rule(before: Scene, after: Scene) -> bool:
+        columns = np.flatnonzero(_shows(after, *liquids).any(axis=0))
+        return bool(len(columns)) and after.place[1] > int(columns[-1])
+
+    return rule
+
+
+def _shows(scene: Scene, *descriptions: bytes) -> np.ndarray:
+    """Bool [21, 79]: the places that are described so."""
+    words = scene.descriptions.view(f"S{scene.descriptions.shape[-1]}")[..., 0]
+    return np.logical_or.reduce([words == description for description in descriptions])
+
+
+_RULES: dict[str, Rule] = {
+    **{
+        f"pick up the {word}": _picks_up(word)
+        for word in ("key", "wand", "horn", "potion", "ring", "boots", "dagger", "robe", "amulet", "scroll")
+    },
+    "open the door": _opens_a_door,
+    "open a door": _opens_a_door,
+    "see the stairs": _sees_the_stairs,
+    "push a boulder into the water": _fills(b"water"),
+    "push a boulder into the river": _fills(b"water", b"molten lava"),
+    "cross the river": _crosses(b"water", b"molten lava"),
+    "cross the lava": _crosses(b"molten lava"),
+}
