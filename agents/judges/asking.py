@@ -49,8 +49,7 @@ class Asker:
     ) -> None:
         """budget: most calls of a run; first_pause: seconds. Of a speaker without identity no answer is kept."""
         self._speaker, self._concurrency, self._retries = speaker, concurrency, retries
-        self._cache = cache if speaker.identity is not None else None
-        self._budget, self._first_pause = budget, first_pause
+        self._cache, self._budget, self._first_pause = cache, budget, first_pause
         self.calls = 0
         """Calls of the run so far, those before it was resumed included."""
         self.seconds: list[float] = []
@@ -66,7 +65,7 @@ class Asker:
         missing = [prompt for prompt, answer in answers.items() if answer.fate == "open"]
         if self._out and missing:
             answers[missing[0]] = await self._put(missing[0], probe=True)
-            missing = [] if self._out else missing[1:]
+            missing = missing[1:]  # while it is still out, they are left open one by one
         places = asyncio.Semaphore(self._concurrency)
 
         async def one(prompt: str) -> None:
@@ -99,7 +98,7 @@ class Asker:
         return Answer("open") if text is None else Answer("cached", text)
 
     async def _put(self, prompt: str, probe: bool = False) -> Answer:
-        for attempt in range(1 if probe else self._retries + 1):
+        for attempt in range(self._retries + 1):
             if (self._out and not probe) or self._spent():
                 return Answer("failed" if attempt else "open")
             self.calls += 1

@@ -24,6 +24,8 @@ class Reply:
     kind: str = "application/json"
     hangs: bool = False
     """Sends the head and one byte, then nothing until the server is closed."""
+    drips: bool = False
+    """Sends a byte now and then until the server is closed."""
 
     def bytes(self) -> bytes:
         if self.body is not None:
@@ -69,7 +71,7 @@ class Server:
                     server.requests.append(request)
                     server.keys.append(self.headers.get("Authorization"))
                     reply = server.reply(request)
-                content = reply.bytes()
+                content = reply.bytes() + b" " * 100_000 * reply.drips
                 self.send_response(reply.status)
                 self.send_header("Content-Type", reply.kind)
                 self.send_header("Content-Length", str(len(content)))
@@ -80,6 +82,10 @@ class Server:
                     self.wfile.write(content[:1])
                     self.wfile.flush()
                     server._closed.wait()
+                    self.close_connection = True
+                elif reply.drips:
+                    while not server._closed.wait(0.02):
+                        self.wfile.write(b" ")
                     self.close_connection = True
                 else:
                     self.wfile.write(content)

@@ -95,8 +95,9 @@ def test_a_server_that_is_down_cannot_be_reached(server: Server, runner: asyncio
     assert failure(server, runner).kind == "connection"
 
 
-def test_a_server_that_begins_and_never_ends_is_left(server: Server, runner: asyncio.Runner) -> None:
-    server.answers(Reply(hangs=True))
+@pytest.mark.parametrize("reply", [Reply(hangs=True), Reply(drips=True)], ids=["silent", "byte by byte"])
+def test_a_server_that_begins_and_never_ends_is_left(server: Server, runner: asyncio.Runner, reply: Reply) -> None:
+    server.answers(reply)
     assert failure(server, runner, timeout_s=0.2).kind == "timeout"
 
 

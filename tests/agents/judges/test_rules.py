@@ -36,6 +36,8 @@ def test_noise_is_as_frequent_as_it_is_set() -> None:
     found = confusion(verdict, label)
     assert abs((found.fp + found.fn) / 4000 - 0.3) < 0.03
     assert abs(found.fn / 2000 - 0.3) < 0.04
+    both = (verdict != label).all(axis=1)
+    assert abs(both.mean() - 0.3**2) < 0.03, "each subgoal errs by itself"
 
 
 def test_the_same_move_is_misjudged_every_time_and_not_by_place_or_order() -> None:
