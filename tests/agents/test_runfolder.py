@@ -77,7 +77,10 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
     folder = RunFolder.open(settings(tmp_path, "run=first"))
     config = loading.load([f"resume={folder.path}"])
     opened_before = RunFolder.open(config)
-    other = subprocess.Popen([sys.executable, "-c", "input()  # agents.train"], stdin=subprocess.PIPE)
+    program = [sys.executable, "-c", "print(flush=True); input()  # agents.train"]
+    other = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()  # while a program is being started, the system does not tell its name yet
     try:
         folder.set_status("running", pid=other.pid)
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):
