@@ -189,6 +189,7 @@ def test_what_was_answered_is_not_asked_again_after_an_interruption(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*endpoint(server), "forms.subgoals=[preset]", "judge.concurrency=1"]
+    before_test = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def interrupts(request: dict[str, Any]) -> Reply:
         if len(server.requests) == 5:
@@ -196,7 +197,10 @@ def test_what_was_answered_is_not_asked_again_after_an_interruption(
         return knows(request)
 
     server.reply = interrupts
-    measured(tmp_path, *words, code=130)
+    try:
+        measured(tmp_path, *words, code=130)
+    finally:
+        signal.signal(signal.SIGINT, before_test)
     assert "what was answered is kept" in capsys.readouterr().out
     before = len(server.requests)
     server.reply = knows
