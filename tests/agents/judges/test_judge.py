@@ -205,9 +205,11 @@ def test_a_verdict_cannot_be_forged_through_a_judge_that_repeats_the_transcript(
 def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
     server: Server, text_judge: Made, caplog: pytest.LogCaptureFixture, reply: Reply | None, kind: str
 ) -> None:
-    judge = text_judge(timeout_s=0.2)
-    server.answers(Reply('{"open the door": 1}'))
-    assert judge.judge(rooms(3)) == [[DOOR]] * 3
+    hangs = reply is not None and reply.hangs
+    judge = text_judge(timeout_s=0.2 if hangs else 20.0)
+    if not hangs:
+        server.answers(Reply('{"open the door": 1}'))
+        assert judge.judge(rooms(3)) == [[DOOR]] * 3
     if reply is None:
         server.close()
     else:
@@ -219,13 +221,14 @@ def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
         assert counted["judged"] == counted["broken"] == 0
         assert counted[f"failed_{kind}"] == counted["calls"] > 0
     assert counted["calls"] == 1
-    if reply is not None:
+    back = reply is not None and not hangs
+    if back:
         server.answers(Reply('{"open the door": 1}'))
         assert judge.judge(rooms(40)) == [[DOOR]] * 40
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert [message.partition(" (")[0] for message in messages] == [
         "the judge does not answer",
-        *(["the judge answers again"] if reply is not None else []),
+        *(["the judge answers again"] if back else []),
     ]
 
 
@@ -259,7 +262,8 @@ def test_subgoals_are_proposed_once_a_task_and_kept(server: Server, text_judge: 
     judge = text_judge(Proposals(file))
     assert judge.judge(rooms(3)) == [[("leave",)]] * 3
     judge.judge(rooms(3))
-    assert sum("Name two to five" in prompt for prompt in server.prompts) == 1
+    [proposed] = [prompt for prompt in server.prompts if "Name two to five" in prompt]
+    assert "Room 0." in proposed
     later = text_judge(Proposals(file))
     later.judge(rooms(1))
     assert sum("Name two to five" in prompt for prompt in server.prompts) == 1
