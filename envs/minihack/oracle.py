@@ -152,6 +152,8 @@ class _Player:
             yield "key", {place: ("pickup",) for place, word in words.items() if _KEY.search(word)}
         yield "door", dict(self._fronts([place for place, word in words.items() if word == "closed door"]))
         yield "sight", {place: () for place in paths if place not in self._visited and self._borders_on_the_unknown(place)}
+        if len(self._visited) == 1:  # perhaps it stands on what it looks for
+            yield "sight", {place: () for place in paths if place not in self._visited}
 
     def _fronts(self, doors: Iterable[Place]) -> Iterator[tuple[Place, Plan]]:
         """Places before closed doors, and how to open those from there: with the key, by walking at it, or with a kick."""

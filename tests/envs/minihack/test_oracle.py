@@ -27,13 +27,19 @@ def events(game: Game, seeds: Seeds, actions: list[str]) -> tuple[list[tuple[int
 
 
 def winnable(game: Game, count: int, detours: float = 0.0) -> list[tuple[Seeds, list[str]]]:
-    """Levels out of `count` that can be won, with a way to; of some the key lies behind its own door."""
+    """Levels out of `count` that the oracle wins, with its way."""
     won = []
     for number in range(count):
         seeds = Seeds.of(f"{game.level}/train/{number:06d}")
         with suppress(Unsolvable):
             won.append((seeds, demonstration(game, seeds, np.random.default_rng(number), detours, limit=400)))
     return won
+
+
+def test_it_finds_the_key_that_it_stands_on() -> None:
+    """Some agents begin on the key, which the map then does not show."""
+    game = Game("KeyRoom-S5")
+    assert len(winnable(game, 60)) == 60
 
 
 @pytest.mark.parametrize("level", ["KeyRoom-S5", "KeyRoom-S15", "Room-15x15", "Corridor-R2", "MazeWalk-9x9"])
