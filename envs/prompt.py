@@ -88,6 +88,10 @@ class Prompt:
         """How such a model writes each of `actions`, all that are possible on one page: different ones differently."""
         return actions
 
+    def legend(self, observation: str) -> str:
+        """What the symbols of its map mean, for a reader who was not told; "" if it has none, or says it itself."""
+        return ""
+
     def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
         """(stock phrases, further words) of this environment's language, for a tokenizer made for it."""
         return (), ()

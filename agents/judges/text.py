@@ -37,8 +37,6 @@ class TextJudge:
         """subgoals: from a task's id to the names of its subgoals, or a file of proposed ones."""
         self._asker, self._prompt, self._subgoals, self._runner = asker, prompt, subgoals, runner
         self._window, self._actions = window, actions
-        # An environment with maps may say what their symbols mean where an observation does not.
-        self._legend: Callable[[str], str] = getattr(prompt, "legend", lambda observation: "")
         self.metrics: dict[str, float] = {}
         self.seconds: list[float] = []
         """Of each call of the last `judge` that was answered."""
@@ -53,7 +51,7 @@ class TextJudge:
         asked: list[tuple[int, int, int, str]] = []
         for episode, trajectory in enumerate(trajectories):
             for step, transition in transitions(trajectory, self._window) if names[episode] else ():
-                legend = self._legend(transition.after)
+                legend = self._prompt.legend(transition.after)
                 text = question(transition, tasks[episode], names[episode], legend, self._actions)
                 asked.append((episode, step, len(transition.moves), text))
         answers = await self._asker.ask(text for *_, text in asked)
@@ -88,7 +86,7 @@ class TextJudge:
         for task, trajectory in zip(tasks, trajectories):
             if trajectory.steps and key(task) not in questions and known.get(task) is None:
                 first = trajectory.steps[0].observation
-                questions[key(task)] = proposal(key(task), first, self._legend(first))
+                questions[key(task)] = proposal(key(task), first, self._prompt.legend(first))
         answers = await self._asker.ask(questions.values())
         for task, text in questions.items():
             found = named(answers[text].text or "")
