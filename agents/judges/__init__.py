@@ -37,6 +37,9 @@ class Judge(shaping.Judge, Protocol):
     questions, calls (repeated ones included), cached answers, failed_<kind> calls, tokens, seconds, episodes without_subgoals.
     """
 
+    seconds: list[float]
+    """Of each call to a model that was answered during the last `judge`."""
+
     def state(self) -> dict[str, Any]:
         """What a resumed run must go on with."""
 
@@ -125,7 +128,8 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
     model = ModelConfig(name=str(config.model), prompt="chat", max_length=LONGEST_CONTEXT)
     policy = load_policy(model, parts.prompt, (), parts.config.device, parts.config.seed)
     identity = fingerprint(policy, config.max_tokens)
-    return Local(HFEngine(policy, max_batch=config.concurrency), policy.tokenizer, config.max_tokens, identity)
+    engine = HFEngine(policy, max_batch=config.concurrency)
+    return Local(engine, policy.tokenizer, config.max_tokens, identity, owned=True)
 
 
 def _is_address(text: str) -> bool:

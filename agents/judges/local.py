@@ -18,13 +18,20 @@ _SAMPLED = 512
 
 
 class Local:
-    """An engine's model. The engine and the event loop belong to whoever made them."""
+    """An engine's model. identity: None where its weights change. owned: the engine is closed with it."""
 
-    def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerBase, max_tokens: int, identity: str | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        identity: str | None,
+        owned: bool = False,
+    ) -> None:
         if not tokenizer.chat_template:
             raise ConfigError("the judge's model has no chat template and cannot be asked: choose an instruction-tuned model")
         self.identity = identity
-        self._engine, self._tokenizer = engine, tokenizer
+        self._engine, self._tokenizer, self._owned = engine, tokenizer, owned
         message = [{"role": "user", "content": _MARK}]
         rendered = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
         before, found, after = rendered.partition(_MARK)
@@ -51,7 +58,8 @@ class Local:
         return Said(str(text), len(ids), len(done.ids))
 
     async def close(self) -> None:
-        """The engine is closed by its owner."""
+        if self._owned:
+            self._engine.close()
 
     def _ids(self, text: str, split_special_tokens: bool = False) -> list[int]:
         found: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=split_special_tokens).input_ids

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.judges.transitions import changed
+from algorithms.options import reached
 from envs.seeding import derive
 from envs.trajectory import Trajectory
 
@@ -21,6 +22,7 @@ class Rules:
         """subgoals: from a task's id to the names of its subgoals."""
         self._subgoals, self._noise, self._seed = subgoals, noise, seed
         self.metrics: dict[str, float] = {}
+        self.seconds: list[float] = []
 
     def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
         verdicts = [self._episode(trajectory) for trajectory in trajectories]
@@ -34,11 +36,7 @@ class Rules:
 
     def _episode(self, trajectory: Trajectory) -> list[tuple[str, ...]]:
         verdicts: list[tuple[str, ...]] = []
-        before: set[str] = set()
-        for step in trajectory.steps:
-            reached = step.info.get("subgoals", ())
-            new = [name for name in reached if name not in before]
-            before = set(reached)
+        for step, new in zip(trajectory.steps, reached(trajectory.steps, "subgoals")):
             if not changed(step):
                 new = []
             elif self._noise:

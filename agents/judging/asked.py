@@ -71,7 +71,7 @@ def _judged(
                 said.verdicts += judge.judge(episodes[start : start + AT_ONCE])
                 metrics.append(dict(judge.metrics))
                 with times.open("a") as file:
-                    file.write(json.dumps({"form": str(form), "seconds": getattr(judge, "seconds", [])}) + "\n")
+                    file.write(json.dumps({"form": str(form), "seconds": judge.seconds}) + "\n")
                 progress.update(bar, completed=len(said.verdicts))
     finally:
         judge.close()

@@ -245,7 +245,7 @@ def test_a_closed_judge_leaves_the_loop_to_others(server: Server, text_judge: Ma
     judge = text_judge()
     judge.judge([walk()])
     judge.close()
-    runner.run(asyncio.sleep(0))
+    assert runner.run(asyncio.sleep(0, "alive")) == "alive"
 
 
 # -- proposed subgoals ------------------------------------------------------------------------------------------------------

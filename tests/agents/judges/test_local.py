@@ -132,3 +132,16 @@ def test_a_fingerprint_names_weights_template_and_length() -> None:
     policy.tokenizer.chat_template += " "
     others.append(fingerprint(policy, 160))
     assert len({same, *others}) == 5
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_speaker_closes_the_engine_that_is_its_own_and_no_other(runner: asyncio.Runner, owned: bool) -> None:
+    class Closing(Listening):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    engine = Closing()
+    runner.run(Local(engine, engine.policy.tokenizer, 12, None, owned).close())
+    assert engine.closed == owned

@@ -54,6 +54,9 @@ def test_another_seed_errs_elsewhere() -> None:
 
 
 def test_a_judge_of_rules_can_be_resumed_and_closed() -> None:
-    judge = rules()
-    judge.load_state(judge.state())
+    judge, moves = rules(0.5), all_moves(50)
+    before = judge.judge(moves)
+    resumed = rules(0.5)
+    resumed.load_state(judge.state())
     judge.close()
+    assert resumed.judge(moves) == before
