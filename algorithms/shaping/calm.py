@@ -7,7 +7,7 @@ the environment's. An answer that does not come, or cannot be read, achieves not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -38,9 +38,11 @@ class Calm:
     """Names of the subgoals that pay; null: all that the judge knows."""
 
     needs_judge: ClassVar[bool] = True
-    judge: ClassVar[Judge]
-    """Given by the trainer, to the instance, before the first iteration; so is the method's discount."""
-    discount: ClassVar[float] = 1.0
+    judge: Judge | None = field(default=None, init=False, repr=False, compare=False)
+    """Given by the trainer before the first iteration; so is the method's discount."""
+    discount: float = field(default=1.0, init=False, repr=False, compare=False)
+    metrics: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Of the last call of `shape`: subgoals an episode, and what the judge tells of its questions."""
 
     def __post_init__(self) -> None:
         if self.form not in ("additive", "potential"):
@@ -49,7 +51,6 @@ class Calm:
             raise ValueError(f"coefficient is {self.coefficient!r}; it must be at least 0, and finite")
         if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma!r}; it must be between 0 and 1, or null for the method's")
-        self.metrics: dict[str, float] = {}
 
     def check(self, method: Algorithm) -> None:
         """Raises ValueError for a method that would not feel the reward."""
@@ -61,6 +62,8 @@ class Calm:
 
     def shape(self, trajectories: Sequence[Trajectory]) -> None:
         """Write the reward, and into `step.info["judged"]` the names of the subgoals that the step was judged to achieve."""
+        if self.judge is None:
+            raise ValueError("calm has no judge: the trainer gives one before the first iteration")
         reached = 0
         for trajectory, judged in zip(trajectories, self.judge.judge(trajectories), strict=True):
             paying = [[name for name in names if self.subgoals is None or name in self.subgoals] for names in judged]

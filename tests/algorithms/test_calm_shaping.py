@@ -28,7 +28,7 @@ class Told:
 
 def shaped(calm: Calm, verdicts: Verdicts, rewards: list[float]) -> tuple[list[Trajectory], list[list[float]]]:
     played = [episode(rewards, states="abc") for _ in verdicts]
-    calm.judge = Told(verdicts)  # type: ignore[misc]
+    calm.judge = Told(verdicts)
     calm.shape(played)
     return played, [[step.shaped_rewards["calm"] for step in t.steps] for t in played]
 
@@ -62,10 +62,10 @@ def test_the_judges_account_is_among_the_metrics() -> None:
 
 def test_the_potential_form_takes_the_methods_discount_unless_it_has_its_own() -> None:
     calm = Calm("potential")
-    calm.discount = 0.5  # type: ignore[misc]
+    calm.discount = 0.5
     assert shaped(calm, TWICE, [0.0, 0.0, 1.0])[1][0] == [0.5, 0.0, -2.0]
     calm = Calm("potential", gamma=1.0)
-    calm.discount = 0.5  # type: ignore[misc]
+    calm.discount = 0.5
     assert shaped(calm, TWICE, [0.0, 0.0, 1.0])[1][0] == [1.0, 1.0, -2.0]
 
 
