@@ -19,27 +19,14 @@ from rich.table import Table
 
 from agents.config import EvaluateConfig
 from agents.loading import load, load_evaluate
-from envs.structured import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    from agents.failures import command
     from agents.usage import evaluate_help
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        print(evaluate_help())
-        return 0
-    try:
-        config = load_evaluate(given)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    from agents.failures import reported
-
-    with reported() as outcome:
-        evaluate(config, Console())
-    return outcome.code
+    return command(arguments, evaluate_help, load_evaluate, lambda config: evaluate(config, Console()))
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:

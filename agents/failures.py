@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from agents.runfolder import RunFolder
 from envs.structured import ConfigError
 
+T = TypeVar("T")
 OWN = ("agents", "envs", "algorithms")
 """Packages whose own exceptions are written for people."""
 
@@ -47,6 +49,24 @@ def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
             raise
         outcome.code = 130
         _tell("interrupted", "stopped at once", folder)
+
+
+def command(
+    arguments: Sequence[str] | None, usage: Callable[[], str], load: Callable[[list[str]], T], run: Callable[[T], object]
+) -> int:
+    """An entry point whose settings are key=value: print its usage, or load the settings and run. Returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        print(usage())
+        return 0
+    try:
+        settings = load(given)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with reported() as outcome:
+        run(settings)
+    return outcome.code
 
 
 def explain(exc: BaseException) -> str | None:

@@ -23,22 +23,10 @@ from envs.structured import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    from agents.failures import command
     from agents.usage import judge_help
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        print(judge_help())
-        return 0
-    try:
-        config = load_judge(given)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    from agents.failures import reported
-
-    with reported() as outcome:
-        measure(config, Console())
-    return outcome.code
+    return command(arguments, judge_help, load_judge, lambda config: measure(config, Console()))
 
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
