@@ -21,8 +21,6 @@ NAMES: dict[str, tuple[str, ...]] = {
     "KeyRoom-*": ("pick up the key", "open the door", STAIRS),
     "LockedDoor*": ("open the door", STAIRS),
     "ClosedDoor*": ("open the door", STAIRS),
-    "MultiRoom-*-OpenDoor": ("see the stairs", STAIRS),
-    "MultiRoom-*": ("open a door", "see the stairs", STAIRS),
     "Room-Dark-*": ("see the stairs", STAIRS),
     "Room-Ultimate-*": ("see the stairs", STAIRS),
     "Corridor*": ("see the stairs", STAIRS),
@@ -59,7 +57,6 @@ NAMES: dict[str, tuple[str, ...]] = {
     "Sink*": ("drink from the sink",),
     "Memento-*": ("kill the grid bug",),
     "Sokoban*": ("fill every pit and reach the stairs",),
-    "Boxoban-*": ("push every boulder to its place",),
 }
 """Names by pattern of the level's name, the first that fits; every other level ends at the stairs."""
 
@@ -149,7 +146,6 @@ _RULES: dict[str, Rule] = {
         for word in ("key", "wand", "horn", "potion", "ring", "boots", "dagger", "robe", "amulet", "scroll")
     },
     "open the door": _opens_a_door,
-    "open a door": _opens_a_door,
     "see the stairs": _sees_the_stairs,
     "push a boulder into the water": _fills(b"water"),
     "push a boulder into the river": _fills(b"water", b"molten lava"),
