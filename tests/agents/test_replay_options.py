@@ -129,4 +129,6 @@ def test_a_drawing_wider_than_the_terminal_is_cut_and_not_wrapped(tmp_path: Path
 @pytest.mark.parametrize("noted", [3, ["a"], "", "  \n "])
 def test_a_drawing_that_is_none_does_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str], noted: Any) -> None:
     write_run(tmp_path / "it", [episode([went(1.0, info={"frame": noted, "final_observation": noted})])])
-    shown(tmp_path / "it", capsys)
+    printed, page = shown(tmp_path / "it", capsys)
+    assert ("what came of it" in printed) == bool(str(noted).strip())
+    assert ('<pre class="frame">' in page) == bool(str(noted).strip())
