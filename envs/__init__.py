@@ -36,3 +36,10 @@ register(
     config="envs.webshop.env:WebShopConfig",
     prompt="envs.webshop.prompt:WebShopPrompt",
 )
+register(
+    name="minihack",
+    id="stepcredit/MiniHack-v0",
+    env="envs.minihack.env:MiniHackEnv",
+    config="envs.minihack.env:MiniHackConfig",
+    prompt="envs.minihack.prompt:MiniHackPrompt",
+)

@@ -80,6 +80,11 @@ class Subgoals:
             for number, name in enumerate(self.names[:-1]):
                 self._reached[number] |= _RULES[name](before, after)
         self._reached[-1] |= won
+        return self.reached
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """Names of the milestones reached so far, in the level's order."""
         return tuple(name for name, done in zip(self.names, self._reached) if done)
 
 

@@ -1,0 +1,165 @@
+"""MiniHack as a text environment: small NetHack levels, seen in words, played with named actions.
+
+Which levels there are is said in `levels`, which seeds in `tasks`, how a game goes in `game`, what a model reads in
+`observation` and `prompt`, what counts as a milestone in `subgoals`, how an oracle plays in `oracle`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from envs.base import Split, TextEnv, Turn
+from envs.minihack import levels, observation, oracle, subgoals, tasks
+from envs.minihack.game import End, Game, Seeds
+from envs.minihack.levels import Level
+from envs.minihack.scene import Scene
+
+
+@dataclass
+class MiniHackConfig:
+    """Settings of the environment. Raises ValueError for numbers that cannot be."""
+
+    levels: list[str] = field(default_factory=lambda: ["KeyRoom-S5"])
+    """Names ("KeyRoom-S5"), patterns ("Room-*") or families (quest) of the levels that tasks are drawn from, in turn."""
+    custom: dict[str, str] = field(default_factory=dict)
+    """Levels of one's own: name and des file, {my-room: rooms/my.des}; to be named in `levels` too."""
+    actions: list[str] | None = None
+    """Which of the level's actions may be taken, by name ("north", "pickup"); null: all."""
+    message: bool = True
+    """Say NetHack's message."""
+    map: Literal["crop", "full", "none"] = "crop"
+    """Show the map: 9x9 around the agent, or all that is known of it."""
+    legend: bool = True
+    """Say what the characters of the map mean."""
+    surroundings: bool = True
+    """Say what is next to the agent."""
+    objects: bool = True
+    """List things, creatures, doors and stairs, and where they are."""
+    inventory: bool = True
+    """List what is carried, and what of it was picked up."""
+    status: bool = True
+    """Say hit points and conditions."""
+    last_action: bool = True
+    """Say what was done last."""
+    frames: bool = False
+    """Keep the whole map of every step, for looking at episodes."""
+    max_steps: int = 200
+    penalty_step: float = -0.01
+    """Reward of an action that takes no time in the game (walking against a wall), as in MiniHack; a win has 1."""
+    train_tasks: int = 10000
+    """Tasks of the panel, over all levels."""
+    eval_tasks: int = 120
+    test_tasks: int = 120
+
+    def __post_init__(self) -> None:
+        for name in ("train_tasks", "eval_tasks", "test_tasks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.actions is not None and not self.actions:
+            raise ValueError("actions is empty; name at least one, or null for all that a level has")
+
+
+class MiniHackEnv(TextEnv):
+    """One game of NetHack. A win is what MiniHack calls one; death ends an episode, and NetHack's own time limit is off."""
+
+    name: ClassVar[str] = "minihack"
+    # The dice go on with the game's clock, which no picture of the state shows.
+    stochastic: ClassVar[bool] = True
+
+    def __init__(self, config: MiniHackConfig | None = None) -> None:
+        self.config = config or MiniHackConfig()
+        super().__init__(self.config.max_steps)
+        self._levels = levels.chosen(self.config.levels, self.config.custom)
+        self._game: Game | None = None
+        self._scene: Scene | None = None
+        self._last: str | None = None
+        self._subgoals: subgoals.Subgoals | None = None
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        """Task ids of a panel, the same on every machine."""
+        return tasks.panel(self._levels, split, getattr(self.config, f"{split}_tasks", 0))
+
+    def panel_hash(self, split: Split) -> str:
+        """16 hex digits that name the panel's tasks and what is in the levels of one's own."""
+        own = [level.description for level in self._levels if level.description is not None]
+        return hashlib.sha256("\n".join([*self.tasks(split), *own]).encode()).hexdigest()[:16]
+
+    def task_type(self, task_id: str) -> str:
+        """The level."""
+        return tasks.level(self._levels, task_id).name
+
+    def subgoals(self, task_id: str) -> Sequence[str]:
+        """The milestones of the task's level."""
+        return subgoals.names(tasks.level(self._levels, task_id).name)
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        """Begin a level; its map and its dice come from the task's seeds. Raises TaskError."""
+        level = tasks.level(self._levels, task_id)
+        if self._game is None or self._game.level != level.name:
+            self.close()
+            self._game = self._open(level)
+        self._scene, self._last = self._game.reset(Seeds.of(task_id)), None
+        self._subgoals = subgoals.Subgoals(level.name)
+        self._subgoals.update(None, self._scene, won=False)
+        turn = self._turn(self._scene)
+        turn.observation = f"{observation.TASK}: {subgoals.names(level.name)[-1]}\n{turn.observation}"
+        return turn
+
+    def act(self, action: str) -> Turn:
+        """Take a named action; what is not possible is not tried, and takes no time."""
+        assert self._game is not None
+        assert self._scene is not None
+        assert self._subgoals is not None
+        before = self._scene
+        if action not in self._game.possible:
+            turn = self._turn(before)
+            turn.valid, turn.changed = False, False
+            return turn
+        after, reward, end = self._game.step(action)
+        self._subgoals.update(before, after, won=end == "won")
+        self._scene, self._last = after, action
+        turn = self._turn(after, end)
+        turn.reward, turn.success, turn.score = reward, end == "won", float(end == "won")
+        turn.terminated, turn.changed = end is not None, changed(before, after)
+        return turn
+
+    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+        """Actions of somebody who knows the rules and not the map; see `oracle`. Raises TaskError."""
+        game = self._open(tasks.level(self._levels, task_id))
+        try:
+            return oracle.demonstration(game, Seeds.of(task_id), rng, detours, dawdling, self.max_steps)
+        finally:
+            game.close()
+
+    def close(self) -> None:
+        """End the game and remove its files."""
+        if self._game is not None:
+            self._game.close()
+            self._game = None
+
+    def _open(self, level: Level) -> Game:
+        return Game(level, self.config.actions, self.config.penalty_step)
+
+    def _turn(self, scene: Scene, end: End | None = None) -> Turn:
+        assert self._game is not None
+        assert self._subgoals is not None
+        return Turn(
+            observation=observation.render(scene, self.config, self._game.actions, self._last, end),
+            state_key=scene.key,
+            admissible_actions=[] if end else list(self._game.possible),
+            subgoals=self._subgoals.reached,
+            frame=observation.frame(scene) if self.config.frames else None,
+        )
+
+
+def changed(before: Scene, after: Scene) -> bool:
+    """Whether anything but the agent's place changed: the map outside its cells, or what it carries. A milestone lies in no
+    other step; winning is one too, which TextEnv adds."""
+    differs = before.glyphs != after.glyphs
+    differs[before.place] = differs[after.place] = False
+    return bool(differs.any()) or before.inventory != after.inventory

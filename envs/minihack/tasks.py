@@ -1,0 +1,31 @@
+"""Panels of MiniHack tasks: which levels with which seeds train, evaluate and test, by names that say it all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from envs.base import SPLITS, Split, TaskError
+from envs.minihack.levels import Level
+from envs.structured import suggestion
+
+_ID = re.compile(rf"([^/]+)/({'|'.join(SPLITS)})/([0-9]{{6}})")
+
+
+def panel(levels: Sequence[Level], split: Split, count: int) -> tuple[str, ...]:
+    """`count` task ids, the levels taking turns: "KeyRoom-S5/train/000042". Raises TaskError."""
+    if split not in SPLITS:
+        raise TaskError(f"split is '{split}'; allowed: {', '.join(SPLITS)}")
+    return tuple(f"{levels[n % len(levels)].name}/{split}/{n // len(levels):06d}" for n in range(count))
+
+
+def level(levels: Sequence[Level], task_id: str) -> Level:
+    """The level of a task. Raises TaskError."""
+    names = [one.name for one in levels]
+    found = _ID.fullmatch(task_id)
+    if not found:
+        raise TaskError(f"no task '{task_id}'; ids look like '{names[0]}/train/000042'")
+    if found.group(1) not in names:
+        hint = suggestion(found.group(1), names)
+        raise TaskError(f"no task '{task_id}': its level is not among env.levels.{hint}")
+    return levels[names.index(found.group(1))]
