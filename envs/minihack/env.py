@@ -159,7 +159,10 @@ class MiniHackEnv(TextEnv):
 
 def changed(before: Scene, after: Scene) -> bool:
     """Whether anything but the agent's place changed: the map outside its cells, or what it carries. A milestone lies in no
-    other step; winning is one too, which TextEnv adds."""
-    differs = before.glyphs != after.glyphs
+    other step; winning is one too, which TextEnv adds.
+
+    Characters are compared: floor that goes out of sight is another glyph, in nearly every step, and looks the same.
+    """
+    differs = before.chars != after.chars
     differs[before.place] = differs[after.place] = False
     return bool(differs.any()) or before.inventory != after.inventory

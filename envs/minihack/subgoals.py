@@ -2,7 +2,8 @@
 
 A milestone is an event: what is so when an episode begins was achieved by no step. They are monotone: what was once reached
 stays reached. The last one is the win, and the win brings no other: stairs can be reached without the key, where the agent
-begins behind the door. They never change a reward.
+begins behind the door. They never change a reward. All but the win show on the map or in what is carried, which is what a
+judge is asked about; to have crossed something shows in neither, and is none.
 """
 
 from __future__ import annotations
@@ -31,13 +32,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "HideNSeek-Mapped": (STAIRS,),
     "HideNSeek*": ("see the stairs", STAIRS),
     "Labyrinth-*": ("see the stairs", STAIRS),
-    "River*Lava": ("push a boulder into the river", "cross the river", STAIRS),
-    "River*": ("push a boulder into the water", "cross the river", STAIRS),
-    "LavaCross-Levitate-Potion-*": ("pick up the potion", "cross the lava", STAIRS),
-    "LavaCross-Levitate-Ring-*": ("pick up the ring", "cross the lava", STAIRS),
-    "LavaCross-*": ("cross the lava", STAIRS),
-    "Freeze-Lava-*": ("cross the lava", STAIRS),
-    "Quest-*": ("cross the lava", STAIRS),
+    "River*Lava": ("push a boulder into the river", STAIRS),
+    "River*": ("push a boulder into the water", STAIRS),
+    "LavaCross-Levitate-Potion-*": ("pick up the potion", STAIRS),
+    "LavaCross-Levitate-Ring-*": ("pick up the ring", STAIRS),
     "Freeze-Wand-*": ("pick up the wand", "freeze with the wand"),
     "Freeze-Horn-*": ("pick up the horn", "freeze with the horn"),
     "Freeze-Random-*": ("freeze with what lies here",),
@@ -129,16 +127,6 @@ def _fills(*liquids: bytes) -> Rule:
     return rule
 
 
-def _crosses(*liquids: bytes) -> Rule:
-    """East of all that is seen of a liquid; these levels begin in the west and end in the east."""
-
-    def rule(before: Scene, after: Scene) -> bool:
-        columns = np.flatnonzero(_shows(after, *liquids).any(axis=0))
-        return bool(len(columns)) and after.place[1] > int(columns[-1])
-
-    return rule
-
-
 def _shows(scene: Scene, *descriptions: bytes) -> np.ndarray:
     """Bool [21, 79]: the places that are described so."""
     words = scene.descriptions.view(f"S{scene.descriptions.shape[-1]}")[..., 0]
@@ -154,6 +142,4 @@ _RULES: dict[str, Rule] = {
     "see the stairs": _sees_the_stairs,
     "push a boulder into the water": _fills(b"water"),
     "push a boulder into the river": _fills(b"water", b"molten lava"),
-    "cross the river": _crosses(b"water", b"molten lava"),
-    "cross the lava": _crosses(b"molten lava"),
 }
