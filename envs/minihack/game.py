@@ -20,7 +20,9 @@ from envs.minihack.scene import Item, Scene, Waiting
 from envs.seeding import derive
 from envs.structured import suggestion
 
-End = Literal["won", "lost", "cut off"]
+End = Literal["won", "lost"]
+TASK_SUCCESSFUL = 2
+"""NLE's end status of a won game; others are those of a death."""
 KEYS = ("glyphs", "chars", "colors", "screen_descriptions", "message", "inv_strs", "inv_letters", "blstats")
 NO_LIMIT = 1 << 30
 """Steps."""
@@ -73,8 +75,7 @@ class Game:
         """What one of the `possible` actions led to: the scene, MiniHack's reward, and how the episode ended, if it did."""
         _, reward, over, _, info = self._nle.step(self.possible[action])
         status = int(info["end_status"])
-        # ABORTED is NLE's time limit, TASK_SUCCESSFUL the goal; else the agent died.
-        end: End | None = None if not over else "cut off" if status == -1 else "won" if status == 2 else "lost"
+        end: End | None = None if not over else "won" if status == TASK_SUCCESSFUL else "lost"
         return self._scene(), float(reward), end
 
     def close(self) -> None:
@@ -161,16 +162,16 @@ def _make(level: Level, penalty: float) -> Any:
             id, own = "MiniHack-Skill-Custom-v0", {"des_file": level.description}
         if id is None:
             raise TaskError(f"MiniHack has no level '{level.name}'")
-        # The time limit is the environment's own: NLE reports one as the end of the episode.
         found = gymnasium.make(
             id,
             disable_env_checker=True,
             observation_keys=KEYS,
-            max_episode_steps=NO_LIMIT,
             penalty_step=penalty,
             fix_moon_phase=True,
             **own,
         )
+    # The time limit is the environment's own: NLE reports one as an end. It cannot be set above, where gymnasium takes the word.
+    found.unwrapped._max_episode_steps = NO_LIMIT
     return found.unwrapped
 
 
