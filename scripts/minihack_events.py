@@ -4,8 +4,8 @@
 
 Plays random episodes with the six actions of env=minihack/keyroom, lets judge=rules judge them, and plays the same actions
 again in MiniHack itself, where events are told by other evidence than the rules use: the key by the object number in the
-inventory's glyphs, the door by its symbol number on the map, the win by NLE's end status. Prints events and differences, and what
-share of the steps the filter leaves for a judge. Exit codes: 0 all equal, 1 a difference or a lost event, 2 no such level.
+inventory's glyphs, the door by its symbol number on the map, the win by NLE's end status. Prints events and differences, and
+what share of the steps the filter leaves for a judge. Exit codes: 0 all equal, 1 a difference or a lost event, 2 no such level.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(table)
     counts = filtered(episodes, [env.subgoals(episode.task_id) for episode in episodes])
     console.print(
-        f"{len(episodes)} episodes, {unequal} with a difference. Filter: {counts['kept']:,} of {counts['transitions']:,} steps kept "
-        f"({counts['kept'] / counts['transitions']:.1%}), {counts['events_lost']} of {counts['events']} events lost.",
+        f"{len(episodes)} episodes, {unequal} with a difference. Filter: {counts['kept']:,} of {counts['transitions']:,} steps "
+        f"kept ({counts['kept'] / counts['transitions']:.1%}), {counts['events_lost']} of {counts['events']} events lost.",
         highlight=False,
     )
     return int(bool(unequal or counts["events_lost"]))

@@ -3,8 +3,8 @@
     python scripts/minihack_levels.py [--levels quest "Room-*"] [--steps 100000] [--no-check]
 
 Prints a row a level (steps, episodes, wins, milestones, and the share of steps that the change filter leaves for a judge), why
-other ids are not supported, and what the second round of games added to memory and to open files. Exit codes: 0 well, 1 a problem
-or a leak, 2 no such level.
+other ids are not supported, and what the second round of games added to memory and to open files. Exit codes: 0 well, 1 a
+problem or a leak, 2 no such level.
 """
 
 from __future__ import annotations
@@ -53,19 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100_000, help="random steps, over all levels (default 100000)")
     parser.add_argument("--no-check", dest="check", action="store_false", help="only play")
     arguments = parser.parse_args(argv)
-    console = Console(highlight=False)
     try:
         names = [level.name for level in levels.chosen(arguments.levels, {})]
     except TaskError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder  # games of other programs are not to be counted
+        return report(names, arguments.steps, arguments.check, Console(highlight=False))
+
+
+def report(names: Sequence[str], steps: int, checks: bool, console: Console) -> int:
+    """Check and play these levels, and print what came of it; returns the exit code."""
     problems = 0
     played = {name: Played() for name in names}
-    share = -(-arguments.steps // (ROUNDS * len(names)))
+    share = -(-steps // (ROUNDS * len(names)))
     held: list[tuple[float, int, int]] = []
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("checked", total=len(names), visible=arguments.check)
-        for name in names if arguments.check else ():
+        bar = progress.add_task("checked", total=len(names), visible=checks)
+        for name in names if checks else ():
             found = check("minihack", levels=[name], train_tasks=8, eval_tasks=2, test_tasks=2)
             problems += len(found)
             for problem in found:
@@ -80,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(_table(played))
     for pattern, reason in levels.UNSUPPORTED.items():
         console.print(f"not supported: {pattern}: {reason}", markup=False)
-    steps = sum(one.steps for one in played.values())
     memory, files, folders = (held[-1][n] - held[0][n] for n in range(3))
-    checked = f"{problems} problems found by the checker; " if arguments.check else ""
+    checked = f"{problems} problems found by the checker; " if checks else ""
+    total = sum(one.steps for one in played.values())
     console.print(
-        f"{len(names)} levels, {checked}{steps:,} random steps; the second round added {memory:.1f} MB to the peak memory of "
+        f"{len(names)} levels, {checked}{total:,} random steps; the second round added {memory:.1f} MB to the peak memory of "
         f"{held[0][0]:.0f} MB, {files} open files, {folders} temporary folders"
     )
     return int(problems > 0 or memory > LEAK_MB or files > 0 or folders > 0)
@@ -97,7 +103,8 @@ def play(name: str, steps: int, number: int, into: Played) -> None:
     tasks = env.tasks("train")
     actions: list[str] = []
     reached: tuple[str, ...] = ()
-    for _ in range(steps):
+    end = into.steps + steps
+    while into.steps < end:
         if not actions:
             _, info = env.reset(options={"task": tasks[(into.episodes + number) % len(tasks)]})
             into.episodes += 1
@@ -121,7 +128,7 @@ def play(name: str, steps: int, number: int, into: Played) -> None:
 def _held() -> tuple[float, int, int]:
     """Peak memory in MB, open files, and NLE's temporary folders."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
-    return peak, len(os.listdir("/dev/fd")), len(list(Path(tempfile.gettempdir()).glob("nle*")))
+    return peak, len(os.listdir("/dev/fd")), len(list(Path(tempfile.gettempdir()).iterdir()))
 
 
 def _table(played: dict[str, Played]) -> Table:

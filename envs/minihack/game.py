@@ -162,7 +162,7 @@ def _make(level: Level, penalty: float) -> Any:
             id, own = "MiniHack-Skill-Custom-v0", {"des_file": level.description}
         if id is None:
             raise TaskError(f"MiniHack has no level '{level.name}'")
-        found = gymnasium.make(
+        found: Any = gymnasium.make(
             id,
             disable_env_checker=True,
             observation_keys=KEYS,
@@ -170,7 +170,7 @@ def _make(level: Level, penalty: float) -> Any:
             fix_moon_phase=True,
             **own,
         )
-    # The time limit is the environment's own: NLE reports one as an end. It cannot be set above, where gymnasium takes the word.
+    # The time limit is the environment's own, since NLE reports one as an end; make(max_episode_steps=) does not reach NLE.
     found.unwrapped._max_episode_steps = NO_LIMIT
     return found.unwrapped
 

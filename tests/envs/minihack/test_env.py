@@ -1,4 +1,4 @@
-"""MiniHack as an environment: the same episode everywhere, ends that mean what they say, and actions that are what they seem."""
+"""MiniHack as an environment: the same episode everywhere, ends that mean what they say, actions that are what they seem."""
 
 from __future__ import annotations
 
@@ -87,16 +87,11 @@ def test_it_keeps_the_contract(levels: list[str]) -> None:
 def test_the_time_limit_is_the_environments_own_and_a_truncation() -> None:
     """MiniHack's own for this level is 100, and would be reported as the end."""
     env = made("Room-5x5", max_steps=150)
-    _, info = env.reset(options={"task": "Room-5x5/train/000000"})
-    step = 0
-    for step in range(1, 151):
-        _, _, terminated, truncated, info = env.step("northwest")
-        assert not terminated
-        if truncated:
-            break
-    assert step == 150
-    assert info["reason"] == "time_limit"
-    assert not info["success"]
+    env.reset(options={"task": "Room-5x5/train/000000"})
+    answers = [env.step("northwest") for _ in range(150)]
+    assert [answer[2:4] for answer in answers] == [(False, False)] * 149 + [(False, True)]
+    assert answers[-1][4]["reason"] == "time_limit"
+    assert not answers[-1][4]["success"]
 
 
 def test_death_ends_an_episode_and_is_no_success() -> None:
@@ -159,7 +154,7 @@ def test_questions_are_answered_by_their_letters_and_directions_by_their_names()
 
 
 def test_an_action_that_there_is_not_is_named_with_what_there_is() -> None:
-    with pytest.raises(TaskError, match="no action 'pikup'. Did you mean 'pickup'"):
+    with pytest.raises(TaskError, match=r"no action 'pikup'\. Did you mean 'pickup'"):
         made("KeyRoom-S5", actions=["north", "pikup"]).reset(options={"task": "KeyRoom-S5/train/000000"})
     with pytest.raises(TaskError, match="Room-5x5 has none of the actions kick; it has: north, "):
         made("Room-5x5", actions=["kick"]).reset(options={"task": "Room-5x5/train/000000"})

@@ -98,7 +98,7 @@ def test_a_broken_one_is_refused_with_what_the_compiler_says(tmp_path: Path, tex
 
 
 def test_a_missing_file_and_a_taken_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="cannot read .*nowhere.des: No such file"):
+    with pytest.raises(TaskError, match=r"cannot read .*nowhere\.des: No such file"):
         chosen(["mine"], {"mine": str(tmp_path / "nowhere.des")})
     for name in ("KeyRoom-S5", "quest", "a/b"):
         with pytest.raises(TaskError, match="choose a name"):
