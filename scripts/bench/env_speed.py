@@ -1,6 +1,7 @@
 """Measures how fast environments are: python scripts/bench/env_speed.py [alfworld] [--games DIR]
 
     python scripts/bench/env_speed.py webshop [--data DIR ...]
+    python scripts/bench/env_speed.py minihack [--levels Zap ...]
 
 Random play over several tasks with the possible actions read at every step. Figures are medians of repeats: processor time, and
 wall clock for the pool's rows, where two workers and this process share the machine. `--json FILE` keeps them.
@@ -16,13 +17,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from environments import alfworld, webshop
+from environments import alfworld, minihack, webshop
 from rich.console import Console
 from rich.table import Table
 
 from envs.base import TaskError
 
-ENVIRONMENTS = {"alfworld": alfworld, "webshop": webshop}
+ENVIRONMENTS = {"alfworld": alfworld, "webshop": webshop, "minihack": minihack}
 """The first one is measured where none is named."""
 
 
