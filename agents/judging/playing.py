@@ -45,8 +45,10 @@ def told(config: JudgeRunConfig, parts: Assembly, episodes: Sequence[Trajectory]
     """The episodes as the judge reads them in this form."""
     if form.map is None:
         return list(episodes)
+    # The question shows the action, or is not to: an observation that repeats it would blur the difference.
+    actions = {"last_action": False} if hasattr(config.env.settings, "last_action") else {}
     try:
-        env = registry.spec(config.env.name).env(replace(config.env.settings, map=form.map))
+        env = registry.spec(config.env.name).env(replace(config.env.settings, map=form.map, **actions))
     except ValueError as error:
         raise ConfigError(f"forms.map: {error}") from error
     try:
