@@ -1,11 +1,12 @@
-"""The rule judge and its change filter against an independent replay of random episodes of KeyRoom-S5.
+"""The rule judge and its change filter against an independent replay of random episodes.
 
-    python scripts/minihack_events.py [--episodes 400] [--level KeyRoom-S5]
+    python scripts/minihack_events.py [KeyRoom-S5 LockedDoor River ...] [--episodes 400]
 
-Plays random episodes with the six actions of env=minihack/keyroom, lets judge=rules judge them, and plays the same actions
-again in MiniHack itself, where events are told by other evidence than the rules use: the key by the object number in the
-inventory's glyphs, the door by its symbol number on the map, the win by NLE's end status. Prints events and differences, and
-what share of the steps the filter leaves for a judge. Exit codes: 0 all equal, 1 a difference or a lost event, 2 no such level.
+Plays random episodes of each level, lets judge=rules judge them, and plays the same actions again in MiniHack itself, where
+events are told by other evidence than the rules use: keys by the object number in the inventory's glyphs, doors and stairs by
+their symbol numbers on the map, boulders in the water by the message, the win by NLE's end status. Prints events and what
+differs, and the share of the steps that the filter leaves for a judge. Exit codes: 0 all equal, 1 a difference or a lost event,
+2 no such level.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,43 +26,52 @@ from rich.table import Table
 from agents.judges.rules import Rules
 from agents.judging.measure import filtered
 from agents.judging.playing import at_random
-from envs.base import TaskError
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
-from envs.minihack.game import Seeds
+from envs.minihack.game import Game, Seeds
+from envs.minihack.subgoals import names
 from envs.trajectory import Trajectory
 
-ACTIONS = ["north", "east", "south", "west", "pickup", "apply"]
-KEYS = {"north": "k", "east": "l", "south": "j", "west": "h", "pickup": ",", "apply": "a"}
-"""NetHack's own keys for the actions."""
-CLOSED, OPENED = {15, 16}, {12, 13, 14}
-"""NetHack's numbers (defsym.h) of a closed door's symbols, and of a broken and an open one's."""
+COMPASS = ["north", "east", "south", "west"]
+DIAGONALS = ["northeast", "southeast", "southwest", "northwest"]
+LEVELS = {
+    "KeyRoom-S5": [*COMPASS, "pickup", "apply"],
+    "LockedDoor": [*COMPASS, "kick"],
+    "River": [*COMPASS, *DIAGONALS],
+    "Room-Dark-15x15": [*COMPASS, *DIAGONALS],
+}
+"""Levels and the actions drawn in them."""
+CLOSED, OPENED, STAIRS = {15, 16}, {12, 13, 14}, {24}
+"""NetHack's numbers (defsym.h) of the symbols of a closed door, of a broken or open one, and of stairs down."""
 SKELETON_KEY = 196
-"""NetHack's number of the object (objects.c)."""
-KEY, DOOR, WIN = "pick up the key", "open the door", "reach the stairs"
+"""NetHack's number of the object."""
+WIN = "reach the stairs"
 
+Shown = dict[str, Any]
 Event = tuple[int, str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Play, judge, replay, compare; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--episodes", type=int, default=400)
-    parser.add_argument("--level", default="KeyRoom-S5", help="a level of the keyroom family")
+    parser.add_argument("levels", nargs="*", default=["KeyRoom-S5"], help=f"default: KeyRoom-S5; known: {', '.join(LEVELS)}")
+    parser.add_argument("--episodes", type=int, default=400, help="of each level (default 400)")
     arguments = parser.parse_args(argv)
-    console = Console()
-    try:
-        config = MiniHackConfig([arguments.level], actions=ACTIONS, max_steps=100, train_tasks=arguments.episodes)
-        env = MiniHackEnv(config)
-        replay = Replay(arguments.level)
-    except TaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    tasks = list(track(env.tasks("train"), "random episodes", console=console, transient=True))
+    for level in arguments.levels:
+        if level not in LEVELS:
+            print(f"error: nothing else tells the events of level '{level}'; known: {', '.join(LEVELS)}", file=sys.stderr)
+            return 2
+    return max(compare(level, arguments.episodes, Console(highlight=False)) for level in arguments.levels)
+
+
+def compare(level: str, number: int, console: Console) -> int:
+    """Play, judge and replay episodes of a level, and print what came of it; returns the exit code."""
+    env = MiniHackEnv(MiniHackConfig([level], actions=LEVELS[level], max_steps=100, train_tasks=number))
+    tasks = track(env.tasks("train"), f"{level}, random episodes", console=console, transient=True)
     episodes = [at_random(env, "stepcredit/MiniHack-v0", task, n, "train", n) for n, task in enumerate(tasks)]
-    judge = Rules(env.subgoals)
-    judged = judge.judge(episodes)
+    judged = Rules(env.subgoals).judge(episodes)
+    replay = Replay(level)
     found, expected, unequal = Counter[str](), Counter[str](), 0
-    for episode, verdicts in zip(track(episodes, "replayed", console=console, transient=True), judged):
+    for episode, verdicts in zip(track(episodes, f"{level}, replayed", console=console, transient=True), judged):
         told = [(step, name) for step, names in enumerate(verdicts) for name in names]
         seen = replay.events(episode)
         found.update(name for _, name in told)
@@ -69,15 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sorted(told) != sorted(seen):
             unequal += 1
             console.print(f"{episode.task_id}: the judge says {told}, the replay {seen}", markup=False)
-    table = Table("event", "replay", "judge")
-    for name in (KEY, DOOR, WIN):
-        table.add_row(name, str(expected[name]), str(found[name]))
+    table = Table("level", "event", "replay", "judge")
+    for name in names(level):
+        table.add_row(level, name, str(expected[name]), str(found[name]))
     console.print(table)
     counts = filtered(episodes, [env.subgoals(episode.task_id) for episode in episodes])
     console.print(
         f"{len(episodes)} episodes, {unequal} with a difference. Filter: {counts['kept']:,} of {counts['transitions']:,} steps "
         f"kept ({counts['kept'] / counts['transitions']:.1%}), {counts['events_lost']} of {counts['events']} events lost.",
-        highlight=False,
     )
     return int(bool(unequal or counts["events_lost"]))
 
@@ -91,52 +100,76 @@ class Replay:
             import gymnasium
             import minihack  # noqa: F401
 
-            keys = ("glyphs", "blstats", "inv_glyphs", "inv_strs", "inv_letters", "screen_descriptions")
+            keys = ("glyphs", "blstats", "inv_glyphs", "inv_strs", "inv_letters", "message", "screen_descriptions")
             made = gymnasium.make(
                 f"MiniHack-{level}-v0",
                 disable_env_checker=True,
                 observation_keys=keys,
-                max_episode_steps=10**6,
                 fix_moon_phase=True,
             )
         self._env: Any = made.unwrapped
-        self._numbers = {chr(int(action)): number for number, action in enumerate(self._env.actions)}
+        self._env._max_episode_steps = 10**6
+        self._numbers = Game(level).actions
+        self._wanted = names(level)
 
     def events(self, episode: Trajectory) -> list[Event]:
-        """(step, what happened) of the episode's actions."""
+        """(step, what happened) of the episode's actions, each event once."""
         self._env.seed(*Seeds.of(episode.task_id), reseed=False)
-        shown, _ = self._env.reset()
-        doors: set[tuple[int, int]] = set()
-        had_key, opened = _has_key(shown), False
-        events: list[Event] = []
+        before = _kept(self._env.reset()[0])
+        found: dict[str, int] = {}
         for step, taken in enumerate(episode.steps):
-            doors |= _places(shown, CLOSED)
-            shown, _, over, _, info = self._env.step(self._numbers[KEYS[taken.action]])
-            if over and int(info["end_status"]) == 2:
-                events.append((step, WIN))
+            shown, _, over, _, info = self._env.step(self._numbers[taken.action])
+            after = _kept(shown)
             if over:
-                break
-            if _has_key(shown) and not had_key:
-                events.append((step, KEY))
-                had_key = True
-            if doors & _places(shown, OPENED) and not opened:
-                events.append((step, DOOR))
-                opened = True
-        return events
+                new = [WIN] if int(info["end_status"]) == 2 else []
+            else:
+                new = [name for name in self._wanted if name != WIN and EVIDENCE[name](before, after)]
+            for name in new:
+                found.setdefault(name, step)
+            before = after
+        return [(step, name) for name, step in found.items()]
 
 
-def _has_key(shown: dict[str, Any]) -> bool:
+def _kept(shown: Shown) -> Shown:
+    """A copy: NLE's arrays change with the next step."""
+    return {key: array.copy() for key, array in shown.items()}
+
+
+def _gets_the_key(before: Shown, after: Shown) -> bool:
+    return _has_key(after) and not _has_key(before)
+
+
+def _has_key(shown: Shown) -> bool:
     from nle import nethack
 
     return any(nethack.glyph_is_object(g) and nethack.glyph_to_obj(g) == SKELETON_KEY for g in shown["inv_glyphs"].tolist())
 
 
-def _places(shown: dict[str, Any], symbols: set[int]) -> set[tuple[int, int]]:
-    """Where one of the symbols is on the map."""
+def _opens_a_door(before: Shown, after: Shown) -> bool:
+    return bool((_places(before, CLOSED) & _places(after, OPENED)).any())
+
+
+def _sees_stairs(before: Shown, after: Shown) -> bool:
+    return bool(_places(after, STAIRS).any() and not _places(before, STAIRS).any())
+
+
+def _fills_the_water(before: Shown, after: Shown) -> bool:
+    return b"Now you can cross it!" in after["message"].tobytes()
+
+
+EVIDENCE: dict[str, Callable[[Shown, Shown], bool]] = {
+    "pick up the key": _gets_the_key,
+    "open the door": _opens_a_door,
+    "see the stairs": _sees_stairs,
+    "push a boulder into the water": _fills_the_water,
+}
+
+
+def _places(shown: Shown, symbols: set[int]) -> np.ndarray:
+    """Bool [21, 79]: where one of the symbols is on the map."""
     from nle import nethack
 
-    found = np.argwhere(np.isin(shown["glyphs"] - nethack.GLYPH_CMAP_OFF, list(symbols)))
-    return {(row, column) for row, column in found.tolist()}
+    return np.isin(shown["glyphs"] - nethack.GLYPH_CMAP_OFF, list(symbols))
 
 
 if __name__ == "__main__":

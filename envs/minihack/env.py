@@ -76,6 +76,7 @@ class MiniHackEnv(TextEnv):
         super().__init__(self.config.max_steps)
         self._levels = levels.chosen(self.config.levels, self.config.custom)
         self._game: Game | None = None
+        self._oracles: Game | None = None
         self._scene: Scene | None = None
         self._last: str | None = None
         self._subgoals: subgoals.Subgoals | None = None
@@ -100,9 +101,7 @@ class MiniHackEnv(TextEnv):
     def start(self, task_id: str, rng: np.random.Generator) -> Turn:
         """Begin a level; its map and its dice come from the task's seeds. Raises TaskError."""
         level = tasks.level(self._levels, task_id)
-        if self._game is None or self._game.level != level.name:
-            self.close()
-            self._game = self._open(level)
+        self._game = self._opened(self._game, level)
         self._scene, self._last = self._game.reset(Seeds.of(task_id)), None
         self._subgoals = subgoals.Subgoals(level.name)
         self._subgoals.update(None, self._scene, won=False)
@@ -130,20 +129,24 @@ class MiniHackEnv(TextEnv):
 
     def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
         """Actions of somebody who knows the rules and not the map; see `oracle`. Raises TaskError."""
-        game = self._open(tasks.level(self._levels, task_id))
-        try:
-            return oracle.demonstration(game, Seeds.of(task_id), rng, detours, dawdling, self.max_steps)
-        finally:
-            game.close()
+        self._oracles = self._opened(self._oracles, tasks.level(self._levels, task_id))
+        return oracle.demonstration(self._oracles, Seeds.of(task_id), rng, detours, dawdling, self.max_steps)
 
     def close(self) -> None:
-        """End the game and remove its files."""
-        if self._game is not None:
-            self._game.close()
-            self._game = None
+        """End the games and remove their files."""
+        for game in (self._game, self._oracles):
+            if game is not None:
+                game.close()
+        self._game = self._oracles = None
 
-    def _open(self, level: Level) -> Game:
-        return Game(level, self.config.actions, self.config.penalty_step)
+    def _opened(self, held: Game | None, level: Level) -> Game:
+        """The game of a level: the one that is held, or a new one in its place."""
+        if held is not None and held.level == level.name:
+            return held
+        game = Game(level, self.config.actions, self.config.penalty_step)
+        if held is not None:
+            held.close()
+        return game
 
     def _turn(self, scene: Scene, end: End | None = None) -> Turn:
         assert self._game is not None

@@ -109,7 +109,7 @@ def _opens_a_door(before: Scene, after: Scene) -> bool:
     """A closed or locked door became an open, a broken or no door. The message will not do: after unlocking it is "Never mind."
     That the door is gone from the map will not do either: once a game is over, NetHack shows no map."""
     closed = _shows(before, b"closed door")
-    return bool(closed.any() and (closed & _shows(after, b"open door", b"doorway")).any())
+    return bool(closed.any() and (closed & _shows(after, b"open door", b"broken door", b"doorway")).any())
 
 
 def _sees_the_stairs(before: Scene, after: Scene) -> bool:
@@ -117,12 +117,16 @@ def _sees_the_stairs(before: Scene, after: Scene) -> bool:
     return bool(_shows(after, b"staircase down").any() and not _shows(before, b"staircase down").any())
 
 
-def _fills(*liquids: bytes) -> Rule:
-    """Dry floor where there was a liquid: what a boulder leaves. A monster that swims or flies there hides the liquid only."""
+def _fills(*liquids: str) -> Rule:
+    """A boulder was pushed into a liquid, and there is floor now. That water turned to floor will not do: who crawls out of it
+    may see its other bank in its place."""
 
     def rule(before: Scene, after: Scene) -> bool:
-        wet = _shows(before, *liquids)
-        return bool(wet.any() and (wet & _shows(after, b"floor of a room", b"dark part of a room")).any())
+        (row, column), (to_row, to_column) = before.place, after.place
+        ahead = (2 * to_row - row, 2 * to_column - column)
+        # What lies behind a boulder need not be known; but a boulder that met no liquid would lie there now.
+        pushed = before.described(to_row, to_column).endswith("boulder") and before.described(*ahead) in ("", *liquids)
+        return pushed and after.described(*ahead) in ("floor of a room", "dark part of a room")
 
     return rule
 
@@ -140,6 +144,6 @@ _RULES: dict[str, Rule] = {
     },
     "open the door": _opens_a_door,
     "see the stairs": _sees_the_stairs,
-    "push a boulder into the water": _fills(b"water"),
-    "push a boulder into the river": _fills(b"water", b"molten lava"),
+    "push a boulder into the water": _fills("water"),
+    "push a boulder into the river": _fills("water", "molten lava"),
 }
