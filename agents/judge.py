@@ -61,7 +61,7 @@ def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
             "forms": [],
         }
         for number, form in enumerate(to_measure, 1):
-            read = told(config, parts, played, form)
+            read = told(config, played, form)
             try:
                 results["forms"].append(measured(config, parts, read, form, folder, console))
             except KeyboardInterrupt:

@@ -41,7 +41,7 @@ def episodes(config: JudgeRunConfig, parts: Assembly, console: Console) -> list[
     return played
 
 
-def told(config: JudgeRunConfig, parts: Assembly, episodes: Sequence[Trajectory], form: Form) -> list[Trajectory]:
+def told(config: JudgeRunConfig, episodes: Sequence[Trajectory], form: Form) -> list[Trajectory]:
     """The episodes as the judge reads them in this form."""
     if form.map is None:
         return list(episodes)
