@@ -58,9 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TaskError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    usual = tempfile.gettempdir()
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder  # games of other programs are not to be counted
-        return report(names, arguments.steps, arguments.check, Console(highlight=False))
+        try:
+            return report(names, arguments.steps, arguments.check, Console(highlight=False))
+        finally:
+            tempfile.tempdir = usual
 
 
 def report(names: Sequence[str], steps: int, checks: bool, console: Console) -> int:

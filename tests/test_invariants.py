@@ -37,6 +37,8 @@ INVARIANTS = {
     "6 same seed, same panel, same behaviour": [
         "envs/test_pool.py::test_same_seed_same_behaviour_with_any_number_of_workers",
         "envs/alfworld/test_tasks.py::test_panels_mean_the_games_they_always_meant",
+        "envs/minihack/test_env.py::test_panels_mean_the_levels_they_always_meant",
+        "envs/minihack/test_env.py::test_equal_seeds_give_equal_episodes_in_one_process_in_16_threads_and_in_4_processes",
         "agents/test_training.py::test_the_same_command_gives_the_same_run",
     ],
     "7 no generation for finished episodes, no waiting for stragglers": [

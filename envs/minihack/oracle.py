@@ -68,7 +68,7 @@ def demonstration(
         raise NoOracle(f"level {game.level} has no oracle to clone: set warmstart.enabled=false")
     for share in (detours, 0.0):
         player = _Player(game, seeds, rng, share, dawdling, limit)
-        if player.wins() or dawdling:
+        if player.wins() or (dawdling and len(player.done) >= limit):
             return player.done
     raise Unsolvable(f"{game.level}: the oracle found no way to win within env.max_steps={limit}")
 
@@ -82,6 +82,8 @@ class _Player:
         self._scene = game.reset(seeds)
         self._over = self._won = False
         self._visited = {self._scene.place}
+        self._seen: dict[Place, str] = {}
+        """What lies where, as last seen."""
         self._doorways: set[Place] = set()
         self._barred: set[tuple[Place, str, str]] = set()
         """Steps that led nowhere: from where, which way, and towards what."""
@@ -131,6 +133,8 @@ class _Player:
         """What leads to the first aim that can be reached, by the shortest way."""
         scene = self._scene
         words = {(row, column): scene.described(row, column) for row, column in np.argwhere(scene.chars != ord(" ")).tolist()}
+        words[scene.place] = self._seen.get(scene.place, "")  # what it stands on is hidden by itself
+        self._seen |= words
         self._doorways |= {place for place, word in words.items() if word in _DOORWAYS}
         paths = self._paths({p for p, word in words.items() if _GROUND.match(word) or scene.chars[p] in _THINGS})
         for aim, ends in self._aims(words, paths):
@@ -148,16 +152,16 @@ class _Player:
     def _aims(self, words: dict[Place, str], paths: Iterable[Place]) -> Iterator[tuple[str, dict[Place, Plan]]]:
         """What to go for, the best first: the places that will do, and what to do there."""
         yield "stairs", {place: () for place, word in words.items() if word == "staircase down"}
-        if "pickup" in self._game.actions:
+        has_key = any(_KEY.search(text) for _, text in self._scene.picked_up)
+        if "pickup" in self._game.actions and not has_key:
             yield "key", {place: ("pickup",) for place, word in words.items() if _KEY.search(word)}
-        yield "door", dict(self._fronts([place for place, word in words.items() if word == "closed door"]))
+        yield "door", dict(self._fronts([place for place, word in words.items() if word == "closed door"], has_key))
         yield "sight", {place: () for place in paths if place not in self._visited and self._borders_on_the_unknown(place)}
         if len(self._visited) == 1:  # perhaps it stands on what it looks for
             yield "sight", {place: () for place in paths if place not in self._visited}
 
-    def _fronts(self, doors: Iterable[Place]) -> Iterator[tuple[Place, Plan]]:
+    def _fronts(self, doors: Iterable[Place], has_key: bool) -> Iterator[tuple[Place, Plan]]:
         """Places before closed doors, and how to open those from there: with the key, by walking at it, or with a kick."""
-        has_key = any(_KEY.search(text) for _, text in self._scene.picked_up)
         for row, column in doors:
             for name in ("north", "east", "south", "west"):
                 front = (row - WAYS[name][0], column - WAYS[name][1])

@@ -57,3 +57,10 @@ def test_a_folder_without_a_catalogue_is_named(tmp_path):
     assert done.returncode == 2
     assert f"{tmp_path} holds neither items_shuffle.json" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_minihack_is_measured_beside_the_bare_game(tmp_path):
+    pytest.importorskip("nle", reason="MiniHack is not installed: pip install 'stepcredit[minihack]'")
+    rows = figures(tmp_path / "figures.json", "minihack", "--levels", "KeyRoom-S5")["MiniHack"]
+    assert [row["what"] for row in rows][:2] == ["MiniHack itself", "gymnasium.make, cropped map"]
+    assert all(row["steps_per_second"] > 0 for row in rows)

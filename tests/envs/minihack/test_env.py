@@ -15,6 +15,7 @@ import envs
 from envs.base import TaskError
 from envs.checker import check
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.game import Seeds
 from envs.pool import Mode, Pool
 from envs.seeding import generator
 
@@ -198,6 +199,14 @@ def test_walking_about_in_a_lit_room_changes_nothing() -> None:
 
 
 # -- panels -----------------------------------------------------------------------------------------------------------------
+
+
+def test_panels_mean_the_levels_they_always_meant() -> None:
+    env = made("KeyRoom-S5")
+    assert Seeds.of("KeyRoom-S5/train/000000") == (7242530543028955134, 1114507788914748199)
+    assert env.reset(options={"task": "KeyRoom-S5/train/000000"})[1]["state_key"] == "2e412c29cc6026cd"
+    assert env.panel_hash("eval") == "a963e3230c5829a4"
+    assert made("quest").panel_hash("eval") == "e204f1d69a101ce2"
 
 
 def test_panels_take_the_levels_in_turn_and_share_no_task() -> None:

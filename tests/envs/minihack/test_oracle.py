@@ -86,3 +86,13 @@ def test_it_says_so_where_it_cannot_win() -> None:
         demonstration(Game("Quest-Hard"), Seeds(1, 2), np.random.default_rng(0))
     with pytest.raises(Unsolvable, match="max_steps=2"):
         demonstration(Game("KeyRoom-S5"), Seeds.of("KeyRoom-S5/train/000000"), np.random.default_rng(0), limit=2)
+
+
+def test_one_who_dawdles_wins_or_runs_out_of_time() -> None:
+    """And does not stop half-way: this one walked where it saw no way on."""
+    game = Game("KeyRoom-S5")
+    for number in range(740, 760):
+        seeds = Seeds.of(f"KeyRoom-S5/train/{number:06d}")
+        for detours in (0.0, 0.9):
+            actions = demonstration(game, seeds, np.random.default_rng(number), detours, dawdling=True, limit=100)
+            assert events(game, seeds, actions)[1] == "won" or len(actions) == 100
