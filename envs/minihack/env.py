@@ -19,6 +19,9 @@ from envs.minihack.game import End, Game, Seeds
 from envs.minihack.levels import Level
 from envs.minihack.scene import Scene
 
+MOST_TASKS = 10**6
+"""Of a level; more than anybody plays."""
+
 
 @dataclass
 class MiniHackConfig:
@@ -58,8 +61,10 @@ class MiniHackConfig:
 
     def __post_init__(self) -> None:
         for name in ("train_tasks", "eval_tasks", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            if not 1 <= getattr(self, name) <= MOST_TASKS:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 1 to {MOST_TASKS}")
+        if not -1 < self.penalty_step <= 0:
+            raise ValueError(f"penalty_step is {self.penalty_step}; it must be more than -1 (a win has 1) and at most 0")
         if self.actions is not None and not self.actions:
             raise ValueError("actions is empty; name at least one, or null for all that a level has")
 

@@ -10,26 +10,35 @@ luck comes from the seed and not from today's moon. Texts, rewards of one's own 
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from envs.base import TaskError
 from envs.minihack.levels import Level
-from envs.minihack.scene import Item, Scene, Waiting
+from envs.minihack.scene import GROUND, WAYS, Item, Scene, Waiting
 from envs.seeding import derive
 from envs.structured import suggestion
 
 End = Literal["won", "lost"]
 TASK_SUCCESSFUL = 2
-"""NLE's end status of a won game; others are those of a death."""
-KEYS = ("glyphs", "chars", "colors", "screen_descriptions", "message", "inv_strs", "inv_letters", "blstats")
+"""NLE's end status of a game that MiniHack ended; without a positive reward (Memento's trap) it is lost. Others are those of a
+death."""
+KEYS = ("glyphs", "chars", "screen_descriptions", "message", "inv_strs", "inv_letters", "blstats")
 NO_LIMIT = 1 << 30
 """Steps."""
-FORBIDDEN = frozenset(("shell",))
-"""Never an action: it would begin a program outside the game."""
-DIRECTIONS = frozenset(("north", "east", "south", "west", "northeast", "southeast", "southwest", "northwest", "down", "wait"))
+FORBIDDEN = frozenset(("shell", "jump"))
+"""Never an action: a shell would be a program outside the game, and to jump asks for a place by a cursor that nobody sees."""
+PREFIXES = frozenset(("fight", "move", "movefar", "rush", "rush2"))
+"""Actions after which NetHack waits for a direction without saying so."""
+DIRECTIONS = frozenset((*WAYS, "down", "wait"))
 """Actions that answer "In what direction?"; to wait means oneself."""
+ESC = 27
+"""The key that declines a question."""
+DECLINE = -1
+"""Its number in `Game.possible` for levels whose own actions lack it: NetHack takes no other key that is no answer."""
+_LOADING = threading.Lock()
 
 
 class Seeds(NamedTuple):
@@ -53,64 +62,81 @@ class Game:
 
     def __init__(self, level: Level | str, actions: Iterable[str] | None = None, penalty: float = -0.01) -> None:
         level = Level(level) if isinstance(level, str) else level
+        wanted = None if actions is None else _known(actions)
         self.level = level.name
         self._nle = _make(level, penalty)
-        every = {_name(action): number for number, action in enumerate(self._nle.actions) if _name(action) not in FORBIDDEN}
-        self.actions = every if actions is None else _picked(every, list(actions), level.name)
+        self._penalty = penalty
+        self._every = {_name(key): number for number, key in enumerate(self._nle.actions) if _name(key) not in FORBIDDEN}
+        self._keys = {chr(int(key)): number for number, key in enumerate(self._nle.actions) if int(key) < 128}
+        self.actions = {name: n for name, n in self._every.items() if wanted is None or name in wanted}
         """Commands, by name."""
-        self._every = every
-        self._keys = {chr(int(action)): number for number, action in enumerate(self._nle.actions) if int(action) < 128}
-        self._start: tuple[Item, ...] = ()
+        if not self.actions:
+            self.close()
+            raise TaskError(f"level {self.level} has none of the actions {', '.join(wanted or ())}; it has: {self._listed()}")
+        self._carried_first: frozenset[str] = frozenset()
+        self._last: Scene | None = None
         self.possible = self.actions
         """What can be done now, by name: the commands, or the answers to what the game waits for."""
 
     def reset(self, seeds: Seeds) -> Scene:
         """Begin the episode that the seeds denote."""
         self._nle.seed(seeds.core, seeds.display, reseed=False)
+        # MiniHack judges the first scene too, by what was done last: in the episode before.
+        self._nle._previous_action = self._nle._previous_obs = None
         self._nle.reset()
-        self._start = self._inventory()
+        self._carried_first = frozenset(letter for letter, _ in self._inventory())
+        self._last = None
         return self._scene()
 
     def step(self, action: str) -> tuple[Scene, float, End | None]:
         """What one of the `possible` actions led to: the scene, MiniHack's reward, and how the episode ended, if it did."""
+        if self.possible[action] == DECLINE:
+            nle = self._nle
+            nle.last_observation, _ = nle._perform_known_steps(*nle.nethack.step(ESC))
+            return self._scene(), self._penalty, None
         _, reward, over, _, info = self._nle.step(self.possible[action])
-        status = int(info["end_status"])
-        end: End | None = None if not over else "won" if status == TASK_SUCCESSFUL else "lost"
-        return self._scene(), float(reward), end
+        won = int(info["end_status"]) == TASK_SUCCESSFUL and reward > 0
+        end: End | None = None if not over else "won" if won else "lost"
+        return self._scene(asked=action in PREFIXES), float(reward), end
 
     def close(self) -> None:
         """End the game and remove its files."""
         self._nle.close()
 
-    def _scene(self) -> Scene:
+    def _scene(self, asked: bool = False) -> Scene:
+        """What is shown now. asked: the game waits for a direction, and does not say so."""
         seen = self._seen
         inventory, internal = self._inventory(), seen("internal")
         # In a yes-or-no (or which-letter) question, or in the typing of a line.
         waiting: Waiting | None = "question" if internal[1] or internal[2] else None
         message = seen("message").tobytes().split(b"\0", 1)[0].decode("latin-1")
-        if "In what direction" in message:
+        if asked or "in what direction" in message.lower():
             waiting = "direction"
-        self.possible = self._answers(message, waiting) or self.actions
-        return Scene(
+        self.possible = self._answers(message, waiting) if waiting else self.actions
+        stats = seen("blstats").copy()
+        self._last = Scene(
             glyphs=seen("glyphs").copy(),
             chars=seen("chars").copy(),
-            colors=seen("colors").copy(),
             descriptions=seen("screen_descriptions").copy(),
-            message=message,
+            message="" if asked else message,  # it is still that of the action before
             inventory=inventory,
-            picked_up=tuple(item for item in inventory if item not in self._start),
-            stats=seen("blstats").copy(),
+            picked_up=tuple(item for item in inventory if item[0] not in self._carried_first),
+            stats=stats,
+            beneath=_beneath(self._last, (int(stats[1]), int(stats[0])), inventory),
             waiting=waiting,
         )
+        return self._last
 
-    def _answers(self, message: str, waiting: Waiting | None) -> dict[str, int]:
-        """What the game's question can be answered with, of the keys that the level has. None of them: any key declines."""
-        if waiting is None:
-            return {}
-        declining = {"esc": self._every["esc"]} if "esc" in self._every else {}
+    def _answers(self, message: str, waiting: Waiting) -> dict[str, int]:
+        """What the game's question can be answered with, of the keys that the level has; it can always be declined."""
         if waiting == "direction":
-            return {name: number for name, number in self._every.items() if name in DIRECTIONS} | declining
-        return {letter: self._keys[letter] for letter in _choices(message) if letter in self._keys} | declining
+            found = {name: number for name, number in self._every.items() if name in DIRECTIONS}
+        else:
+            found = {letter: self._keys[letter] for letter in _choices(message) if letter in self._keys}
+        return found | {"esc": self._every.get("esc", DECLINE)}
+
+    def _listed(self) -> str:
+        return ", ".join(self._every)
 
     def _inventory(self) -> tuple[Item, ...]:
         letters, texts = self._seen("inv_letters"), self._seen("inv_strs")
@@ -123,18 +149,27 @@ class Game:
         return self._nle.last_observation[self._nle._observation_keys.index(key)]
 
 
-def _picked(every: dict[str, int], names: list[str], level: str) -> dict[str, int]:
-    """Those of the level's actions that are named. A name may be of another level's; one that means nothing is an error."""
+def _beneath(before: Scene | None, place: tuple[int, int], inventory: tuple[Item, ...]) -> str:
+    """What was seen at the agent's place before it went there. A boulder was pushed on, a thing may have been taken up."""
+    if before is None:
+        return ""
+    if before.place == place:
+        return before.beneath if before.inventory == inventory else ""
+    word = before.described(*place)
+    return "" if word in GROUND or word.endswith("boulder") else word
+
+
+def _known(names: Iterable[str]) -> list[str]:
+    """Names of actions, each of which must be one of NetHack's: that a level lacks it is no error. Raises TaskError."""
+    load()
     from nle import nethack
 
     known = {_name(action) for action in nethack.ACTIONS} - FORBIDDEN
+    names = list(names)
     for name in names:
         if name not in known:
-            raise TaskError(f"there is no action '{name}'.{suggestion(name, known)} Level {level} has: {', '.join(every)}")
-    picked = {name: every[name] for name in names if name in every}
-    if not picked:
-        raise TaskError(f"level {level} has none of the actions {', '.join(names)}; it has: {', '.join(every)}")
-    return picked
+            raise TaskError(f"there is no action '{name}'.{suggestion(name, known)} Allowed: {', '.join(sorted(known))}")
+    return names
 
 
 def _choices(message: str) -> Iterator[str]:
@@ -146,33 +181,28 @@ def _choices(message: str) -> Iterator[str]:
 
 
 def _make(level: Level, penalty: float) -> Any:
-    with warnings.catch_warnings():
+    gymnasium = load()
+    own: dict[str, Any] = {} if level.description is None else {"des_file": level.description}
+    name = level.name if level.description is None else "Skill-Custom"
+    id = next((id for id in (f"MiniHack-{name}-v0", f"MiniHack-{name}-v1") if id in gymnasium.registry), None)
+    if id is None:
+        raise TaskError(f"MiniHack has no level '{level.name}'")
+    made = gymnasium.make(id, disable_env_checker=True, observation_keys=KEYS, penalty_step=penalty, fix_moon_phase=True, **own)
+    # The time limit is the environment's own, since NLE reports one as an end; make(max_episode_steps=) does not reach NLE.
+    made.unwrapped._max_episode_steps = NO_LIMIT
+    return made.unwrapped
+
+
+def load() -> Any:
+    """gymnasium, with MiniHack's levels in its registry. Raises ImportError that names the extra."""
+    with _LOADING, warnings.catch_warnings():  # whose filters are the process's: one thread at a time
         warnings.simplefilter("ignore")  # pkg_resources is deprecated; minihack still imports it
         try:
             import gymnasium
             import minihack  # noqa: F401
         except ImportError as error:
             raise ImportError(f"MiniHack needs packages: pip install 'stepcredit[minihack]' ({error})") from error
-        if level.description is None:
-            id = next(
-                (f"MiniHack-{level.name}-v{n}" for n in (0, 1) if f"MiniHack-{level.name}-v{n}" in gymnasium.registry), None
-            )
-            own: dict[str, Any] = {}
-        else:
-            id, own = "MiniHack-Skill-Custom-v0", {"des_file": level.description}
-        if id is None:
-            raise TaskError(f"MiniHack has no level '{level.name}'")
-        found: Any = gymnasium.make(
-            id,
-            disable_env_checker=True,
-            observation_keys=KEYS,
-            penalty_step=penalty,
-            fix_moon_phase=True,
-            **own,
-        )
-    # The time limit is the environment's own, since NLE reports one as an end; make(max_episode_steps=) does not reach NLE.
-    found.unwrapped._max_episode_steps = NO_LIMIT
-    return found.unwrapped
+    return gymnasium
 
 
 def _name(action: Any) -> str:

@@ -72,8 +72,8 @@ def chosen(patterns: Iterable[str], custom: Mapping[str, str]) -> tuple[Level, .
     """The levels that names, patterns ("Room-*") and families ("quest") mean, each once, in that order; `custom` levels are
     known by their names. Raises TaskError for one that means none, and for a custom level that NetHack does not take."""
     for name in custom:
-        if "/" in name or not name or name in SUPPORTED or name in FAMILIES:
-            raise TaskError(f"custom level '{name}': choose a name without '/' that no level or family of MiniHack has")
+        if not name or set("/*?[]") & set(name) or name in SUPPORTED or name in FAMILIES:
+            raise TaskError(f"custom level '{name}': choose a name without / * ? [ ] that no level or family of MiniHack has")
     known = (*SUPPORTED, *custom)
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -124,7 +124,10 @@ def _compile(text: str) -> str | None:
     compiler = Path(nle.__file__).parent / "nethackdir" / "lev_comp"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "level.des").write_text(text, encoding="latin-1")
-        done = subprocess.run([str(compiler), "level.des"], cwd=folder, capture_output=True, text=True, timeout=60)
+        try:
+            done = subprocess.run([str(compiler), "level.des"], cwd=folder, capture_output=True, text=True, timeout=60)
+        except subprocess.TimeoutExpired:
+            return "it takes the compiler more than a minute"
         said = (done.stdout + done.stderr).strip()
         if Path(folder, "mylevel.lev").exists() and not done.returncode:
             return None

@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.minihack.game import End
-from envs.minihack.oracle import WAYS
-from envs.minihack.scene import COLUMNS, ROWS, Item, Scene
+from envs.minihack.scene import COLUMNS, GROUND, ROWS, WAYS, Item, Scene
 
 if TYPE_CHECKING:
     from envs.minihack.env import MiniHackConfig
 
-TASK, MESSAGE, MAP, LEGEND, AROUND = "Task", "Message", "Map", "Legend", "Next to you"
+TASK, MESSAGE, MAP, LEGEND, AROUND, UNDER = "Task", "Message", "Map", "Legend", "Next to you", "Under you"
 THINGS, CARRIED, PICKED_UP, STATUS, LAST = "You see", "You carry", "Picked up", "Status", "Last action"
 CROP = 4
 """Cells that a cropped map shows on each side of the agent."""
 SHOWN_OF_A_KIND = 3
 """Things of one description that are listed, the nearest; of the others only the number is told."""
 SHORT = {"floor of a room": "floor", "dark part of a room": "dark floor", "": "unknown"}
-_GROUND = frozenset(("", "stone", "wall", "floor of a room", "dark part of a room", "corridor", "lit corridor"))
-"""What is not listed among the things in sight."""
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _HUNGER = {0: "satiated", 2: "hungry", 3: "weak with hunger", 4: "fainting", 5: "fainted", 6: "starved"}
 _CONDITIONS = (
@@ -43,13 +40,13 @@ _CONDITIONS = (
 def render(scene: Scene, config: MiniHackConfig, actions: Iterable[str], last_action: str | None, end: End | None) -> str:
     """The text of a scene. actions: names of the level's, whose directions are described; last_action: None after a reset.
 
-    When a game has ended, NetHack shows neither map nor status any more, only what is carried.
+    When a game has ended, NetHack shows neither map nor message nor status any more, only what is carried.
     """
     lines: list[str] = []
     if config.message and scene.message:
         lines.append(f"{MESSAGE}: {' '.join(scene.message.split())}")
     if end is not None:
-        lines.append("The game is over: you have won." if end == "won" else "The game is over: you have died.")
+        lines.append(f"The game is over: you have {end}.")
         return "\n".join(lines + _carried(scene, config) + _done(config, last_action))
     if config.map != "none":
         cells = cropped(scene) if config.map == "crop" else known(scene)
@@ -58,6 +55,7 @@ def render(scene: Scene, config: MiniHackConfig, actions: Iterable[str], last_ac
             lines.append(f"{LEGEND}: {legend(scene, cells)}")
     if config.surroundings:
         lines.append(f"{AROUND}: {', '.join(f'{way} {word}' for way, word in around(scene, actions).items())}")
+        lines += [f"{UNDER}: {_word(scene.beneath)}"] if scene.beneath else []
     if config.objects:
         lines.append(f"{THINGS}: {'; '.join(things(scene)) or 'nothing'}")
     lines += _carried(scene, config)
@@ -133,7 +131,7 @@ def things(scene: Scene) -> list[str]:
     found = []
     for r, c in np.argwhere(scene.chars != ord(" ")).tolist():
         word = scene.described(r, c)
-        if word not in _GROUND and (r, c) != scene.place:
+        if word not in GROUND and (r, c) != scene.place:
             found.append((max(abs(r - row), abs(c - column)), r, c, _word(word)))
     listed: list[str] = []
     count: dict[str, int] = {}

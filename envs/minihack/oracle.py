@@ -15,6 +15,8 @@ import numpy as np
 
 from envs.base import NoOracle, Unsolvable
 from envs.minihack.game import Game, Seeds
+from envs.minihack.levels import SUPPORTED
+from envs.minihack.scene import WAYS
 
 LEVELS = (
     "KeyRoom-*",
@@ -33,17 +35,6 @@ LEVELS = (
 """Patterns of the levels that it plays."""
 IDLENESS = 0.75
 """Chance that one who dawdles takes a needless step before a needful one, and after it once more."""
-WAYS: dict[str, tuple[int, int]] = {
-    "north": (-1, 0),
-    "east": (0, 1),
-    "south": (1, 0),
-    "west": (0, -1),
-    "northeast": (-1, 1),
-    "southeast": (1, 1),
-    "southwest": (1, -1),
-    "northwest": (-1, -1),
-}
-"""Rows and columns that a step goes."""
 _GROUND = re.compile("floor of a room|dark part of a room|(lit )?corridor|doorway|broken door|open door|staircase|ladder")
 _KEY = re.compile(r"\bkey\b", re.IGNORECASE)
 _THINGS = frozenset(b'$)[="(%!?/*')
@@ -64,7 +55,7 @@ def demonstration(
     `dawdling` wanders about on its way, and may run out of steps. Raises NoOracle for a level that it does not play, and
     Unsolvable if it finds no way or none within `limit`.
     """
-    if not any(fnmatchcase(game.level, pattern) for pattern in LEVELS):
+    if game.level not in SUPPORTED or not any(fnmatchcase(game.level, pattern) for pattern in LEVELS):
         raise NoOracle(f"level {game.level} has no oracle to clone: set warmstart.enabled=false")
     for share in (detours, 0.0):
         player = _Player(game, seeds, rng, share, dawdling, limit)

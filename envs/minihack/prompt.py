@@ -6,14 +6,13 @@ import re
 from collections.abc import Sequence
 
 from envs.minihack import observation as o
-from envs.minihack.oracle import WAYS
-from envs.minihack.scene import COLUMNS
+from envs.minihack.scene import COLUMNS, WAYS
 from envs.prompt import Prompt, Window
 
 _ORDINARY = frozenset(("floor", "dark floor", "unknown", "corridor", "lit corridor"))
 """What is next to an agent nearly always."""
-_PROPER = re.compile(r" named [^;.\n]*")
-"""Names of single things: "key named The Master Key of Thievery"."""
+_PROPER = re.compile(r" named .*?(?=$|[;,.]| (?:north|east|south|west) \d)", re.MULTILINE)
+"""Names of single things: in "key named The Master Key of Thievery north 1; ..." all but key and way."""
 _WORDS = (
     *("wall", "doorway", "closed", "open", "door", "broken", "staircase", "up", "down", "boulder", "water", "molten", "lava"),
     *("key", "wand", "ring", "potion", "scroll", "amulet", "horn", "boots", "apple", "altar", "sink", "fountain", "trap"),
@@ -65,15 +64,17 @@ class MiniHackPrompt(Prompt):
     def plain(self, observation: str) -> str:
         """Message, things in sight, what is unusual next to the agent, and what was picked up. The map, which takes many
         tokens, says the same and is left out; an observation that has none of these lines stays as it is."""
-        lines = _lines(observation)
+        lines = _lines(_PROPER.sub("", observation))
         said = [lines[name] for name in (o.MESSAGE, o.THINGS) if name in lines]
         if o.AROUND in lines:
             # "beside" keeps what bars the way apart from the ways to things.
             near = [word for word in lines[o.AROUND].split(", ") if word.partition(" ")[2] not in _ORDINARY]
             said += ["beside " + " ".join(near)] if near else []
+        if o.UNDER in lines:
+            said.append("here " + lines[o.UNDER])
         if o.PICKED_UP in lines:
             said.append("have " + " ".join(one.partition(": ")[2] for one in lines[o.PICKED_UP].split("; ")))
-        return _PROPER.sub("", "\n".join(said)) or observation
+        return "\n".join(said) or observation
 
     def legend(self, observation: str) -> str:
         """What the characters of the map mean, unless the observation says it itself."""
@@ -94,7 +95,7 @@ def _lines(observation: str) -> dict[str, str]:
     return {name: rest.strip() for name, colon, rest in named if colon and name in _NAMES}
 
 
-_NAMES = frozenset((o.TASK, o.MESSAGE, o.MAP, o.LEGEND, o.AROUND, o.THINGS, o.CARRIED, o.PICKED_UP, o.STATUS, o.LAST))
+_NAMES = frozenset((o.TASK, o.MESSAGE, o.MAP, o.LEGEND, o.AROUND, o.UNDER, o.THINGS, o.CARRIED, o.PICKED_UP, o.STATUS, o.LAST))
 
 
 def _untold(observation: str) -> str:

@@ -13,10 +13,25 @@ import numpy as np
 
 ROWS, COLUMNS = 21, 79
 """Size of the map."""
-FIELDS = {"hit points": 10, "depth": 12, "energy": 14, "hunger": 21, "burden": 22, "condition": 25}
-"""Places in `stats` that tell states apart: what happens next depends on them, and the map does not show them."""
+FIELDS = (10, 12, 14, 21, 22, 25)
+"""Places in `stats` that tell states apart (hit points, depth, energy, hunger, burden, conditions): what happens next depends
+on them, and the map does not show them."""
 TIME = 20
 """Place of the game's clock in `stats`."""
+
+WAYS: dict[str, tuple[int, int]] = {
+    "north": (-1, 0),
+    "east": (0, 1),
+    "south": (1, 0),
+    "west": (0, -1),
+    "northeast": (-1, 1),
+    "southeast": (1, 1),
+    "southwest": (1, -1),
+    "northwest": (-1, -1),
+}
+"""Rows and columns that a step goes."""
+GROUND = frozenset(("", "stone", "wall", "floor of a room", "dark part of a room", "corridor", "lit corridor"))
+"""NetHack's words for where nothing is."""
 
 Item = tuple[str, str]
 """Letter and text of a thing that is carried: ("f", "skeleton key")."""
@@ -31,8 +46,6 @@ class Scene:
     """int16 [21, 79]: NetHack's number of what is seen there."""
     chars: np.ndarray
     """uint8 [21, 79]: the character it is drawn with."""
-    colors: np.ndarray
-    """uint8 [21, 79]."""
     descriptions: np.ndarray
     """uint8 [21, 79, 80]: NetHack's words for it, ended by a zero."""
     message: str
@@ -41,6 +54,8 @@ class Scene:
     """Things carried now and not at the start."""
     stats: np.ndarray
     """int64 [27]: the status line (NLE's blstats)."""
+    beneath: str = ""
+    """NetHack's words for what the agent stands on, as it was seen before it went there; "" for nothing, or not known."""
     waiting: Waiting | None = None
     """What the game waits for: a direction, or the answer to a question in `message`. None: for a command."""
 
@@ -62,7 +77,7 @@ class Scene:
 
     @property
     def key(self) -> str:
-        """16 hex digits of all that is seen but the clock and the message: equal keys look equal and are played equally."""
-        parts = [self.glyphs.tobytes(), self.stats[list(FIELDS.values())].tobytes(), repr(self.inventory).encode()]
-        parts += [repr((self.place, self.waiting, self.message if self.waiting else "")).encode()]
+        """16 hex digits of all that is seen but the clock and the message: equal keys look equal."""
+        parts = [self.glyphs.tobytes(), self.stats[list(FIELDS)].tobytes(), repr(self.inventory).encode()]
+        parts += [repr((self.place, self.beneath, self.waiting, self.message if self.waiting else "")).encode()]
         return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()

@@ -14,26 +14,28 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from envs.minihack.levels import SUPPORTED
 from envs.minihack.scene import Scene
 
-STAIRS = "reach the stairs"
+STAIRS, SIGHT = "reach the stairs", "see the stairs"
 
 NAMES: dict[str, tuple[str, ...]] = {
     "KeyRoom-*": ("pick up the key", "open the door", STAIRS),
     "LockedDoor*": ("open the door", STAIRS),
     "ClosedDoor*": ("open the door", STAIRS),
-    "Room-Dark-*": ("see the stairs", STAIRS),
-    "Room-Ultimate-*": ("see the stairs", STAIRS),
-    "Corridor*": ("see the stairs", STAIRS),
+    "Room-Dark-*": (SIGHT, STAIRS),
+    "Room-Ultimate-*": (SIGHT, STAIRS),
+    "Corridor*": (SIGHT, STAIRS),
     "MazeWalk-Mapped-*": (STAIRS,),
-    "MazeWalk-*": ("see the stairs", STAIRS),
+    "MazeWalk-*": (SIGHT, STAIRS),
     "ExploreMaze-*-Mapped": (STAIRS,),
-    "ExploreMaze-*": ("see the stairs", STAIRS),
+    "ExploreMaze-*": (SIGHT, STAIRS),
     "HideNSeek-Mapped": (STAIRS,),
-    "HideNSeek*": ("see the stairs", STAIRS),
-    "Labyrinth-*": ("see the stairs", STAIRS),
+    "HideNSeek*": (SIGHT, STAIRS),
+    "Labyrinth-*": (SIGHT, STAIRS),
     "River*Lava": ("push a boulder into the river", STAIRS),
     "River*": ("push a boulder into the water", STAIRS),
+    "LavaCross-Levitate-*-Inv-*": (STAIRS,),
     "LavaCross-Levitate-Potion-*": ("pick up the potion", STAIRS),
     "LavaCross-Levitate-Ring-*": ("pick up the ring", STAIRS),
     "Freeze-Wand-*": ("pick up the wand", "freeze with the wand"),
@@ -43,7 +45,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "Levitate-Ring-*": ("pick up the ring", "levitate"),
     "Levitate-Potion-*": ("pick up the potion", "levitate"),
     "Levitate-*": ("levitate",),
-    "WoD-Easy-*": ("pick up the wand", "kill the minotaur"),
+    "WoD-Easy-*": ("kill the minotaur",),
     "WoD-*": ("pick up the wand", STAIRS),
     "Eat*": ("eat the apple",),
     "Wield*": ("pick up the dagger", "wield the dagger"),
@@ -56,11 +58,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "Memento-*": ("kill the grid bug",),
     "Sokoban*": ("fill every pit and reach the stairs",),
 }
-"""Names by pattern of the level's name, the first that fits; every other level ends at the stairs."""
+"""Names by pattern of the level's name, the first that fits; every other level, and every level of one's own, ends at the
+stairs."""
 
 
 def names(level: str) -> tuple[str, ...]:
     """All milestones of a level, in their usual order; the last is the win."""
+    if level not in SUPPORTED:
+        return (STAIRS,)
     return next((found for pattern, found in NAMES.items() if fnmatchcase(level, pattern)), (STAIRS,))
 
 
@@ -70,12 +75,18 @@ class Subgoals:
     def __init__(self, level: str) -> None:
         self.names = names(level)
         self._reached = [False] * len(self.names)
+        self._sighted = False
+        """Whether the stairs were in sight from the beginning."""
 
     def update(self, before: Scene | None, after: Scene, won: bool) -> tuple[str, ...]:
         """Names of the milestones reached so far, in the level's order; to be called after the reset (before=None) and after
         every step."""
-        if before is not None:
-            for number, name in enumerate(self.names[:-1]):
+        if before is None:
+            self._sighted = _sees_the_stairs(after)
+        for number, name in enumerate(self.names[:-1]):
+            if name == SIGHT:  # who has seen them and sees them again achieves nothing
+                self._reached[number] |= not self._sighted and _sees_the_stairs(after)
+            elif before is not None:
                 self._reached[number] |= _RULES[name](before, after)
         self._reached[-1] |= won
         return self.reached
@@ -112,9 +123,9 @@ def _opens_a_door(before: Scene, after: Scene) -> bool:
     return bool(closed.any() and (closed & _shows(after, b"open door", b"broken door", b"doorway")).any())
 
 
-def _sees_the_stairs(before: Scene, after: Scene) -> bool:
-    """Stairs down came into sight."""
-    return bool(_shows(after, b"staircase down").any() and not _shows(before, b"staircase down").any())
+def _sees_the_stairs(scene: Scene) -> bool:
+    """Stairs down are in sight, or remembered."""
+    return bool(_shows(scene, b"staircase down").any())
 
 
 def _fills(*liquids: str) -> Rule:
@@ -143,7 +154,6 @@ _RULES: dict[str, Rule] = {
         for word in ("key", "wand", "horn", "potion", "ring", "boots", "dagger", "robe", "amulet", "scroll")
     },
     "open the door": _opens_a_door,
-    "see the stairs": _sees_the_stairs,
     "push a boulder into the water": _fills("water"),
     "push a boulder into the river": _fills("water", "molten lava"),
 }
