@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from agents import tokenizer
@@ -53,6 +55,26 @@ def test_the_short_form_says_what_matters_in_few_tokens_that_are_all_known() -> 
     assert "beside north closed door" in PROMPT.plain(seen[0])
     assert "have a key" in PROMPT.plain(seen[-2])
     assert "have" not in PROMPT.plain(seen[0]).split()
+
+
+def test_the_short_form_keeps_where_things_are_and_leaves_out_how_they_are_called() -> None:
+    env = MiniHackEnv(MiniHackConfig(actions=["north", "east", "south", "west", "pickup", "apply"]))
+    named = 0
+    for number, task in enumerate(env.tasks("train")[:15]):
+        rng = np.random.default_rng(number)
+        observation, info = env.reset(options={"task": task})
+        for _ in range(50):
+            short = PROMPT.plain(observation)
+            assert "Thievery" not in short
+            things = next(line for line in observation.splitlines() if line.startswith("You see: "))
+            ways = re.findall(r"(?:(?:north|south|east|west) \d+)", things)
+            named += "Thievery" in things
+            assert re.findall(r"(?:(?:north|south|east|west) \d+)", short) == ways
+            actions = info["admissible_actions"]
+            observation, _, terminated, _, info = env.step(actions[int(rng.integers(len(actions)))])
+            if terminated:
+                break
+    assert named > 50
 
 
 def test_an_observation_without_the_lines_that_it_is_made_of_stays_as_it_is() -> None:
