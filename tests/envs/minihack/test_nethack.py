@@ -107,9 +107,8 @@ def test_other_questions_for_a_direction_are_recognised() -> None:
 
 def test_a_level_of_ones_own_ends_at_the_stairs_whatever_it_is_called(tmp_path: Path) -> None:
     file = tmp_path / "mine.des"
-    file.write_text(
-        'LEVEL: "mylevel"\nROOM: "ordinary" , lit, (3,3), (center,center), (4,3) {\n    STAIR: (0,0), down\n    }\n'
-    )
+    room = ('LEVEL: "mylevel"', 'ROOM: "ordinary" , lit, (3,3), (center,center), (4,3) {', "STAIR: (0,0), down", "}")
+    file.write_text("\n".join(room))
     for name in ("ReadingRoom", "Eatery", "KeyRoom-S6"):
         env = MiniHackEnv(MiniHackConfig([name], {name: str(file)}))
         assert env.subgoals(f"{name}/train/000000") == ("reach the stairs",)
