@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
-from envs.minihack.game import Game, Seeds
+from envs.minihack.game import Game, Seeds, _choices
 from envs.minihack.subgoals import Subgoals, names
 
 
@@ -99,6 +100,27 @@ def test_a_prefix_waits_for_a_direction_and_says_no_old_message(prefix: str) -> 
     assert "zap" in info["admissible_actions"]
 
 
+@pytest.mark.parametrize(
+    ("message", "letters"),
+    [
+        ("What do you want to eat? [ac-e or ?*]", "acde"),
+        ("What do you want to wield? [- ab or ?*]", "-ab"),
+        ("Really attack? [yn] (n)", "yn"),
+        ("What do you want to throw? [$a or ?*]", "$a"),
+        ("Hello Agent, welcome to NetHack!", ""),
+    ],
+)
+def test_a_question_says_which_characters_answer_it(message: str, letters: str) -> None:
+    assert "".join(_choices(message)) == letters
+
+
+def test_a_direction_is_one_of_the_compass_down_or_oneself() -> None:
+    env, _ = begun("Zap")
+    *_, info = env.step("kick")
+    compass = ["north", "east", "south", "west", "northeast", "southeast", "southwest", "northwest"]
+    assert info["admissible_actions"] == [*compass, "down", "wait", "esc"]
+
+
 def test_other_questions_for_a_direction_are_recognised() -> None:
     env, _ = begun("Zap")
     *_, info = env.step("chat")
@@ -119,6 +141,29 @@ def test_what_is_carried_from_the_start_is_no_milestone() -> None:
     assert names("LavaCross-Levitate-Potion-Inv-Full") == ("reach the stairs",)
     assert names("LavaCross-Levitate-Potion-Pickup-Full")[0] == "pick up the potion"
     assert names("WoD-Easy-Full") == ("kill the minotaur",)
+
+
+@pytest.mark.parametrize(
+    ("now", "opened"), [("open door", True), ("broken door", True), ("doorway", True), ("closed door", False)]
+)
+def test_a_door_is_open_when_it_is_closed_no_more(now: str, opened: bool) -> None:
+    scene = Game("KeyRoom-S5").reset(Seeds.of("KeyRoom-S5/train/000000"))
+    (row, column), *_ = np.argwhere(scene.chars == ord("+"))
+    descriptions = scene.descriptions.copy()
+    descriptions[row, column] = np.frombuffer(now.encode().ljust(descriptions.shape[-1], b"\0"), np.uint8)
+    subgoals = Subgoals("KeyRoom-S5")
+    subgoals.update(None, scene, False)
+    reached = subgoals.update(scene, replace(scene, descriptions=descriptions), False)
+    assert reached == (() if now == "closed door" else ("open the door",))
+
+
+def test_what_was_carried_and_changes_its_name_was_not_picked_up() -> None:
+    scene = Game("KeyRoom-S5").reset(Seeds.of("KeyRoom-S5/train/000000"))
+    key, named = ("g", "a key"), ("g", "the Master Key of Thievery")
+    for before, after, reached in (((), (key,), True), ((key,), (named,), False), ((key,), (), False)):
+        subgoals = Subgoals("KeyRoom-S5")
+        scenes = (replace(scene, inventory=before), replace(scene, inventory=after))
+        assert bool(subgoals.update(*scenes, False)) is reached
 
 
 def test_stairs_that_were_in_sight_at_the_start_are_sighted_by_no_step() -> None:

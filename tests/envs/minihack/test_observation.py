@@ -104,6 +104,14 @@ def test_of_many_alike_the_nearest_are_listed_and_the_others_counted() -> None:
     assert any(re.fullmatch(r"\d+ more of (boulder|water)", thing) for thing in listed)
 
 
+def test_the_nearest_things_come_first() -> None:
+    for level in LEVELS:
+        ways = [re.findall(r" (\d+)", thing) for thing in observation.things(scene(level)) if " more of " not in thing]
+        distances = [max(map(int, numbers)) for numbers in ways]
+        assert distances == sorted(distances)
+    assert len(observation.things(scene("River"))) > 3
+
+
 def test_surroundings_are_those_that_an_action_leads_to() -> None:
     shown = scene("KeyRoom-S5")
     assert list(observation.around(shown, ["north", "west", "apply"])) == ["north", "west"]
