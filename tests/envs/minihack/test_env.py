@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,22 @@ def test_an_episode_depends_on_its_task_and_actions_and_not_on_the_seed_of_the_r
 @pytest.mark.parametrize("levels", [["keyroom"], ["Room-*", "river"], ["Zap", "Freeze-Wand-Restricted"]])
 def test_it_keeps_the_contract(levels: list[str]) -> None:
     assert not check("minihack", levels=levels, train_tasks=6)
+
+
+def test_an_environment_goes_from_level_to_level_and_leaves_nothing_of_one_behind() -> None:
+    env = made("KeyRoom-S5", "Zap", max_steps=20)
+    folders = []
+    for level, can in (("KeyRoom-S5", "apply"), ("Zap", "zap"), ("KeyRoom-S5", "apply")):
+        text, info = env.reset(options={"task": f"{level}/train/000000"})
+        assert can in info["admissible_actions"]
+        assert ("zap" in info["admissible_actions"]) is (level == "Zap")
+        assert "Last action" not in text
+        assert "Last action: north" in env.step("north")[0]
+        assert env._game
+        folders.append(Path(env._game._nle.nethack._vardir))
+        assert [folder.exists() for folder in folders] == [False] * (len(folders) - 1) + [True]
+    env.close()
+    assert not folders[-1].exists()
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------------
