@@ -35,9 +35,7 @@ PREFIXES = frozenset(("fight", "move", "movefar", "rush", "rush2"))
 DIRECTIONS = frozenset((*WAYS, "down", "wait"))
 """Actions that answer "In what direction?"; to wait means oneself."""
 ESC = 27
-"""The key that declines a question."""
-DECLINE = -1
-"""Its number in `Game.possible` for levels whose own actions lack it: NetHack takes no other key that is no answer."""
+"""The key that declines a question: NetHack takes no other one that is no answer, and not all levels have it."""
 _LOADING = threading.Lock()
 
 
@@ -65,11 +63,12 @@ class Game:
         wanted = None if actions is None else _known(actions)
         self.level = level.name
         self._nle = _make(level, penalty)
-        self._penalty = penalty
         self._every = {_name(key): number for number, key in enumerate(self._nle.actions) if _name(key) not in FORBIDDEN}
         self._keys = {chr(int(key)): number for number, key in enumerate(self._nle.actions) if int(key) < 128}
         self.actions = {name: n for name, n in self._every.items() if wanted is None or name in wanted}
         """Commands, by name."""
+        self._decline = len(self._nle.actions)
+        self._nle.actions = (*self._nle.actions, ESC)
         if not self.actions:
             self.close()
             raise TaskError(f"level {self.level} has none of the actions {', '.join(wanted or ())}; it has: {self._listed()}")
@@ -90,10 +89,6 @@ class Game:
 
     def step(self, action: str) -> tuple[Scene, float, End | None]:
         """What one of the `possible` actions led to: the scene, MiniHack's reward, and how the episode ended, if it did."""
-        if self.possible[action] == DECLINE:
-            nle = self._nle
-            nle.last_observation, _ = nle._perform_known_steps(*nle.nethack.step(ESC))
-            return self._scene(), self._penalty, None
         _, reward, over, _, info = self._nle.step(self.possible[action])
         won = int(info["end_status"]) == TASK_SUCCESSFUL and reward > 0
         end: End | None = None if not over else "won" if won else "lost"
@@ -133,7 +128,7 @@ class Game:
             found = {name: number for name, number in self._every.items() if name in DIRECTIONS}
         else:
             found = {letter: self._keys[letter] for letter in _choices(message) if letter in self._keys}
-        return found | {"esc": self._every.get("esc", DECLINE)}
+        return found | {"esc": self._decline}
 
     def _listed(self) -> str:
         return ", ".join(self._every)

@@ -68,7 +68,7 @@ def test_an_unknown_level_is_named() -> None:
 @pytest.mark.parametrize("level", ["KeyRoom-S5", "Room-Ultimate-15x15", "Quest-Hard", "Zap"])
 def test_every_action_of_a_level_has_a_name_of_its_own(level: str) -> None:
     game = Game(level)
-    names = {_name(action) for action in game._nle.actions}
-    assert len(names) == len(game._nle.actions)
+    names = {_name(action) for action in game._nle.actions[:-1]}  # the last one only declines questions
+    assert len(names) == len(game._nle.actions) - 1
     assert game.actions.keys() == names - {"shell", "jump"}
     assert {"north", "southwest"} <= game.actions.keys()
