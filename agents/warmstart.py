@@ -25,7 +25,7 @@ from agents.optimizer import Optimizer
 from agents.packing import Row, collate, rows
 from agents.policy import Policy
 from agents.prompting import Prompter
-from envs.base import TextEnv, Unsolvable
+from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.cache import cache_folder
 from envs.prompt import Prompt, Window
 from envs.seeding import derive, generator
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 CLONING = 3
 """Part of the cache's key: to be raised whenever `clone` gives other weights for the same input."""
+
+PATIENCE = 200
+"""Tasks that are tried in vain before a warm start gives up."""
 
 Demonstration = list[tuple[str, list[str] | None, bool, str]]
 """(observation, admissible actions, whether the last action was valid, action) of each step."""
@@ -101,7 +104,8 @@ def demonstrations(
 ) -> list[Trajectory]:
     """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts.
 
-    Tasks that cannot be won are passed over; Unsolvable if none can be.
+    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if no task of the panel, or of its first
+    PATIENCE, is any better.
     """
     root = config.seed if seed is None else seed
     careful = round(count * (1 - config.warmstart.dawdling))
@@ -113,8 +117,8 @@ def demonstrations(
         dawdles = len(made) >= careful
         try:
             played = demonstrate(parts.env, panel[place], derive(root, "warmstart", turn), config.warmstart.detours, dawdles)
-        except Unsolvable:
-            if turn and not made:
+        except (Unsolvable, NoOracle):  # other tasks of the panel may have an oracle, and be winnable
+            if not made and (turn or tried >= PATIENCE):
                 raise
             continue
         made.append(as_trajectory(played, parts.prompter, parts.prompt, config.env.context, config.env.history))

@@ -258,3 +258,4 @@ def test_frames_show_the_map_where_they_are_asked_for() -> None:
     assert "@" in frame
     assert "+" in frame
     assert "hit points" in frame
+    assert frame.startswith("You are lucky!  Full moon tonight.\n")

@@ -56,8 +56,8 @@ def test_a_scene_that_is_kept_does_not_change() -> None:
 def test_luck_comes_from_the_seed_and_not_from_todays_moon() -> None:
     game = Game("KeyRoom-S5")
     messages = {game.reset(Seeds(number, number)).message for number in range(60)}
-    assert any("moon" in message for message in messages)
-    assert any("moon" not in message for message in messages)
+    assert any("Full moon" in message for message in messages)
+    assert any("New moon" in message for message in messages)
 
 
 def test_an_unknown_level_is_named() -> None:

@@ -62,6 +62,12 @@ def test_a_cropped_map_has_nine_rows_and_the_agent_in_its_middle(level: str, num
     assert len(rows) == 9
     assert all(len(row) <= 9 for row in rows)
     assert rows[4][4] == "@"
+    (row, column), blank = shown.place, ord(" ")
+    for r in range(9):
+        for c in range(9):
+            place = (row + r - 4, column + c - 4)
+            inside = 0 <= place[0] < ROWS and 0 <= place[1] < COLUMNS
+            assert rows[r].ljust(9)[c] == chr(shown.chars[place] if inside else blank)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -30,6 +30,8 @@ def test_the_task_is_stated_once() -> None:
     window = PROMPT.window(Window(task, [(first, "east")], 1, second, ["north", "apply"]))
     assert window.count(task) == 1
     assert "   > east" in window
+    assert "The last 1 of them, what you saw and what you did:\n1. " in window
+    assert "Step 2, you see now" in window
     assert "Possible actions: north, apply" in window
     assert PROMPT.opening(first, ["north"]).count(task) == 1
 

@@ -1,0 +1,52 @@
+"""Every shipped panel of MiniHack trains as it is typed: tasks without an oracle are passed over, and no search is endless."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents import train
+from agents.assembly import assemble
+from agents.compose import ROOT
+from agents.loading import load
+from agents.warmstart import PATIENCE, demonstrations
+from envs.base import NoOracle
+
+SMALL = [
+    *("iterations=1", "rollout.groups=1", "rollout.group_size=2", "env.max_steps=6", "evaluation.every=0"),
+    *("evaluation.before=false", "evaluation.after=false", "warmstart.steps=2", "warmstart.demonstrations=3", "device=cpu"),
+]
+PANELS = ["minihack", *(f"minihack/{file.stem}" for file in sorted(Path(ROOT, "env/minihack").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_panel_trains_as_it_ships(panel: str, tmp_path: Path) -> None:
+    # Not all can be won in six steps, as they can in as many as ship.
+    steps = [one for one in SMALL if "max_steps" not in one] if panel.split("/")[-1] in ("corridor", "mazewalk") else SMALL
+    assert train.main([f"env={panel}", f"out={tmp_path}", "run=one", *steps, "tracker=console"]) == 0
+
+
+def test_levels_without_an_oracle_are_passed_over() -> None:
+    config = load(["env=minihack/room", "env.levels=[Room-Monster-5x5,Room-5x5]", "warmstart.dawdling=0", "device=cpu"])
+    parts = assemble(config)
+    made = demonstrations(parts, config, parts.env.tasks("train"), 4)
+    assert len(made) == 4
+    parts.close()
+
+
+def test_a_panel_without_any_oracle_says_so_and_does_not_try_for_ever() -> None:
+    config = load(["env=minihack/room", "env.levels=[Room-Monster-5x5]", "device=cpu"])
+    parts = assemble(config)
+    tried: list[str] = []
+    panel = parts.env.tasks("train")
+
+    class Counted(tuple[str, ...]):
+        def __getitem__(self, place):  # type: ignore[no-untyped-def, override]
+            tried.append(panel[place])
+            return panel[place]
+
+    with pytest.raises(NoOracle, match=r"Room-Monster-5x5 has no oracle to clone: set warmstart\.enabled=false"):
+        demonstrations(parts, config, Counted(panel), 3)
+    assert len(tried) == PATIENCE
+    parts.close()
