@@ -7,7 +7,7 @@ only says what the texts are. The defaults work for any environment; a subclass 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
@@ -35,6 +35,8 @@ class Prompt:
 
     stop: tuple[str, ...] = ("</action>",)
     """Strings that end an answer; the string itself is kept."""
+    refusal: str = "Your last answer was not a possible action."
+    """What a growing conversation says to an answer that was no possible action."""
 
     def __init__(self, thinking: bool = False) -> None:
         self.thinking = thinking
@@ -58,7 +60,7 @@ class Prompt:
 
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool) -> str:
         """A later message of a growing conversation."""
-        note = "" if valid else "Your last answer was not a possible action.\n"
+        note = "" if valid else f"{self.refusal}\n"
         return f"{note}{observation}{self.listing(admissible)}"
 
     def window(self, now: Window) -> str:
@@ -71,6 +73,20 @@ class Prompt:
         if not now.valid:
             parts.append("Your last answer was not a possible action.")
         parts.append(f"Step {now.step + 1}. Current observation: {now.observation}{self.listing(now.admissible)}")
+        parts.append(self.answer_format())
+        return "\n".join(parts)
+
+    def rebuilt(self, now: Window, task: str, past: str, present: str, seen: Callable[[str], str] = str) -> str:
+        """A window in an environment's words: what it calls the task, the last turns and the present; `seen` gives an
+        observation as a prompt shows it that states the task by itself."""
+        parts = [self.role(), f"{task}: {now.task}"]
+        if now.history:
+            first = now.step - len(now.history) + 1
+            parts.append(f"Steps taken so far: {now.step}. The last {len(now.history)} of them, {past}:")
+            parts += [f"{first + i}. {seen(text)}\n   > {action}" for i, (text, action) in enumerate(now.history)]
+        if not now.valid:
+            parts.append("Your last answer was none of the possible actions.")
+        parts.append(f"Step {now.step + 1}, {present}{seen(now.observation)}{self.listing(now.admissible)}")
         parts.append(self.answer_format())
         return "\n".join(parts)
 

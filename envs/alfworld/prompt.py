@@ -43,6 +43,8 @@ _WORDS = (
 class ALFWorldPrompt(Prompt):
     """Texts of ALFWorld. "help" is never listed: it tells what the listing tells better."""
 
+    refusal = "That was none of the possible actions."
+
     def role(self) -> str:
         """One line that says what the agent is."""
         return "You act in a simulated household through text commands and have to complete a task in it."
@@ -53,7 +55,7 @@ class ALFWorldPrompt(Prompt):
 
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool) -> str:
         """A message of a growing conversation."""
-        note = "" if valid else "That was none of the possible actions.\n"
+        note = "" if valid else f"{self.refusal}\n"
         return f"{note}{self.plain(observation)}{self.listing(admissible)}"
 
     def task(self, observation: str) -> str:
@@ -63,16 +65,7 @@ class ALFWorldPrompt(Prompt):
 
     def window(self, now: Window) -> str:
         """The whole prompt, rebuilt for one step: task, last turns, what is seen, what can be done."""
-        parts = [self.role(), f"The task: {now.task}"]
-        if now.history:
-            parts.append(f"Steps taken so far: {now.step}. The last {len(now.history)} of them, what you saw and what you did:")
-            first = now.step - len(now.history) + 1
-            parts += [f"{first + i}. {self._scene(seen)}\n   > {action}" for i, (seen, action) in enumerate(now.history)]
-        if not now.valid:
-            parts.append("Your last answer was none of the possible actions.")
-        parts.append(f"Step {now.step + 1}, you see now: {self._scene(now.observation)}{self.listing(now.admissible)}")
-        parts.append(self.answer_format())
-        return "\n".join(parts)
+        return self.rebuilt(now, "The task", "what you saw and what you did", "you see now: ", self._scene)
 
     def listing(self, admissible: Sequence[str] | None) -> str:
         """The possible actions, one a line, or nothing where they cannot be listed."""

@@ -28,6 +28,8 @@ _PHRASES = (
 class MiniHackPrompt(Prompt):
     """Texts of MiniHack."""
 
+    refusal = "That was none of the possible actions."
+
     def role(self) -> str:
         """What the agent is, and how the compass lies."""
         return (
@@ -41,21 +43,7 @@ class MiniHackPrompt(Prompt):
 
     def window(self, now: Window) -> str:
         """The whole prompt, rebuilt for one step: task, last turns, what is seen, what can be done."""
-        parts = [self.role(), f"The task: {now.task}"]
-        if now.history:
-            first = now.step - len(now.history) + 1
-            parts.append(f"Steps taken so far: {now.step}. The last {len(now.history)} of them, what you saw and what you did:")
-            parts += [f"{first + i}. {_untold(seen)}\n   > {action}" for i, (seen, action) in enumerate(now.history)]
-        if not now.valid:
-            parts.append("Your last answer was none of the possible actions.")
-        parts.append(f"Step {now.step + 1}, you see now:\n{_untold(now.observation)}{self.listing(now.admissible)}")
-        parts.append(self.answer_format())
-        return "\n".join(parts)
-
-    def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool) -> str:
-        """A message of a growing conversation."""
-        note = "" if valid else "That was none of the possible actions.\n"
-        return f"{note}{observation}{self.listing(admissible)}"
+        return self.rebuilt(now, "The task", "what you saw and what you did", "you see now:\n", _untold)
 
     def listing(self, admissible: Sequence[str] | None) -> str:
         """The possible actions on one line, or nothing where the episode is over."""

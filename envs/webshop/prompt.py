@@ -23,6 +23,8 @@ _WORDS = (
 class WebShopPrompt(Prompt):
     """Texts of WebShop. Suggested searches are not listed: whoever can write may search for anything."""
 
+    refusal = "That was none of the possible actions."
+
     def role(self) -> str:
         """What the agent is, and what it can do."""
         return (
@@ -39,23 +41,7 @@ class WebShopPrompt(Prompt):
 
     def window(self, now: Window) -> str:
         """The whole prompt, rebuilt for one step: instruction, last turns, page, what can be done."""
-        parts = [self.role(), f"The instruction: {now.task}"]
-        if now.history:
-            parts.append(
-                f"Steps taken so far: {now.step}. The last {len(now.history)} of them, the page and what you did on it:"
-            )
-            first = now.step - len(now.history) + 1
-            parts += [f"{first + i}. {page}\n   > {action}" for i, (page, action) in enumerate(now.history)]
-        if not now.valid:
-            parts.append("Your last answer was none of the possible actions.")
-        parts.append(f"Step {now.step + 1}, the page now: {now.observation}{self.listing(now.admissible)}")
-        parts.append(self.answer_format())
-        return "\n".join(parts)
-
-    def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool) -> str:
-        """A message of a growing conversation."""
-        note = "" if valid else "That was none of the possible actions.\n"
-        return f"{note}{observation}{self.listing(admissible)}"
+        return self.rebuilt(now, "The instruction", "the page and what you did on it", "the page now: ")
 
     def listing(self, admissible: Sequence[str] | None) -> str:
         """The possible actions, one a line; all searches as one."""
