@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from agents.judges.rules import Rules
 from agents.judging.measure import filtered
 from agents.judging.playing import at_random
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
-from envs.minihack.game import Game, Seeds
+from envs.minihack.game import Seeds, load
 from envs.minihack.subgoals import names
 from envs.trajectory import Trajectory
 
@@ -40,6 +39,12 @@ LEVELS = {
     "Room-Dark-15x15": [*COMPASS, *DIAGONALS],
 }
 """Levels and the actions drawn in them."""
+KEYS = {
+    **dict(zip([*COMPASS, *DIAGONALS], b"kljhunby")),
+    **dict(zip(["pickup", "apply", "kick"], b",a\x04")),
+    **dict(zip(["wait", "down", "esc"], b".>\x1b")),  # further answers to the direction of a kick
+}
+"""NetHack's own keys for the actions."""
 CLOSED, OPENED, STAIRS = {15, 16}, {12, 13, 14}, {24}
 """NetHack's numbers (defsym.h) of the symbols of a closed door, of a broken or open one, and of stairs down."""
 SKELETON_KEY = 196
@@ -92,24 +97,15 @@ def compare(level: str, number: int, console: Console) -> int:
 
 
 class Replay:
-    """MiniHack itself, without anything of the environment but the seeds of a task."""
+    """MiniHack itself: of the environment only the seeds of a task, and the names of milestones."""
 
     def __init__(self, level: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import gymnasium
-            import minihack  # noqa: F401
-
-            keys = ("glyphs", "blstats", "inv_glyphs", "inv_strs", "inv_letters", "message", "screen_descriptions")
-            made = gymnasium.make(
-                f"MiniHack-{level}-v0",
-                disable_env_checker=True,
-                observation_keys=keys,
-                fix_moon_phase=True,
-            )
+        keys = ("glyphs", "blstats", "inv_glyphs", "inv_strs", "inv_letters", "message", "screen_descriptions")
+        made = load().make(f"MiniHack-{level}-v0", disable_env_checker=True, observation_keys=keys, fix_moon_phase=True)
         self._env: Any = made.unwrapped
         self._env._max_episode_steps = 10**6
-        self._numbers = Game(level).actions
+        numbers = {int(key): number for number, key in enumerate(self._env.actions)}
+        self._numbers = {action: numbers[key] for action, key in KEYS.items() if key in numbers}
         self._wanted = names(level)
 
     def events(self, episode: Trajectory) -> list[Event]:

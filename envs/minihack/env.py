@@ -20,7 +20,7 @@ from envs.minihack.levels import Level
 from envs.minihack.scene import Scene
 
 MOST_TASKS = 10**6
-"""Of a level; more than anybody plays."""
+"""Of a panel: their numbers have six digits."""
 
 
 @dataclass
@@ -88,7 +88,8 @@ class MiniHackEnv(TextEnv):
 
     def tasks(self, split: Split) -> Sequence[str]:
         """Task ids of a panel, the same on every machine."""
-        return tasks.panel(self._levels, split, getattr(self.config, f"{split}_tasks", 0))
+        c = self.config
+        return tasks.panel(self._levels, split, {"train": c.train_tasks, "eval": c.eval_tasks, "test": c.test_tasks})
 
     def panel_hash(self, split: Split) -> str:
         """16 hex digits that name the panel's tasks and what is in the levels of one's own."""

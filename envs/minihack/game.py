@@ -102,8 +102,8 @@ class Game:
         """What is shown now. asked: the game waits for a direction, and does not say so."""
         seen = self._seen
         inventory, internal = self._inventory(), seen("internal")
-        # In a yes-or-no (or which-letter) question, or in the typing of a line.
-        waiting: Waiting | None = "question" if internal[1] or internal[2] else None
+        # In a yes-or-no (or which-letter) question; the typing of a line NLE declines by itself.
+        waiting: Waiting | None = "question" if internal[1] else None
         message = seen("message").tobytes().split(b"\0", 1)[0].decode("latin-1")
         if asked or "in what direction" in message.lower():
             waiting = "direction"

@@ -70,7 +70,8 @@ UNSUPPORTED: dict[str, str] = {
 
 def chosen(patterns: Iterable[str], custom: Mapping[str, str]) -> tuple[Level, ...]:
     """The levels that names, patterns ("Room-*") and families ("quest") mean, each once, in that order; `custom` levels are
-    known by their names. Raises TaskError for one that means none, and for a custom level that NetHack does not take."""
+    known by their names. Raises TaskError for one that means none, and for a custom level that is not named or that NetHack
+    does not take."""
     for name in custom:
         if not name or set("/*?[]") & set(name) or name in SUPPORTED or name in FAMILIES:
             raise TaskError(f"custom level '{name}': choose a name without / * ? [ ] that no level or family of MiniHack has")
@@ -81,6 +82,8 @@ def chosen(patterns: Iterable[str], custom: Mapping[str, str]) -> tuple[Level, .
         if not names:
             raise TaskError(_unknown(pattern, known))
         found |= dict.fromkeys(names)
+    if unused := [name for name in custom if name not in found]:
+        raise TaskError(f"custom level '{unused[0]}' is played by nobody: name it in levels too, env.levels=[{unused[0]}]")
     if not found:
         raise TaskError(f"levels is empty; give names of levels, patterns, or families: {', '.join(FAMILIES)}")
     return tuple(Level(name, _description(name, custom[name]) if name in custom else None) for name in found)

@@ -75,19 +75,19 @@ class Subgoals:
     def __init__(self, level: str) -> None:
         self.names = names(level)
         self._reached = [False] * len(self.names)
-        self._sighted = False
-        """Whether the stairs were in sight from the beginning."""
+        self._awaited = set(self.names[:-1])
+        """Those that a step can achieve in this episode."""
 
     def update(self, before: Scene | None, after: Scene, won: bool) -> tuple[str, ...]:
         """Names of the milestones reached so far, in the level's order; to be called after the reset (before=None) and after
         every step."""
         if before is None:
-            self._sighted = _sees_the_stairs(after)
-        for number, name in enumerate(self.names[:-1]):
-            if name == SIGHT:  # who has seen them and sees them again achieves nothing
-                self._reached[number] |= not self._sighted and _sees_the_stairs(after)
-            elif before is not None:
-                self._reached[number] |= _RULES[name](before, after)
+            if _sees_the_stairs(after, after):  # who sees them again, later, achieves nothing
+                self._awaited.discard(SIGHT)
+        else:
+            for number, name in enumerate(self.names):
+                if name in self._awaited:
+                    self._reached[number] |= _RULES[name](before, after)
         self._reached[-1] |= won
         return self.reached
 
@@ -123,9 +123,9 @@ def _opens_a_door(before: Scene, after: Scene) -> bool:
     return bool(closed.any() and (closed & _shows(after, b"open door", b"broken door", b"doorway")).any())
 
 
-def _sees_the_stairs(scene: Scene) -> bool:
-    """Stairs down are in sight, or remembered."""
-    return bool(_shows(scene, b"staircase down").any())
+def _sees_the_stairs(before: Scene, after: Scene) -> bool:
+    """Stairs down are in sight, or remembered: the first step that shows them is the event."""
+    return bool(_shows(after, b"staircase down").any())
 
 
 def _fills(*liquids: str) -> Rule:
@@ -154,6 +154,7 @@ _RULES: dict[str, Rule] = {
         for word in ("key", "wand", "horn", "potion", "ring", "boots", "dagger", "robe", "amulet", "scroll")
     },
     "open the door": _opens_a_door,
+    SIGHT: _sees_the_stairs,
     "push a boulder into the water": _fills("water"),
     "push a boulder into the river": _fills("water", "molten lava"),
 }

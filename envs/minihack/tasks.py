@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from envs.base import SPLITS, Split, TaskError
 from envs.minihack.levels import Level
@@ -12,11 +12,11 @@ from envs.structured import suggestion
 _ID = re.compile(rf"([^/]+)/({'|'.join(SPLITS)})/([0-9]{{6}})")
 
 
-def panel(levels: Sequence[Level], split: Split, count: int) -> tuple[str, ...]:
-    """`count` task ids, the levels taking turns: "KeyRoom-S5/train/000042". Raises TaskError."""
+def panel(levels: Sequence[Level], split: Split, counts: Mapping[Split, int]) -> tuple[str, ...]:
+    """As many task ids as `counts` says, the levels taking turns: "KeyRoom-S5/train/000042". Raises TaskError."""
     if split not in SPLITS:
         raise TaskError(f"split is '{split}'; allowed: {', '.join(SPLITS)}")
-    return tuple(f"{levels[n % len(levels)].name}/{split}/{n // len(levels):06d}" for n in range(count))
+    return tuple(f"{levels[n % len(levels)].name}/{split}/{n // len(levels):06d}" for n in range(counts[split]))
 
 
 def level(levels: Sequence[Level], task_id: str) -> Level:

@@ -139,6 +139,16 @@ def test_the_oracles_way_wins_and_passes_the_milestones_in_order() -> None:
         assert reached == sorted(reached)
 
 
+def test_an_oracle_makes_detours_and_dawdles_as_it_is_asked() -> None:
+    env = made("KeyRoom-S5", actions=KEYROOM, max_steps=100)
+    ways = {(0.0, False): 0, (0.9, False): 0, (0.0, True): 0}
+    for number, task in enumerate(env.tasks("train")[:10]):
+        for detours, dawdling in ways:
+            ways[detours, dawdling] += len(env.demonstration(task, np.random.default_rng(number), detours, dawdling))
+    straight, roundabout, slow = ways.values()
+    assert straight < roundabout < slow
+
+
 # -- actions ----------------------------------------------------------------------------------------------------------------
 
 

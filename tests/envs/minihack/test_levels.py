@@ -97,6 +97,11 @@ def test_a_broken_one_is_refused_with_what_the_compiler_says(tmp_path: Path, tex
         MiniHackEnv(MiniHackConfig(["mine"], own(tmp_path, text)))
 
 
+def test_a_level_of_ones_own_that_is_not_played_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"custom level 'mine' is played by nobody: .*env\.levels=\[mine\]"):
+        MiniHackEnv(MiniHackConfig(["Room-5x5"], own(tmp_path, ROOM)))
+
+
 def test_a_missing_file_and_a_taken_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"cannot read .*nowhere\.des: No such file"):
         chosen(["mine"], {"mine": str(tmp_path / "nowhere.des")})

@@ -32,7 +32,7 @@ def test_a_game_that_ends_without_a_reward_is_lost() -> None:
                     rewards[reward > 0] = (info["success"], info["score"], "you have won" in observation, info["subgoals"])
                     break
     assert rewards[False] == (False, 0.0, False, ())
-    assert rewards.get(True, (True, 1.0, True, ("kill the grid bug",))) == (True, 1.0, True, ("kill the grid bug",))
+    assert rewards[True] == (True, 1.0, True, ("kill the grid bug",))
 
 
 def test_a_question_that_no_action_answers_can_be_declined() -> None:

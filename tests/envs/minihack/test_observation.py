@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +88,16 @@ def test_the_legend_explains_every_character_of_the_map(level: str) -> None:
         explained = observation.legend(shown, cells)
         assert {entry[0] for entry in re.split(", (?=. )", explained)} == characters
         assert "@ you" in explained
+
+
+def test_another_human_in_the_legend_is_not_the_agent() -> None:
+    shown = scene("KeyRoom-S5")
+    row, column = shown.place
+    chars, descriptions = shown.chars.copy(), shown.descriptions.copy()
+    chars[row, column + 1] = ord("@")
+    descriptions[row, column + 1] = np.frombuffer(b"peaceful watchman".ljust(80, b"\0"), np.uint8)
+    both = replace(shown, chars=chars, descriptions=descriptions)
+    assert "@ you or peaceful watchman" in observation.legend(both, observation.cropped(both))
 
 
 @pytest.mark.parametrize("level", LEVELS)
