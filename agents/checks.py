@@ -107,6 +107,8 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
             if not panels[used]:
                 raise ConfigError(f"env={name}: the {used} panel has no tasks")
             _, info = env.reset(seed=0, options={"task": panels[used][0]})
+            if isinstance(config, TrainConfig) and config.judge.subgoals == "preset":
+                _check_subgoals(config, list(dict.fromkeys(name for task in panels[used] for name in env.subgoals(task))))
         finally:
             env.close()
     except (TaskError, ImportError, ValueError, OSError) as exc:
@@ -116,6 +118,17 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
         raise ConfigError(
             f"engine.constrained is '{constrained}', but environment '{name}' does not list its actions; allowed here: none"
         )
+
+
+def _check_subgoals(config: TrainConfig, known: list[str]) -> None:
+    """Names of subgoals that are to pay must be some task's: others would never be reached."""
+    for shaping, settings in config.shaping.items():
+        for name in settings.get("subgoals") or ():
+            if name not in known:
+                allowed = ", ".join(known) or "none; set judge.subgoals=proposed"
+                raise ConfigError(
+                    f"shaping.{shaping}.subgoals: no task has '{name}'.{suggestion(name, known)} Allowed: {allowed}"
+                )
 
 
 def _check_groups(config: TrainConfig) -> None:

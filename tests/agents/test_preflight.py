@@ -58,6 +58,14 @@ def test_missing_data_is_told_in_the_environments_own_words() -> None:
         preflight(loading.load(["env=silent", "engine.constrained=none", "env.data=there"]))
 
 
+def test_a_subgoal_that_no_task_has_is_refused_before_anything_is_trained() -> None:
+    mistyped = ["env=alfworld", "algo=gigpo", "shaping=calm", "env.train_games=50"]
+    preflight(loading.load([*mistyped, "shaping.calm.subgoals=[hold target]"]))
+    preflight(loading.load([*mistyped, "shaping.calm.subgoals=null"]))
+    with pytest.raises(ConfigError, match=r"shaping\.calm\.subgoals: no task has 'hold targt'\. Did you mean 'hold target'\?"):
+        preflight(loading.load([*mistyped, "shaping.calm.subgoals=[hold targt]"]))
+
+
 def test_a_panel_without_tasks_is_refused() -> None:
     with pytest.raises(ConfigError, match="env=silent: the train panel has no tasks"):
         preflight(loading.load(["env=silent", "engine.constrained=none", "env.games=0"]))
