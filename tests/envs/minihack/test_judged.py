@@ -12,7 +12,7 @@ from agents.judging.playing import at_random, told
 from envs.minihack import subgoals
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
 from envs.trajectory import Trajectory
-from scripts import minihack_events, minihack_levels
+from scripts import minihack_events, minihack_levels, minihack_starts
 
 
 def episodes(config: MiniHackConfig, number: int) -> list[Trajectory]:
@@ -64,3 +64,12 @@ def test_levels_are_checked_and_played(capsys: pytest.CaptureFixture[str]) -> No
     assert "6 levels, 600 random steps" in said
     assert "MultiRoom-*: its maps come from minigrid" in said
     assert minihack_levels.main(["--levels", "nowhere"]) == 2
+
+
+def test_starts_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert minihack_starts.main(["Room-15x15", "KeyRoom-S15", "--tasks", "20"]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "15 " in line]
+    always_alike, never_alike = ([int(cell) for cell in row[2:6]] for row in rows)
+    assert always_alike == [20, 1, 120, 120]
+    assert never_alike == [20, 20, 120, 0]
+    assert minihack_starts.main(["nowhere"]) == 2

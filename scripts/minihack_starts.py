@@ -1,0 +1,56 @@
+"""How many different starts the tasks of a MiniHack level have, and how many of those held out look like one of training.
+
+    python scripts/minihack_starts.py [KeyRoom-S5 KeyRoom-S15 ...]
+
+A start is the map as it is first seen, and the agent's place. A task of which training has seen the start is no test of
+generalisation. Exit codes: 0, or 2 if there is no such level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from envs.base import Split, TaskError
+from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.game import Game, Seeds
+
+Start = tuple[bytes, tuple[int, int]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Begin every task of the train and eval panels and print the counts; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("levels", nargs="*", default=["KeyRoom-S5", "KeyRoom-S15"], help="default: KeyRoom-S5 KeyRoom-S15")
+    parser.add_argument("--tasks", type=int, default=10_000, help="training tasks (default 10000)")
+    arguments = parser.parse_args(argv)
+    console = Console()
+    table = Table("level", "training tasks", "different starts", "eval tasks", "of these seen in training")
+    for level in arguments.levels:
+        try:
+            env, game = MiniHackEnv(MiniHackConfig([level], train_tasks=arguments.tasks)), Game(level)
+        except TaskError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        seen, held_out = set(starts(env, game, "train", console)), starts(env, game, "eval", console)
+        counts = (arguments.tasks, len(seen), len(held_out), sum(start in seen for start in held_out))
+        table.add_row(level, *(f"{count:,}" for count in counts))
+        game.close()
+    console.print(table)
+    return 0
+
+
+def starts(env: MiniHackEnv, game: Game, split: Split, console: Console) -> list[Start]:
+    """What is first seen of each task of a panel."""
+    tasks = track(env.tasks(split), f"{game.level}, {split}", console=console, transient=True)
+    scenes = (game.reset(Seeds.of(task)) for task in tasks)
+    return [(scene.chars.tobytes(), scene.place) for scene in scenes]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
