@@ -39,6 +39,13 @@ class Policy:
     def dtype(self) -> torch.dtype:
         return next(self.causal.parameters()).dtype
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text by the model's own generation settings."""
+        settings = getattr(self.causal, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)
+        return () if ends is None else tuple(ends) if isinstance(ends, (list, tuple)) else (int(ends),)
+
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that receive gradients, in a fixed order."""
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
