@@ -31,6 +31,8 @@ class Prompter(Protocol):
     """Tokens that end an answer; the first is the one that ends an answer written here."""
     stop: Stop
     tries: ActionTries
+    summary: str
+    """What a user should know of the dialogue, in a line; "" if nothing."""
 
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
         """Ids that begin a growing conversation."""
@@ -80,6 +82,7 @@ class Plain:
         if not ends:
             raise PolicyError("this tokenizer has neither a token for the end of a text nor one for the end of a line")
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
+        self.summary = ""
         self.stop = Stop(strings=(*(stop or ()), *(() if own else ("\n",))))
         self.tries = ActionTries(lambda words: self._encode(self._lead + words), self.stop_ids[0], prompt.plain_actions)
 
@@ -135,6 +138,7 @@ class Chat:
     ) -> None:
         self._prompt = prompt
         self.template = t = Template(tokenizer, prompt.thinking, system, arguments, date, end_ids)
+        self.summary = t.summary()
         self.stop_ids = t.stop_ids
         self.stop = replace(t.stop, strings=(*t.stop.strings, *(prompt.stop if stop is None else stop)))
         lead = t.lead
