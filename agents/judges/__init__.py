@@ -122,11 +122,13 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
 
     if config.kind == "policy":
         return Local(parts.engine, parts.policy.tokenizer, config.max_tokens, identity=None)
+    from agents.assembly import weights
     from agents.engines.hf import HFEngine
     from agents.models import load_policy
 
     model = ModelConfig(name=str(config.model), prompt="chat", max_length=LONGEST_CONTEXT)
     policy = load_policy(model, parts.prompt, (), parts.config.device, parts.config.seed)
+    print(f"judge: {config.model}, {weights(policy, model)}", flush=True)
     identity = fingerprint(policy, config.max_tokens)
     engine = HFEngine(policy, max_batch=config.concurrency)
     return Local(engine, policy.tokenizer, config.max_tokens, identity, owned=True)
