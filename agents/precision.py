@@ -41,7 +41,8 @@ def bfloat16_on(device: torch.device) -> tuple[bool, str]:
         name = torch.cuda.get_device_name(device)
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, f"{name} {'computes in bfloat16' if native else 'has no bfloat16 instructions and emulates it'}"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.10 does not say: float32 is right everywhere
+    # A torch that is too old to say gets float32, which is right everywhere.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return processor_computes_bfloat16(
         capabilities, torch.backends.cpu.get_cpu_capability(), onednn_takes_bfloat16(), os.environ
     )
