@@ -301,9 +301,10 @@ def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled_and_says_in_whi
 ) -> None:
     arguments = [
         "model=smollm2", "engine.constrained=admissible", "shaping=invalid_action", "loss.skip_zero=false",
-        "rollout.groups=1", "rollout.group_size=2", "env.train_games=6", "env.max_steps=8", "iterations=1", "threads=1",
+        "rollout.groups=1", "rollout.group_size=2", "env.train_games=6", "env.max_steps=4", "iterations=1", "threads=1",
         "warmstart.enabled=true", "warmstart.steps=1", "warmstart.batch=1", "warmstart.demonstrations=1",
-        "warmstart.dawdling=0", "evaluation.before=false", "evaluation.after=false", f"out={tmp_path}", "run=chat",
+        "warmstart.dawdling=1", "evaluation.before=false", "evaluation.after=false", "device=cpu",
+        f"out={tmp_path}", "run=chat",
     ]  # fmt: skip
     finish(*arguments)
     row = read_metrics(tmp_path / "chat" / "metrics.jsonl")[1]
