@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
 from agents.choice import Scoring
-from agents.config import EvaluateConfig, TrainConfig
+from agents.config import EvaluateConfig, ModelConfig, TrainConfig
 from agents.engines.base import Engine, Sampling
 from agents.models import load_policy
 from agents.policy import Policy, PolicyError
+from agents.precision import bfloat16_on
 from agents.prompting import Chat, Plain, Prompter
 from agents.rollout import Episode, Rollout, panel_episodes
 from envs import registry
@@ -161,7 +161,18 @@ def corpus(env: TextEnv, prompt: Prompt) -> Iterable[str]:
             ended = terminated or truncated
 
 
-def describe(policy: Policy) -> dict[str, Any]:
+def describe(policy: Policy) -> dict[str, int]:
     """Size of a policy, for logs."""
     total = sum(p.numel() for p in policy.model.parameters())
-    return {"parameters": total, "trainable": sum(p.numel() for _, p in policy.trainable()), "dtype": str(policy.dtype)}
+    return {
+        "parameters": total,
+        "trainable": sum(p.numel() for _, p in policy.trainable()),
+        "bits": torch.finfo(policy.dtype).bits,
+    }
+
+
+def weights(policy: Policy, model: ModelConfig) -> str:
+    """A policy's size and number format for people, and why it is that format where model.dtype leaves the choice."""
+    size = f"{describe(policy)['parameters'] / 1e6:.1f} M in {str(policy.dtype).removeprefix('torch.')}"
+    chosen = model.dtype == "auto" and model.name != "tiny"
+    return f"{size} ({bfloat16_on(policy.device)[1]})" if chosen else size

@@ -91,7 +91,8 @@ class ModelConfig:
     date: str = "2025-01-01"
     """prompt=chat: the day that chat templates are told which print today's, so that a prompt is the same tomorrow."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the weights; auto: bfloat16 on a GPU, float32 elsewhere."""
+    """Number format of the weights; auto: bfloat16 where the processor computes in it (GPUs since 2020, AVX-512 BF16, AMX, ARM
+    with BF16), float32 elsewhere, where bfloat16 is emulated and several times slower."""
     max_length: Annotated[int, AtLeast(16)] = 2048
     """Longest context in tokens; an episode that outgrows it is cut off and counted."""
     gradient_checkpointing: bool = False

@@ -36,6 +36,8 @@ KNOWN: dict[str, tuple[str, int, int, int, int, int, int, bool]] = {
 class Estimate:
     """Bytes and counts of a run."""
 
+    dtype: str
+    """Number format of the weights."""
     parameters: int
     trainable: int
     episodes: int
@@ -60,6 +62,9 @@ def estimate(config: TrainConfig) -> Estimate:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from agents.models import choose_device
+    from agents.precision import choose_dtype
+
     shape = _shape(config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(shape)
@@ -68,10 +73,8 @@ def estimate(config: TrainConfig) -> Estimate:
     if config.model.lora.enabled:
         layers = [m for name, m in model.named_modules() if name.rpartition(".")[2] in config.model.lora.targets]
         trainable = sum(config.model.lora.r * sum(m.weight.shape) for m in layers if isinstance(m, torch.nn.Linear))
-    half = config.model.dtype == "bfloat16" or (
-        config.model.dtype == "auto" and config.device != "cpu" and torch.cuda.is_available()
-    )
-    size = 2 if half else 4
+    dtype = torch.float32 if config.model.name == "tiny" else choose_dtype(config.model.dtype, choose_device(config.device))
+    size, half = dtype.itemsize, dtype == torch.bfloat16
     hidden, layers_n = shape.hidden_size, shape.num_hidden_layers
     keys_values = 2 * layers_n * shape.num_key_value_heads * (hidden // shape.num_attention_heads)
     budget, longest = config.optim.token_budget, config.model.max_length
@@ -97,6 +100,7 @@ def estimate(config: TrainConfig) -> Estimate:
     responses = None if steps is None else episodes * steps * config.engine.max_tokens
     context = episodes * longest if not window else None if steps is None else episodes * steps * longest
     return Estimate(
+        str(dtype).removeprefix("torch."),
         parameters,
         trainable,
         episodes,
@@ -137,6 +141,7 @@ def report(config: TrainConfig) -> None:
         ("model", config.model.name),
         ("parameters", f"{cost.parameters / 1e6:,.2f} M"),
         ("trained", f"{cost.trainable / 1e6:,.2f} M"),
+        ("format of the weights", cost.dtype),
         ("iterations", f"{config.iterations:,}"),
         ("episodes an iteration", f"{cost.episodes:,} ({config.rollout.groups} tasks x {config.rollout.group_size})"),
         ("sampled tokens an iteration, at most", _count(cost.response_tokens)),

@@ -33,12 +33,13 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     """Play the panel, `repeats` times a task and temperature; returns and writes the results."""
     from rich.progress import Progress
 
-    from agents.assembly import assemble
+    from agents.assembly import assemble, weights
     from agents.evaluation import by_type, pass_at, rate
     from agents.runfolder import replace_file
     from envs.trajectory import Trajectory, append, read, repair
 
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
+    console.print(f"weights: {weights(parts.policy, config.model)}", soft_wrap=True)
     e = config.evaluation
     panel_hash = parts.env.panel_hash(e.panel)
     identity = _identity(config, panel_hash)[:12]

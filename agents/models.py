@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from agents import tokenizer as word_level
 from agents.config import ModelConfig
 from agents.policy import Policy, PolicyError
+from agents.precision import choose_dtype
 from envs.cache import cache_folder
 from envs.prompt import Prompt
 from envs.seeding import derive
@@ -125,9 +126,7 @@ def _pretrained(config: ModelConfig, place: torch.device) -> tuple[Any, PreTrain
 
 
 def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
-    dtype = torch.float32
-    if config.dtype == "bfloat16" or (config.dtype == "auto" and place.type == "cuda"):
-        dtype = torch.bfloat16
+    dtype = choose_dtype(config.dtype, place)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         shape = AutoConfig.from_pretrained(name)

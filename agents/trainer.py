@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from agents import checkpoint
-from agents.assembly import assemble, describe
+from agents.assembly import assemble, describe, weights
 from agents.config import TrainConfig
 from agents.evaluation import by_type, rate
 from agents.packing import rebuild_tokens
@@ -52,6 +52,7 @@ class Trainer:
         hashes = {split: env.panel_hash(split) for split in SPLITS}
         self.folder.write_panels(self.panels, hashes)
         print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in self.panels.items()), flush=True)
+        print("weights:", weights(self.parts.policy, config.model), flush=True)
         if self.parts.prompter.summary:
             print("dialogue:", self.parts.prompter.summary, flush=True)
         self.update: Update | None = None
@@ -126,7 +127,7 @@ class Trainer:
         self._warm = True
         self.update = Update(self.parts, self.config)
         self.parts.engine.update_weights(self.parts.policy, 0)
-        metrics.update({f"model/{k}": float(v) for k, v in describe(self.parts.policy).items() if isinstance(v, int)})
+        metrics.update({f"model/{k}": float(v) for k, v in describe(self.parts.policy).items()})
         if self.config.evaluation.before:
             metrics.update(self._evaluate(0))
         self.trackers.log(0, {**metrics, **self._progress()})

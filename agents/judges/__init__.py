@@ -125,11 +125,13 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
         m = parts.config.model
         template = Template(parts.policy.tokenizer, False, None, m.chat_template_kwargs, m.date, parts.policy.end_ids)
         return Local(parts.engine, template, config.max_tokens, identity=None)
+    from agents.assembly import weights
     from agents.engines.hf import HFEngine
     from agents.models import load_policy
 
     model = ModelConfig(name=str(config.model), prompt="chat", max_length=LONGEST_CONTEXT)
     policy = load_policy(model, parts.prompt, (), parts.config.device, parts.config.seed)
+    print(f"judge: {config.model}, {weights(policy, model)}", flush=True)
     identity = fingerprint(policy, config.max_tokens)
     engine = HFEngine(policy, max_batch=config.concurrency)
     template = Template(policy.tokenizer, end_ids=policy.end_ids)

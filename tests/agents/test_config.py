@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def train(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), path, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "agents.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def refusal(*overrides: str) -> str:
@@ -127,7 +127,7 @@ def test_the_configuration_is_checked_without_torch() -> None:
         "import sys; from agents import loading; loading.load(['algo=grpo', 'env.max_steps=7']);"
         "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_the_environments_own_keys_stand_beside_the_common_ones() -> None:

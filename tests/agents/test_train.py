@@ -47,7 +47,7 @@ def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None
     while not child.stdout.readline().startswith("[3/"):
         assert child.poll() is None
     child.send_signal(signal.SIGTERM)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate()
     folder = RunFolder(tmp_path / "it")
     assert child.returncode == 130
     assert folder.resume_command in errors

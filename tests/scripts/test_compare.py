@@ -389,7 +389,7 @@ def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_n
         assert first.poll() is None, first.communicate()
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
-    _, errors = first.communicate(timeout=60)
+    _, errors = first.communicate()
     assert first.returncode == 130
     assert "Go on with the same command" in errors
     assert "Traceback" not in errors
@@ -398,7 +398,7 @@ def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_n
     assert status["status"] == "interrupted"
 
     second = start(tmp_path)
-    said, errors = second.communicate(timeout=200)
+    said, errors = second.communicate()
     assert second.returncode == 1, errors
     assert "blocked, seed 0 failed" in errors
     assert folder.get_status()["status"] == "finished"

@@ -23,7 +23,7 @@ KEY = "sk-secret-0123456789"
 pytest.importorskip("openai")
 
 
-def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 20.0) -> Said:
+def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 600.0) -> Said:
     """One question to a new speaker."""
     return runner.run(_ask(lambda: Endpoint("judge-7b", server.url, KEY, 160, timeout_s), prompt))
 
@@ -36,7 +36,7 @@ async def _ask(make: Callable[[], Endpoint], prompt: str) -> Said:
         await endpoint.close()
 
 
-def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 20.0) -> SpeakerError:
+def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 600.0) -> SpeakerError:
     with pytest.raises(SpeakerError) as raised:
         asked(server, runner, timeout_s=timeout_s)
     return raised.value
@@ -183,7 +183,7 @@ def test_without_a_key_none_is_sent_but_a_word_in_its_place(
     server: Server, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    runner.run(_ask(lambda: Endpoint("judge-7b", server.url, None, 160, 20.0), "Was it?"))
+    runner.run(_ask(lambda: Endpoint("judge-7b", server.url, None, 160, 600.0), "Was it?"))
     assert server.keys == ["Bearer none"]
 
 
@@ -219,7 +219,7 @@ def test_the_key_is_in_no_log_and_no_error(
 
 def test_a_name_and_a_password_in_the_address_are_in_no_error(runner: asyncio.Runner) -> None:
     with pytest.raises(SpeakerError) as raised:
-        runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 20.0), "Was it?"))
+        runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 600.0), "Was it?"))
     assert "127.0.0.1:9" in str(raised.value)
     assert "secret" not in str(raised.value)
 
@@ -236,7 +236,7 @@ def test_a_cancelled_question_stays_cancelled(server: Server, runner: asyncio.Ru
     server.answers(Reply(hangs=True))
 
     async def cancelled() -> bool:
-        endpoint = Endpoint("m", server.url, None, 160, 20.0)
+        endpoint = Endpoint("m", server.url, None, 160, 600.0)
         work: Coroutine[Any, Any, Said] = endpoint.ask("Was it?")
         task = asyncio.create_task(work)
         while not server.requests:
