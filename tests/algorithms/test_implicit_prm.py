@@ -248,13 +248,13 @@ def test_the_gradient_is_the_derivative_of_the_loss(loss: dict[str, Any], seed: 
     rng = np.random.default_rng(seed)
     group = random_group(rng, 5, 4) + random_group(rng, 5, 4, episodes=3, group="other")
     prm = ImplicitPRM(beta=0.7, **loss)
-    batch, positive = Batch.from_trajectories(group), prm.positive(group)
+    batch, label = Batch.from_trajectories(group), prm.labels(group)
     ratio = rng.normal(size=batch.tokens.sum())
-    _, gradient = prm.fit(batch, positive, ratio)
+    _, gradient = prm.fit(batch, label, ratio)
     for token in rng.choice(len(ratio), size=4, replace=False):
         nudge = np.zeros_like(ratio)
         nudge[token] = 1e-5
-        up, down = (prm.fit(batch, positive, ratio + sign * nudge)[0].loss for sign in (1, -1))
+        up, down = (prm.fit(batch, label, ratio + sign * nudge)[0].loss for sign in (1, -1))
         assert gradient[token] == pytest.approx((up - down) / 2e-5, abs=1e-8)
 
 
@@ -264,18 +264,18 @@ def test_the_dpo_loss_is_the_mean_over_all_pairs_of_all_groups() -> None:
     ]
     prm = ImplicitPRM(beta=1.0)
     scores = [1.0, 2.0, -1.0, 0.5, 1.5, 0.0]
-    fit, _ = prm.fit(Batch.from_trajectories(group), prm.positive(group), np.array(scores))
+    fit, _ = prm.fit(Batch.from_trajectories(group), prm.labels(group), np.array(scores))
     margins = np.array([1.0 + 1.0, 2.0 + 1.0, 0.5 - 1.5, 0.5 - 0.0])
     assert fit.loss == pytest.approx(np.log1p(np.exp(-margins)).mean())
     assert (fit.compared, fit.accuracy) == (4, 0.75)
 
 
 def test_a_detached_mean_is_that_of_the_other_outcome_in_the_own_group() -> None:
-    score, positive = np.array([1.0, -1.0, 3.0, 5.0]), np.array([True, False, False, True])
-    fit = detached_dpo(score, positive, np.array([0, 0, 0, 1]))
+    score, label = np.array([1.0, -1.0, 3.0, 5.0]), np.array([1.0, 0.0, 0.0, 1.0])
+    fit = detached_dpo(score, label, np.array([0, 0, 0, 1]))
     margins = np.array([1.0 - 1.0, 1.0 + 1.0, 1.0 - 3.0, 5.0 - 0.0])
     assert fit.loss == pytest.approx(np.log1p(np.exp(-margins)).mean())
-    weighted = detached_dpo(score, positive, np.array([0, 0, 0, 1]), "outcome")
+    weighted = detached_dpo(score, label, np.array([0, 0, 0, 1]), "outcome")
     weights = np.array([3.0, 3 * (2 / 3) ** 2, 3 * (2 / 3) ** 2, 1.0])
     assert weighted.loss == pytest.approx((weights * np.log1p(np.exp(-margins))).sum())
 
@@ -347,8 +347,8 @@ def test_episodes_cut_off_by_a_fault_take_no_part() -> None:
 
 def test_a_score_above_the_threshold_is_positive_where_there_is_no_success() -> None:
     group = [played([(0, [0])], False, score=score) for score in (5.0, 6.0, 7.5)]
-    assert ImplicitPRM(score_threshold=6.0).positive(group).tolist() == [False, False, True]
-    assert ImplicitPRM().positive(group).tolist() == [False, False, False]
+    assert ImplicitPRM(score_threshold=6.0).labels(group).tolist() == [0.0, 0.0, 1.0]
+    assert ImplicitPRM().labels(group).tolist() == [0.0, 0.0, 0.0]
 
 
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
