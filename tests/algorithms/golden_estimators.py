@@ -178,7 +178,7 @@ def gae(case: Case, tolerance: float) -> None:
 
 
 def reinforce_pp(case: Case, tolerance: float) -> None:
-    # Holes of the mask count for nothing: neither their rewards nor a discount, so that the tokens on both sides are neighbours.
+    # Holes of the mask count for nothing, neither their rewards nor a discount: the tokens on both sides are neighbours.
     tokens, ((output, expected),) = TokenRows(case["inputs"]), case["outputs"].items()
     found = ReinforcePP(gamma=case["inputs"]["gamma"]).advantages(tokens.batch)
     table = np.zeros(tokens.mask.shape)
@@ -215,8 +215,9 @@ def optimal_token_baseline(case: Case, tolerance: float) -> None:
     if not any(form in case["name"] for form in ("tir", "multi_turn")):
         # The single-turn form compares columns, holes included; where the longest row stands alone is told by lengths.
         credit = against_optimal_baseline(returns, energy, tokens.column, batch.group, batch.episode, batch.counted, "zero")
-        alone = np.bincount(batch.group[batch.position == 0])[batch.group] == 1
-        credit = np.where(alone | (tail & tokens.beyond_second_longest()), returns, credit)
+        credit = np.where(tail & tokens.beyond_second_longest(), returns, credit)
+    alone = np.bincount(batch.group[batch.position == 0])[batch.group] == 1
+    credit = np.where(alone, returns, credit)
     table = np.zeros(tokens.mask.shape)
     table[tokens.mask] = credit
     close(table, expected, tolerance)
@@ -241,7 +242,7 @@ def verl_advantages(case: Case, tolerance: float) -> None:
 
 def hgpo_advantage(case: Case, tolerance: float) -> None:
     given, expected = case["inputs"], case["outputs"]
-    steps = [Step("", "", state_key=f"state {state_key(one)}") for one in given["anchor_obs"]]
+    steps = [Step("", "", state_key=state_key([one])) for one in given["anchor_obs"]]
     rows = Rows(given["index"], given["traj_uid"], steps)
     score, step_return = np.zeros((2, len(steps)))
     score[rows.place], step_return[rows.place] = given["row_score"], given["step_rewards"]

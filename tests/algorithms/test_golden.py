@@ -44,7 +44,7 @@ def gigpo_step_groups(case: Case, tolerance: float) -> None:
     given = case["inputs"]
     # JSON has lists for arrays too; only of arrays the shape does not count.
     states = [np.asarray(one) if "array" in case["name"] else one for one in given["anchor_obs"]]
-    steps = [Step(str(state), "", state_key=f"state {state_key(state)}") for state in states]
+    steps = [Step(str(state), "", state_key=state_key([state])) for state in states]
     batch = Rows(given["index"], [str(row) for row in range(len(steps))], steps).batch
     groups = similar_text(batch, given["similarity_thresh"]) if given["enable_similarity"] else same_state(batch)
     assert canonical(groups.tolist()) == case["outputs"]["labels"]
