@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -30,7 +30,14 @@ log = logging.getLogger("stepcredit.tracking")
 
 CONNECT_S = 15.0
 """Seconds for W&B's server to take a new run, unless WANDB_INIT_TIMEOUT says otherwise; W&B itself would wait for 90."""
-MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+Mode = Literal["online", "offline", "disabled"]
+MODES: dict[str, Mode] = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+}
 """What W&B's own mode may be, and what each means."""
 PUBLIC_SERVERS = ("https://api.wandb.ai", "https://api.forge.coreweave.com")
 """Names of W&B's public server, old and new: a key for either opens it."""
@@ -140,7 +147,7 @@ class Wandb(Silent):
             id_file.write_text(uuid.uuid4().hex[:12])
         wait = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": CONNECT_S}
 
-        def begin(mode: str) -> Any:
+        def begin(mode: Mode) -> Any:
             return wandb.init(
                 project=config.project,
                 entity=config.entity,
@@ -190,7 +197,7 @@ class Wandb(Silent):
         self._run.finish(exit_code=0 if status == "finished" else 1)
 
 
-def _mode(config: WandbConfig, wandb: Any) -> tuple[str, str]:
+def _mode(config: WandbConfig, wandb: Any) -> tuple[Mode, str]:
     """How to record, and what says so: the setting, WANDB_MODE, `wandb offline`, or whether anybody is logged in."""
     said = os.environ.get("WANDB_MODE", "").lower()
     if config.mode != "auto":
@@ -202,11 +209,11 @@ def _mode(config: WandbConfig, wandb: Any) -> tuple[str, str]:
         return MODES[said], f"WANDB_MODE={said}"
     try:
         settings = wandb.setup().settings
-        said, server, key = MODES.get(settings.mode, "online"), settings.base_url, settings.api_key
+        usual, server, key = MODES.get(settings.mode, "online"), settings.base_url, settings.api_key
     except Exception:  # a broken file of W&B's settings: opening the run says so
-        said, server, key = "online", "", None
-    if said != "online":
-        return said, "W&B's settings file"
+        usual, server, key = "online", "", None
+    if usual != "online":
+        return usual, "W&B's settings file"
     return ("online", "logged in") if key or _logged_in(server) else ("offline", "nobody is logged in")
 
 
