@@ -6,6 +6,7 @@ Every file is either replaced as a whole or appended a line at a time, so a kill
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from agents import loading
+from agents.compose import assignment, command_line
 from agents.config import TrainConfig
 from envs import trajectory
 from envs.base import Split
@@ -74,7 +76,7 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What a user types to go on."""
-        return f"python -m agents.train resume={self.path}"
+        return command_line("agents.train", assignment("resume", self.path))
 
     def go_on(self, config: TrainConfig) -> None:
         """Go on with a resumed run, once all of `config` was accepted. Raises RunFolderError if another was faster."""
@@ -134,7 +136,8 @@ class RunFolder:
             self.config.touch(exist_ok=False)
         except FileExistsError:
             raise RunFolderError(
-                f"{self.path} already holds a run; go on with resume={self.path}, or choose another run="
+                f"{self.path} already holds a run; go on with {shlex.quote(assignment('resume', self.path))}, or choose "
+                "another run="
             ) from None
 
     def _refuse_if_alive(self) -> None:
