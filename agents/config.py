@@ -71,8 +71,9 @@ class LoraConfig:
     """Rank."""
     alpha: Annotated[float, MoreThan(0)] = 32.0
     """Scale: the adapter's output is multiplied by alpha / r."""
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
-    """Names of the layers that get an adapter."""
+    targets: Literal["attention", "all-linear"] | list[str] = "attention"
+    """Layers that get an adapter: attention (the linear layers of it, whatever the model calls them), all-linear (all but the
+    output head), or a list of names. An adapter's folder as model.name brings its own r, alpha and targets."""
 
 
 @dataclass
@@ -80,11 +81,17 @@ class ModelConfig:
     """The policy."""
 
     name: str
-    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder."""
+    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder. A LoRA adapter is put on its base: to be
+    trained on with lora.enabled=true, merged without."""
     prompt: Literal["plain", "chat"] = "chat"
     """plain: texts one after another; chat: the tokenizer's chat template."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights; auto: bfloat16 on a GPU, float32 elsewhere."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """Implementation of attention; auto: sdpa, or eager for a model that has no right sdpa. flash_attention_2 needs a GPU,
+    bfloat16 and the package flash-attn, and takes no masks but its own: episodes are then sampled one after another."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model which transformers does not know; only for models whose makers you trust."""
     max_length: Annotated[int, AtLeast(16)] = 2048
     """Longest context in tokens; an episode that outgrows it is cut off and counted."""
     gradient_checkpointing: bool = False

@@ -1,0 +1,109 @@
+"""Real families of models: what was sampled turn by turn is what one pass of the learner computes, whatever the layers are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.config import ModelConfig
+from agents.engines.base import Completion, Request, Sampling
+from agents.engines.hf import HFEngine
+from agents.models import load_policy
+from agents.policy import Policy, PolicyError
+from agents.probe import probe
+from agents.train import main
+from envs import registry
+from envs.alfworld.prompt import ALFWorldPrompt
+from tests.agents.families import FAMILIES, OTHERS, WINDOW, folder
+from tests.envs import toys
+
+registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
+
+OWN = {"qwen3_5_text", "gemma2", "gemma3_text", "phi3", "mistral", "gpt_oss"}
+"""Families whose layers no slot holds: they are sampled through their own cache."""
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def load(path: Path, max_length: int = 1024) -> Policy:
+    return load_policy(ModelConfig(str(path), max_length=max_length), ALFWorldPrompt(), (), "cpu", 0)
+
+
+def difference(policy: Policy, sessions: int = 2, turns: int = 4) -> float:
+    """Largest difference of log-probabilities between conversations as they were sampled and one pass in training."""
+    engine = HFEngine(policy, max_batch=sessions)
+
+    async def talk(number: int) -> tuple[list[int], list[tuple[int, Completion]]]:
+        generator, ids, said = torch.Generator().manual_seed(number), [], []
+        for turn in range(turns):
+            ids += torch.randint(3, 250, (20 + number,), generator=generator).tolist()
+            done = await engine.generate(Request(str(number), list(ids), Sampling(max_tokens=6 + number), seed=turn))
+            said.append((len(ids), done))
+            ids += done.ids
+        engine.release(str(number))
+        return ids, said
+
+    async def both() -> list[tuple[list[int], list[tuple[int, Completion]]]]:
+        return await asyncio.gather(*map(talk, range(sessions)))
+
+    worst = 0.0
+    for ids, said in asyncio.run(both()):
+        with policy.training(), torch.no_grad():
+            logp = torch.log_softmax(policy.forward(torch.tensor([ids]), None, None, torch.arange(len(ids))), -1)
+        for start, done in said:
+            own = logp[torch.arange(start - 1, start - 1 + len(done.ids)), torch.tensor(done.ids)]
+            worst = max(worst, float((own - torch.tensor(done.logprobs)).abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_an_iteration_trains_on_what_was_sampled(kind: str, tmp_path: Path) -> None:
+    model = folder(tmp_path / "model", kind)
+    command = [
+        *("env=hallway", "env.max_steps=3", "model=hub", f"model.name={model}", "model.max_length=1024", "engine.max_tokens=6"),
+        *("rollout.groups=1", "rollout.group_size=2", "loss.entropy=0.01", "optim.lr=1e-3", "iterations=1", "threads=1"),
+        *("evaluation.before=false", "evaluation.after=false", f"out={tmp_path}", "run=it"),
+    ]
+    assert main(command) == 0
+    rows = [json.loads(line) for line in (tmp_path / "it" / "metrics.jsonl").read_text().splitlines()]
+    (metrics,) = [row for row in rows if "update/mismatch_max" in row]
+    assert metrics["train/steps"] == 3
+    assert metrics["tokens/update"] > 2 * WINDOW  # of two conversations: windows were left behind
+    assert 0 < metrics["update/mismatch_max"] < 1e-4
+    assert metrics["update/grad_norm"] > 0
+    saved = load(tmp_path / "it" / "model")
+    assert saved.kept == ("chunks" if kind in OWN else "slots")
+    assert difference(saved) < 1e-3
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_kind_of_layer_is_sampled_as_it_is_trained(kind: str, tmp_path: Path) -> None:
+    assert difference(load(folder(tmp_path, kind))) < 1e-2
+
+
+def test_a_window_as_long_as_the_context_needs_no_cache_of_its_own(tmp_path: Path) -> None:
+    assert load(folder(tmp_path, "mistral"), max_length=WINDOW).kept == "slots"
+
+
+def test_a_way_of_reading_that_gives_other_numbers_is_found_and_left(tmp_path: Path) -> None:
+    policy = load(folder(tmp_path, "mistral", sliding_window=4))
+    policy.kept = "slots"  # wrong: slots show every token
+    probe(policy, "it")
+    assert policy.kept == "chunks"
+
+
+def test_a_model_that_reads_in_both_directions_is_refused(tmp_path: Path) -> None:
+    bert = folder(tmp_path, "bert", max_position_embeddings=512)
+    with pytest.raises(PolicyError, match=r"not causal: tokens that come later change its logits by .* of their spread"):
+        load(bert, max_length=128)
