@@ -229,6 +229,10 @@ class LossConfig:
     kl_stop: Annotated[float, MoreThan(0)] | None = None
     """An iteration's update ends before the first mini-batch whose tokens put the KL from the sampling policy (k3, their
     mean) above this; null: never."""
+    mismatch_stop: Annotated[float, MoreThan(0)] | Literal["auto"] | None = "auto"
+    """The run stops where the log-probabilities of sampling and training differ by more than this on average before an
+    update's first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser
+    formats; null: never. Not kept with a correction or engine.top_p below 1, which expect a difference."""
     normalise: Literal["none", "minibatch"] = "none"
     """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
     enter neither."""

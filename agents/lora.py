@@ -86,7 +86,7 @@ def with_adapter_of(model: Any, name: str, base: str, trained: bool) -> Any:
         settings = PeftConfig.from_pretrained(name)
         if settings.peft_type != "LORA":
             raise PolicyError(f"model.name={name} is an adapter of type {settings.peft_type}; only LoRA can be used here")
-        settings.inference_mode = not trained
+        settings.inference_mode, settings.base_model_name_or_path = not trained, None
         with torch.random.fork_rng(devices=[]):
             wrapped = get_peft_model(model, settings)
         report = wrapped.load_adapter(name, adapter_name="default", is_trainable=trained)
@@ -100,7 +100,7 @@ def with_adapter_of(model: Any, name: str, base: str, trained: bool) -> Any:
     if wrong := wrong_keys({"mismatched_keys": (), "error_msgs": (), **_lists(report)}):
         raise PolicyError(f"model.name={name}: the adapter does not fit its base {base}: {wrong}")
     if not trained:
-        return wrapped.merge_and_unload()
+        return wrapped.merge_and_unload().requires_grad_(True)
     wrapped.peft_config["default"].base_model_name_or_path = base
     return wrapped
 

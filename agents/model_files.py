@@ -85,11 +85,14 @@ def not_finite(model: Any) -> str | None:
 
 
 def unread_tokens(tokenizer: PreTrainedTokenizerBase, embeddings: int) -> str | None:
-    """A token that has no embedding, though it can stand in a prompt.
+    """A token that has no embedding, though it can stand in a prompt; or that there are none.
 
     Special tokens that neither the template nor the text of an environment can bring are left alone (an image's in Gemma 3).
     """
-    beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= embeddings}
+    vocabulary = tokenizer.get_vocab()
+    if len(vocabulary) <= len(tokenizer.added_tokens_decoder):  # one that transformers makes up where there are no files
+        return "it has no tokenizer: its files (tokenizer.json, or those of its kind) are missing"
+    beyond = {token: i for token, i in vocabulary.items() if i >= embeddings}
     if not beyond:
         return None
     special = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}

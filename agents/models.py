@@ -40,29 +40,36 @@ def choose_device(name: str) -> torch.device:
 
 def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], device: str, seed: int) -> Policy:
     """The policy that `config` names. `corpus` (texts of the environment) is read only to make a tiny model's tokenizer."""
+    if config.name != "tiny":
+        return load_pretrained(config, device, seed)
+    model, tokenizer = _tiny(config, prompt, corpus, seed)
+    if config.lora.enabled:
+        model = lora.with_new_adapter(model, config.lora, base="", seed=seed)
+    return _policy(model, tokenizer, config, choose_device(device))
+
+
+def load_pretrained(config: ModelConfig, device: str, seed: int = 0) -> Policy:
+    """The policy of a package, a hub or a folder, measured to be sampled here as it is trained. Raises PolicyError."""
     place = choose_device(device)
     _quiet()
-    if config.name == "tiny":
-        model, tokenizer = _tiny(config, prompt, corpus, seed)
-        if config.lora.enabled:
-            model = lora.with_new_adapter(model, config.lora, base="", seed=seed)
-    else:
-        model, tokenizer = _pretrained(config, place, seed)
+    model, tokenizer = _pretrained(config, place, seed)
+    policy = _policy(model, tokenizer, config, place)
+    why = architecture.own_cache(policy.causal.config, policy.max_length, policy.attention)
+    policy.kept = "chunks" if why else "slots"
+    if why:
+        log.warning("model.name=%s is sampled through its own cache, one episode at a time: %s", config.name, why)
+    probe(policy, config.name)
+    return policy
+
+
+def _policy(model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, place: torch.device) -> Policy:
     if config.gradient_checkpointing:
         try:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         except ValueError as error:
-            raise PolicyError(
-                f"model.gradient_checkpointing is true, but model.name={config.name} has none: {error}"
-            ) from error
+            raise PolicyError(f"model.gradient_checkpointing: model.name={config.name} cannot do it: {error}") from error
     policy = Policy(model, tokenizer, place)
     policy.max_length = min(policy.max_length, config.max_length)
-    if config.name != "tiny":
-        why = architecture.own_cache(policy.causal.config, policy.max_length, policy.attention)
-        policy.kept = "chunks" if why else "slots"
-        if why:
-            log.warning("model.name=%s is sampled through its own cache, one episode at a time: %s", config.name, why)
-        probe(policy, config.name)
     return policy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,15 +68,19 @@ def difference(policy: Policy, sessions: int = 2, turns: int = 4) -> float:
     return worst
 
 
+def training(model: Path, out: Path) -> list[str]:
+    """An iteration of a real run: two episodes of three steps, and an update that also pushes where returns are equal."""
+    return [
+        *("env=hallway", "env.max_steps=3", "model=hub", f"model.name={model}", "model.max_length=1024", "engine.max_tokens=6"),
+        *("rollout.groups=1", "rollout.group_size=2", "loss.entropy=0.01", "optim.lr=1e-3", "iterations=1", "threads=1"),
+        *("evaluation.before=false", "evaluation.after=false", f"out={out}"),
+    ]
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_an_iteration_trains_on_what_was_sampled(kind: str, tmp_path: Path) -> None:
     model = folder(tmp_path / "model", kind)
-    command = [
-        *("env=hallway", "env.max_steps=3", "model=hub", f"model.name={model}", "model.max_length=1024", "engine.max_tokens=6"),
-        *("rollout.groups=1", "rollout.group_size=2", "loss.entropy=0.01", "optim.lr=1e-3", "iterations=1", "threads=1"),
-        *("evaluation.before=false", "evaluation.after=false", f"out={tmp_path}", "run=it"),
-    ]
-    assert main(command) == 0
+    assert main([*training(model, tmp_path), "run=it"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "it" / "metrics.jsonl").read_text().splitlines()]
     (metrics,) = [row for row in rows if "update/mismatch_max" in row]
     assert metrics["train/steps"] == 3
@@ -107,3 +112,17 @@ def test_a_model_that_reads_in_both_directions_is_refused(tmp_path: Path) -> Non
     bert = folder(tmp_path, "bert", max_position_embeddings=512)
     with pytest.raises(PolicyError, match=r"not causal: tokens that come later change its logits by .* of their spread"):
         load(bert, max_length=128)
+
+
+def test_a_run_whose_sampling_is_not_its_training_stops_with_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if nobody had found out that layers of the model see less than slots show them."""
+    monkeypatch.setattr("agents.models.probe", lambda policy, name: setattr(policy, "kept", "slots"))
+    model = folder(tmp_path / "model", "mistral", sliding_window=4)
+    assert main([*training(model, tmp_path), "run=it"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"sampling and training differ by 0\.\d+ on average .* loss\.mismatch_stop allows 0\.001", said)
+    assert "resume=" in said
+    assert json.loads((tmp_path / "it" / "status.json").read_text())["status"] == "failed"
+    assert main([*training(model, tmp_path), "run=on", "loss.mismatch_stop=null"]) == 0
