@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.utils import is_flash_attn_2_available
 
 Kept = Literal["slots", "chunks", "tokens"]
 """What keeps a session while it is sampled: the engine's slots, or the model's own cache, which is fed with all new tokens at
@@ -50,7 +51,7 @@ def refusal(shape: Any, max_length: int) -> str | None:
         return f"transformers has no causal language model of type '{kind}'; choose a model that writes text"
     if cls is not None and "past_key_values" not in inspect.signature(cls.forward).parameters:
         return f"'{kind}' keeps its state in no cache that this engine can hold; choose another model"
-    if (limit := _length_of_changing_rotation(shape)) and max_length > limit[1]:
+    if (limit := changing_rotation(shape)) and max_length > limit[1]:
         return (
             f"its rotary positions ({limit[0]}) change with the length of the context beyond {limit[1]} tokens, so that what "
             "was sampled turn by turn cannot be computed again in one pass: set "
@@ -96,20 +97,17 @@ def attention_of(shape: Any, wanted: str) -> tuple[str, str | None]:
         return ("eager", why) if why else ("sdpa", None)
     if wanted == "sdpa" and why:
         raise ValueError(f"{why}: set model.attention=eager or auto")
-    if wanted == "flash_attention_2" and cls is not None and not getattr(cls, "_supports_flash_attn", False):
-        raise ValueError("it has no flash attention: set model.attention=auto")
+    if wanted == "flash_attention_2":
+        if cls is not None and not getattr(cls, "_supports_flash_attn", False):
+            raise ValueError("it has no flash attention: set model.attention=auto")
+        if not is_flash_attn_2_available():
+            raise ValueError(
+                "it needs a CUDA GPU and the package flash-attn, which are not here: set model.attention=auto"
+            )
     return wanted, None
 
 
-def _quantised(shape: Any) -> str | None:
-    found = getattr(shape, "quantization_config", None) or getattr(text(shape), "quantization_config", None)
-    if not found:
-        return None
-    settings = found if isinstance(found, dict) else found.to_dict()
-    return str(settings.get("quant_method", "unknown method"))
-
-
-def _length_of_changing_rotation(shape: Any) -> tuple[str, int] | None:
+def changing_rotation(shape: Any) -> tuple[str, int] | None:
     """Kind and original length of rotary positions whose factors depend on the length of what is read."""
     part = text(shape)
     rotary = getattr(part, "rope_parameters", None) or {}
@@ -120,3 +118,11 @@ def _length_of_changing_rotation(shape: Any) -> tuple[str, int] | None:
             limit = original or longest
             return (one["rope_type"], int(limit)) if limit else None
     return None
+
+
+def _quantised(shape: Any) -> str | None:
+    found = getattr(shape, "quantization_config", None) or getattr(text(shape), "quantization_config", None)
+    if not found:
+        return None
+    settings = found if isinstance(found, dict) else found.to_dict()
+    return str(settings.get("quant_method", "unknown method"))

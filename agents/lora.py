@@ -26,12 +26,13 @@ FILE = "adapter_config.json"
 
 
 def layers_of(model: Any) -> dict[str, nn.Module]:
-    """Linear layers by path, without the output head."""
+    """Linear layers by path of what reads text, without the output head."""
+    reader = set(model.get_decoder().modules())
     head = model.get_output_embeddings()
     return {
         path: layer
         for path, layer in model.named_modules()
-        if isinstance(layer, (nn.Linear, Conv1D)) and layer is not head and "lm_head" not in path
+        if isinstance(layer, (nn.Linear, Conv1D)) and layer in reader and layer is not head
     }
 
 
@@ -71,9 +72,12 @@ def with_new_adapter(model: Any, config: LoraConfig, base: str, seed: int) -> An
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers_of(model).values()),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "lora", "weights"))
-        wrapped = get_peft_model(model, settings)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "lora", "weights"))
+            wrapped = get_peft_model(model, settings)
+    except ValueError as error:  # peft knows layers that bear no adapter (of Mamba)
+        raise PolicyError(f"model.lora.targets={config.targets}: {error}") from error
     wrapped.peft_config["default"].base_model_name_or_path = base
     return wrapped
 

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,10 @@ def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[A
     )
     if wrong:
         raise PolicyError(f"model.name={name}: {wrong}")
+    if architecture.text(shape) is not shape:  # what sees or hears takes no part
+        reading = {*model.get_decoder().parameters(), *model.get_output_embeddings().parameters()}
+        for p in model.parameters():
+            p.requires_grad_(p in reading)
     return model, tokenizer
 
 
@@ -191,6 +196,16 @@ def shape_of(config: ModelConfig) -> Any:
     adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
     name = lora.base_of(adapter) if adapter else config.name
     return configuration(_smollm2() if name == "smollm2" else name, config)
+
+
+def within_reach(config: ModelConfig) -> ModelConfig:
+    """The same model with max_length cut to what its rotary positions bear; for who has no setting of it."""
+    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
+    name = lora.base_of(adapter) if adapter else config.name
+    if name == "smollm2":
+        return config
+    limit = architecture.changing_rotation(_read_configuration(name, config))
+    return replace(config, max_length=min(config.max_length, limit[1])) if limit else config
 
 
 def check_scoring(config: TrainConfig | EvaluateConfig) -> None:
@@ -208,22 +223,26 @@ def check_scoring(config: TrainConfig | EvaluateConfig) -> None:
 
 def configuration(name: str, config: ModelConfig) -> Any:
     """The configuration of a model that can be used here. No weights are read. Raises PolicyError."""
+    shape = _read_configuration(name, config)
+    if refused := architecture.refusal(shape, config.max_length):
+        raise PolicyError(f"model.name={name}: {refused}")
+    try:
+        architecture.attention_of(shape, config.attention)
+    except ValueError as error:
+        raise PolicyError(f"model.attention is '{config.attention}', which model.name={name} cannot use: {error}") from error
+    return shape
+
+
+def _read_configuration(name: str, config: ModelConfig) -> Any:
     folder = Path(name)
     if folder.is_dir() and (wrong := model_files.wrong_file(folder)):
         raise PolicyError(f"model.name={name}: {wrong}")
     if name.endswith(".gguf"):
         raise PolicyError(f"model.name={name} is a GGUF file: convert it, or take the model's safetensors")
     try:
-        shape = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+        return AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
     except Exception as error:  # whatever can be wrong with config.json, or with the way to the hub
         raise PolicyError(_in_words(name, error)) from error
-    if refused := architecture.refusal(shape, config.max_length):
-        raise PolicyError(f"model.name={name}: {refused}")
-    try:
-        architecture.attention_of(shape, config.attention)
-    except ValueError as error:
-        raise PolicyError(f"model.attention is '{config.attention}', but of model.name={name} {error}") from error
-    return shape
 
 
 def _in_words(name: str, error: Exception) -> str:

@@ -8,20 +8,22 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from agents.config import ModelConfig
 from agents.engines.base import Completion, Request, Sampling
 from agents.engines.hf import HFEngine
-from agents.models import load_policy
+from agents.models import load_policy, shape_of
 from agents.policy import Policy, PolicyError
 from agents.probe import probe
 from agents.train import main
 from envs import registry
 from envs.alfworld.prompt import ALFWorldPrompt
-from tests.agents.families import FAMILIES, OTHERS, WINDOW, folder
+from tests.agents.families import FAMILIES, OTHERS, SIZE, WINDOW, folder, tokenizer
 from tests.envs import toys
 
 registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
@@ -77,12 +79,16 @@ def training(model: Path, out: Path) -> list[str]:
     ]
 
 
+def updates(run: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "update/mismatch_max" in row]
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_an_iteration_trains_on_what_was_sampled(kind: str, tmp_path: Path) -> None:
     model = folder(tmp_path / "model", kind)
     assert main([*training(model, tmp_path), "run=it"]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "it" / "metrics.jsonl").read_text().splitlines()]
-    (metrics,) = [row for row in rows if "update/mismatch_max" in row]
+    (metrics,) = updates(tmp_path / "it")
     assert metrics["train/steps"] == 3
     assert metrics["tokens/update"] > 2 * WINDOW  # of two conversations: windows were left behind
     assert 0 < metrics["update/mismatch_max"] < 1e-4
@@ -90,6 +96,25 @@ def test_an_iteration_trains_on_what_was_sampled(kind: str, tmp_path: Path) -> N
     saved = load(tmp_path / "it" / "model")
     assert saved.kept == ("chunks" if kind in OWN else "slots")
     assert difference(saved) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ["algo=ppo", "critic.hidden=[8]"],
+        ["algo=ppo", "critic.hidden=[8]", "critic.trains=all", "model.lora.enabled=true"],
+        ["algo=oprl", "shaping.implicit_prm.rank=2"],
+        ["algo=otb", "loss.kl.kind=k3", "loss.kl.coefficient=0.1", "model.gradient_checkpointing=true"],
+    ],
+    ids=lambda method: " ".join(method),
+)
+def test_all_that_reads_rows_reads_them_as_such_a_model_does(method: list[str], tmp_path: Path) -> None:
+    """Prompts that begin alike would share a row, and its mask, if the model took masks."""
+    model = folder(tmp_path / "model", "gemma3_text")
+    assert main([*training(model, tmp_path), *method, "env.context=window", "engine.constrained=admissible", "run=it"]) == 0
+    (metrics,) = updates(tmp_path / "it")
+    assert 0 < metrics["update/mismatch_max"] < 1e-4
+    assert metrics["update/rows"] == 6  # one a step
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -106,6 +131,67 @@ def test_a_way_of_reading_that_gives_other_numbers_is_found_and_left(tmp_path: P
     policy.kept = "slots"  # wrong: slots show every token
     probe(policy, "it")
     assert policy.kept == "chunks"
+
+
+def test_what_sees_takes_no_part_in_a_model_that_also_reads(tmp_path: Path) -> None:
+    text = {**SIZE, **FAMILIES["gemma3_text"], "vocab_size": 300, "pad_token_id": 0, "model_type": "gemma3_text"}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+    vision |= {"patch_size": 14, "model_type": "siglip_vision_model"}
+    shape = CONFIG_MAPPING["gemma3"](text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    policy = load(tmp_path)
+    assert difference(policy) < 1e-3
+    assert policy.vocabulary == 300
+    assert not any("vision" in name or "projector" in name for name, _ in policy.trainable())
+    assert {"embed_tokens", "q_proj"} <= {name.split(".")[-2] for name, _ in policy.trainable()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "taken"),
+    [("qwen2", "auto", "sdpa"), ("gemma2", "auto", "eager"), ("gpt_oss", "auto", "eager"), ("qwen2", "eager", "eager")],
+)
+def test_attention_is_what_the_setting_and_the_model_allow(kind: str, attention: Any, taken: str, tmp_path: Path) -> None:
+    policy = load_policy(
+        ModelConfig(str(folder(tmp_path, kind)), max_length=1024, attention=attention), ALFWorldPrompt(), (), "cpu", 0
+    )
+    assert policy.attention == policy.causal.config._attn_implementation == taken
+    assert difference(policy) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "message"),
+    [
+        ("gemma2", "sdpa", r"attention is 'sdpa', .*caps scores, which sdpa leaves out: set model\.attention=eager"),
+        ("gpt_oss", "sdpa", r"attention is 'sdpa', .*it has no sdpa"),
+        ("qwen2", "flash_attention_2", r"needs a CUDA GPU and the package flash-attn"),
+        ("bloom", "flash_attention_2", r"it has no flash attention"),
+    ],
+)
+def test_attention_that_a_model_cannot_use_is_refused_by_name(kind: str, attention: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=message):
+        shape_of(ModelConfig(str(folder(tmp_path, kind)), max_length=1024, attention=attention))
+
+
+def test_candidates_are_not_scored_side_by_side_where_masks_are_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*training(folder(tmp_path / "model", "mistral"), tmp_path), "algo=twosome", "engine.constrained=scored"]
+    for more in (["run=it"], ["--dry-run"]):
+        assert main([*command, *more]) != 0
+        assert re.search(
+            r"constrained is 'scored', but .*last 48 tokens only.*allowed with it: none, admissible", capsys.readouterr().err
+        )
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = folder(tmp_path / "model", "phi3")
+    assert main([*training(model, tmp_path), "--dry-run"]) == 0
+    assert main([*training(model, tmp_path), "model.lora.enabled=true", "model.lora.targets=[q_proj]", "--dry-run"]) == 2
+    assert "is named 'q_proj'" in capsys.readouterr().err
+    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert main([*training(model, tmp_path), "--dry-run"]) == 2
+    assert "pointer of git-lfs" in capsys.readouterr().err
 
 
 def test_a_model_that_reads_in_both_directions_is_refused(tmp_path: Path) -> None:
