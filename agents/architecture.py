@@ -101,9 +101,7 @@ def attention_of(shape: Any, wanted: str) -> tuple[str, str | None]:
         if cls is not None and not getattr(cls, "_supports_flash_attn", False):
             raise ValueError("it has no flash attention: set model.attention=auto")
         if not is_flash_attn_2_available():
-            raise ValueError(
-                "it needs a CUDA GPU and the package flash-attn, which are not here: set model.attention=auto"
-            )
+            raise ValueError("it needs a CUDA GPU and the package flash-attn, which are not here: set model.attention=auto")
     return wanted, None
 
 

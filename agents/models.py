@@ -43,6 +43,7 @@ def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], devi
     """The policy that `config` names. `corpus` (texts of the environment) is read only to make a tiny model's tokenizer."""
     if config.name != "tiny":
         return load_pretrained(config, device, seed)
+    _quiet()
     model, tokenizer = _tiny(config, prompt, corpus, seed)
     if config.lora.enabled:
         model = lora.with_new_adapter(model, config.lora, base="", seed=seed)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from agents import judge as judging
 from agents.config import ModelConfig
 from agents.engines.base import Completion, Request, Sampling
 from agents.engines.hf import HFEngine
@@ -91,7 +92,7 @@ def test_an_iteration_trains_on_what_was_sampled(kind: str, tmp_path: Path) -> N
     (metrics,) = updates(tmp_path / "it")
     assert metrics["train/steps"] == 3
     assert metrics["tokens/update"] > 2 * WINDOW  # of two conversations: windows were left behind
-    assert 0 < metrics["update/mismatch_max"] < 1e-4
+    assert metrics["update/mismatch_max"] < 1e-4
     assert metrics["update/grad_norm"] > 0
     saved = load(tmp_path / "it" / "model")
     assert saved.kept == ("chunks" if kind in OWN else "slots")
@@ -113,7 +114,8 @@ def test_all_that_reads_rows_reads_them_as_such_a_model_does(method: list[str], 
     model = folder(tmp_path / "model", "gemma3_text")
     assert main([*training(model, tmp_path), *method, "env.context=window", "engine.constrained=admissible", "run=it"]) == 0
     (metrics,) = updates(tmp_path / "it")
-    assert 0 < metrics["update/mismatch_max"] < 1e-4
+    assert metrics["update/mismatch_max"] < 1e-4
+    assert metrics["update/grad_norm"] > 0
     assert metrics["update/rows"] == 6  # one a step
 
 
@@ -212,3 +214,32 @@ def test_a_run_whose_sampling_is_not_its_training_stops_with_the_figure(
     assert "resume=" in said
     assert json.loads((tmp_path / "it" / "status.json").read_text())["status"] == "failed"
     assert main([*training(model, tmp_path), "run=on", "loss.mismatch_stop=null"]) == 0
+
+
+FACTORS = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 1024}
+LONG = {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, **FACTORS}, "original_max_position_embeddings": 1024}
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("mistral", {}), ("phi3", {"sliding_window": None, **LONG})])
+def test_a_judge_is_read_as_far_as_its_layers_and_positions_bear(kind: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    model = folder(tmp_path / "model", kind, max_position_embeddings=16384, **settings)
+    assert judge(tmp_path, model) == 0
+    (results,) = tmp_path.glob("judge/*/results.json")
+    (form,) = json.loads(results.read_text())["forms"]
+    assert form["cost"]["calls"] > 0
+
+
+def test_a_judge_that_cannot_be_loaded_is_refused_by_the_judges_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = folder(tmp_path / "model", "qwen2")
+    (model / "tokenizer.json").unlink()
+    assert judge(tmp_path, model) == 1
+    assert re.search(r"judge\.model=\S+model.* tokenizer", capsys.readouterr().err)
+
+
+def judge(out: Path, model: Path) -> int:
+    return judging.main(
+        [
+            *("env=alfworld", "judge=smollm2", f"judge.model={model}", "judge.max_tokens=2", "episodes=1", "env.max_steps=2"),
+            *("forms.subgoals=[preset]", "forms.actions=[true]", "threads=1", f"out={out}/judge"),
+        ]
+    )
