@@ -15,7 +15,7 @@ from agents.choice import Scoring
 from agents.config import EvaluateConfig, TrainConfig
 from agents.engines.base import Engine, Sampling
 from agents.models import check_scoring, load_policy
-from agents.policy import Policy
+from agents.policy import Policy, PolicyError
 from agents.prompting import Chat, Plain, Prompter
 from agents.rollout import Episode, Rollout, panel_episodes
 from envs import registry
@@ -50,7 +50,7 @@ class Assembly:
             temperature=temperature,
             top_p=c.engine.top_p,
             max_tokens=c.engine.max_tokens,
-            stop=tuple(c.engine.stop) if c.engine.stop is not None else self.prompter.stop,
+            stop=self.prompter.stop,
             stop_ids=self.prompter.stop_ids,
         )
         return Rollout(
@@ -99,7 +99,7 @@ def assemble(config: TrainConfig | EvaluateConfig, policy: Policy | None = None)
     make = partial(spec.env, config.env.settings)
     prompt = spec.prompt(thinking=config.env.thinking)
     policy = policy or fresh_policy(config)
-    prompter: Prompter = (Plain if config.model.prompt == "plain" else Chat)(policy.tokenizer, prompt)
+    prompter = _prompter(config, policy, prompt)
     pool = Pool(
         make,
         workers=config.env.pool.workers or os.cpu_count() or 1,
@@ -117,6 +117,20 @@ def fresh_policy(config: TrainConfig | EvaluateConfig) -> Policy:
     prompt = spec.prompt(thinking=config.env.thinking)
     env = spec.env(config.env.settings)
     return load_policy(config.model, prompt, corpus(env, prompt), config.device, config.seed)
+
+
+def _prompter(config: TrainConfig | EvaluateConfig, policy: Policy, prompt: Prompt) -> Prompter:
+    model, stop = config.model, config.engine.stop
+    if model.prompt == "plain":
+        return Plain(policy.tokenizer, prompt, policy.end_ids, stop)
+    chat = Chat(policy.tokenizer, prompt, policy.end_ids, stop, model.system, model.chat_template_kwargs, model.date)
+    if config.env.context == "full" and not chat.template.grows:
+        raise PolicyError(
+            "this model's chat template begins a conversation otherwise once it goes on"
+            + (", because of the system message: leave model.system away" if model.system else "")
+            + ", or set env.context=window"
+        )
+    return chat
 
 
 def _engine(config: TrainConfig | EvaluateConfig, policy: Policy) -> Engine:

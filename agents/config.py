@@ -85,6 +85,13 @@ class ModelConfig:
     trained on with lora.enabled=true, merged without."""
     prompt: Literal["plain", "chat"] = "chat"
     """plain: texts one after another; chat: the tokenizer's chat template."""
+    system: str | None = None
+    """prompt=chat: a system message; null: what the chat template writes by itself, if anything."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """prompt=chat: arguments for the chat template, for example {reasoning_effort: low}. enable_thinking and thinking follow
+    env.thinking where they are not given here."""
+    date: str = "2025-01-01"
+    """prompt=chat: the day that chat templates are told which print today's, so that a prompt is the same tomorrow."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights; auto: bfloat16 on a GPU, float32 elsewhere."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"

@@ -59,6 +59,13 @@ class Policy:
         """Bound of branched rows (agents.packing.rows): 0, none, where layers build masks of their own."""
         return token_budget if self.kept == "slots" else 0
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text by the model's own generation settings."""
+        settings = getattr(self.causal, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)
+        return () if ends is None else tuple(ends) if isinstance(ends, (list, tuple)) else (int(ends),)
+
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that receive gradients, in a fixed order."""
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]

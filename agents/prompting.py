@@ -1,19 +1,25 @@
-"""From an environment's texts to the ids a model reads, and from sampled ids back to an action.
+"""From an environment's texts to the ids a model reads, and from sampled ids back to an action: the one place for the dialogue.
 
 Tokens in, tokens out: a conversation grows by appending ids; what was sampled is never decoded and tokenised again. `Plain`
-sends bare observations to a model trained here; `Chat` wraps them in a model's own chat template.
+sends bare observations; `Chat` wraps them in a model's own chat template, which agents.template takes apart. Rollouts, the warm
+start and evaluations all speak through these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from agents.answers import THINK, Stop
 from agents.constraint import ActionTries
 from agents.policy import PolicyError
+from agents.template import Template
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
 
@@ -22,8 +28,11 @@ class Prompter(Protocol):
     """What a rollout needs to speak with a model."""
 
     stop_ids: tuple[int, ...]
-    stop: tuple[str, ...]
+    """Tokens that end an answer; the first is the one that ends an answer written here."""
+    stop: Stop
     tries: ActionTries
+    summary: str
+    """What a user should know of the dialogue, in a line; "" if nothing."""
 
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
         """Ids that begin a growing conversation."""
@@ -45,18 +54,42 @@ class Prompter(Protocol):
 
 
 class Plain:
-    """Bare observations, each followed by a marker after which the model writes an action and an end token."""
+    """Bare observations, each followed by a marker after which the model writes an action and ends it.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
+    A model made here has tokens for marker and end. For any other, a base model say, an action stands on a line of its own
+    behind a `>`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Prompt,
+        end_ids: Iterable[int] = (),
+        stop: Sequence[str] | None = None,
+    ) -> None:
         self._tokenizer, self._prompt = tokenizer, prompt
-        self._bos = [tokenizer.bos_token_id]
-        self._act = [tokenizer.convert_tokens_to_ids(ACT)]
-        self._end = int(tokenizer.eos_token_id)
-        self.stop_ids: tuple[int, ...] = (self._end,)
-        self.stop: tuple[str, ...] = ()
         # The same few sentences come up again and again.
-        self._ids = lru_cache(maxsize=65536)(lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids))
-        self.tries = ActionTries(self._encode, self._end, prompt.plain_actions)
+        self._ids = lru_cache(maxsize=65536)(self._tokenise)
+        self._control = _spelled(tokenizer.all_special_tokens)
+        self._bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        eos = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        own = ACT in tokenizer.get_vocab()
+        line = [] if own else self._encode("\n")
+        self._act = [int(tokenizer.convert_tokens_to_ids(ACT))] if own else self._encode("\n>")
+        self._lead = "" if own else " "
+        self._line = line
+        ends = [*(line if len(line) == 1 else []), *eos, *end_ids]
+        if not ends:
+            raise PolicyError("this tokenizer has neither a token for the end of a text nor one for the end of a line")
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
+        self.summary = ""
+        self.stop = Stop(strings=(*(stop or ()), *(() if own else ("\n",))))
+        self.tries = ActionTries(lambda words: self._encode(self._lead + words), self.stop_ids[0], prompt.plain_actions)
+
+    def _tokenise(self, text: str) -> tuple[int, ...]:
+        places = [0, *(m.start() + 1 for m in self._control.finditer(text)), len(text)]
+        pieces = [text[a:b] for a, b in pairwise(places)]
+        return tuple(i for piece in pieces for i in self._tokenizer(piece, add_special_tokens=False).input_ids)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._ids(text))
@@ -68,7 +101,8 @@ class Plain:
         return self._bos + self._encode(self._prompt.plain(observation)) + self._act
 
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool, response_ids: Sequence[int]) -> list[int]:
-        return self._encode(self._prompt.plain(observation)) + self._act
+        ended = not self._line or "\n" in self._tokenizer.decode(list(response_ids[-1:]))
+        return ([] if ended else self._line) + self._encode(self._prompt.plain(observation)) + self._act
 
     def window(self, now: Window) -> list[int]:
         past = [self._prompt.plain(o) + " " + a for o, a in now.history]
@@ -79,67 +113,78 @@ class Plain:
             spelled = self.tries.action(admissible, response_ids)
             if spelled is not None:
                 return spelled, True
-        ended = bool(response_ids) and response_ids[-1] == self._end
-        text = self._tokenizer.decode(list(response_ids), skip_special_tokens=True).strip()
-        return text, ended and bool(text)
+        text = self._tokenizer.decode(list(response_ids), skip_special_tokens=True)
+        ended = bool(response_ids) and (response_ids[-1] in self.stop_ids or any(s in text for s in self.stop.strings))
+        if self._line:
+            text = text.partition("\n")[0]
+        return _listed(text.strip(), admissible), ended and bool(text.strip())
 
     def said(self, action: str, admissible: Sequence[str] | None) -> str:
         return self.tries.words(action, admissible or [])
 
 
 class Chat:
-    """A model's chat template around an environment's texts."""
+    """A model's chat template around an environment's texts. Thoughts are asked for where the prompt asks for them."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
-        if not tokenizer.chat_template:
-            raise PolicyError("this tokenizer has no chat template: use model.prompt=plain or an instruction-tuned model")
-        self._tokenizer, self._prompt = tokenizer, prompt
-        # The template's own words between a response and the next one, found by rendering marked messages once.
-        first, answer, second = "\x02first\x03", "\x02answer\x03", "\x02second\x03"
-        rendered = self._render(
-            [{"role": "user", "content": first}, {"role": "assistant", "content": answer}, {"role": "user", "content": second}]
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Prompt,
+        end_ids: Iterable[int] = (),
+        stop: Sequence[str] | None = None,
+        system: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        date: str = "2025-01-01",
+    ) -> None:
+        self._prompt = prompt
+        self.template = t = Template(tokenizer, prompt.thinking, system, arguments, date, end_ids)
+        self.summary = t.summary()
+        self.stop_ids = t.stop_ids
+        self.stop = replace(t.stop, strings=(*t.stop.strings, *(prompt.stop if stop is None else stop)))
+        lead = t.lead
+        if prompt.thinking and t.stop.read(lead).thoughts is None:
+            lead = f"{THINK[0]}\n\n{THINK[1]}\n\n{lead}"  # an answer that was asked for thoughts is not valid without
+        self.tries = ActionTries(
+            lambda words: t.encode(lead + words),
+            self.stop_ids[0],
+            lambda actions: [f"<action>{action}</action>" for action in actions],
         )
-        try:
-            self._before, rest = rendered.split(first)
-            _, rest = rest.split(answer)
-            self._after_answer, self._to_answer = rest.split(second)
-        except ValueError:
-            raise PolicyError("this chat template changes its messages; conversations cannot be built from it") from None
-        self._first_to_answer = self._render([{"role": "user", "content": first}]).split(first)[1]
-        self._end = int(tokenizer.eos_token_id)
-        self._end_text = tokenizer.eos_token
-        self.stop_ids: tuple[int, ...] = (self._end,)
-        self.stop = prompt.stop
-        self.tries = ActionTries(self._encode, self._end, lambda actions: [f"<action>{action}</action>" for action in actions])
-
-    def _encode(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False).input_ids
 
     def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
         return self.tries.spell(action, admissible or [])
 
-    def _render(self, messages: list[dict[str, Any]]) -> str:
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
-        return self._whole(self._prompt.opening(observation, admissible))
+        return self.template.opening(self._prompt.opening(observation, admissible))
 
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool, response_ids: Sequence[int]) -> list[int]:
-        glue = self._after_answer
-        if response_ids and response_ids[-1] == self._end and glue.lstrip().startswith(self._end_text):
-            glue = glue.lstrip()[len(self._end_text) :]
-        return self._encode(glue + self._prompt.turn(observation, admissible, valid) + self._to_answer)
+        return self.template.following(self._prompt.turn(observation, admissible, valid), response_ids)
 
     def window(self, now: Window) -> list[int]:
-        return self._whole(self._prompt.window(now))
+        return self.template.opening(self._prompt.window(now))
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
-        text = self._tokenizer.decode(list(response_ids), skip_special_tokens=True)
-        action = self._prompt.parse(text)
-        return (text.strip(), False) if action is None else (action, True)
+        if admissible and any(" ".join(a.split()) != a for a in admissible):
+            # Such actions are told apart by their tokens alone: in an answer white space is one blank.
+            spelled = self.tries.action(admissible, response_ids)
+            if spelled is not None:
+                return spelled, True
+        reading = self.template.read(response_ids)
+        action = self._prompt.parse(reading.marked)
+        return (reading.said.strip(), False) if action is None else (_listed(action, admissible), True)
 
     def said(self, action: str, admissible: Sequence[str] | None) -> str:
         return action
 
-    def _whole(self, text: str) -> list[int]:
-        return self._encode(self._before + text + self._first_to_answer)
+
+def _listed(action: str, admissible: Sequence[str] | None) -> str:
+    """The listed action that `action` means: itself, or the first that differs from it by white space alone."""
+    if not admissible or action in admissible:
+        return action
+    words = action.split()
+    return next((one for one in admissible if one.split() == words), action)
+
+
+def _spelled(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Finds texts that a tokenizer would take for one of `tokens`."""
+    longest_first = sorted((token for token in tokens if token.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

@@ -52,6 +52,8 @@ class Trainer:
         hashes = {split: env.panel_hash(split) for split in SPLITS}
         self.folder.write_panels(self.panels, hashes)
         print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in self.panels.items()), flush=True)
+        if self.parts.prompter.summary:
+            print("dialogue:", self.parts.prompter.summary, flush=True)
         self.update: Update | None = None
         """Made after the warm start."""
         self.iteration = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 _THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,14 @@ class Prompt:
         return observation.strip().splitlines()[-1] if observation.strip() else ""
 
     def parse(self, text: str) -> str | None:
-        """The action in a free-text answer, or None if the answer has no well-formed one (invalid, never an error)."""
+        """The action in a free-text answer, or None if the answer has no well-formed one (invalid, never an error).
+
+        Thoughts stand in <think> </think>, whichever tags the model itself thinks in; an action that is only considered in
+        them is none.
+        """
         if self.thinking and not _THINK.search(text):
             return None
-        found = _ACTION.findall(text)
+        found = _ACTION.findall(_THOUGHTS.sub("", text))
         if not found:
             return None
         action = " ".join(found[-1].split())

@@ -6,12 +6,13 @@ A request carries the whole sequence so far; an engine may keep what it computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.answers import Stop
 from agents.constraint import Trie
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 64
     """Longest free response; one of a request's `trie` is never cut off."""
-    stop: tuple[str, ...] = ()
-    """Strings that end a response; the tokens that complete one are kept."""
+    stop: Stop = field(default_factory=Stop)
+    """Strings that end a response where they are said, not thought; the tokens that complete one are kept."""
     stop_ids: tuple[int, ...] = ()
-    """Token ids that end a response; the id itself is kept, it was sampled."""
+    """Token ids that end a response, or the thoughts in it that they close; the id itself is kept, it was sampled."""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from agents.answers import Listener
 from agents.constraint import Node
 from agents.engines.base import Completion, EngineStats, Request
 from agents.engines.branches import Branches, first_that_fit, fitting, lay_out
@@ -49,6 +50,7 @@ class _Slot:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     node: Node | None = None
+    listener: Listener | None = None
     waited: int = 0
 
 
@@ -179,6 +181,8 @@ class HFEngine:
             slot.request, slot.waited = request, 0
             slot.ids, slot.logprobs = [], []
             slot.node = request.trie.root if request.trie else None
+            stop = request.sampling.stop
+            slot.listener = Listener(stop, self.policy.tokenizer) if stop.listens and not request.trie else None
         self._waiting = remaining
 
     @torch.inference_mode()
@@ -262,13 +266,11 @@ class HFEngine:
             slot.node = slot.node[token]
             if not slot.node:
                 return "stop"
-        elif token in request.sampling.stop_ids:
-            return "stop"
-        elif request.sampling.stop:
-            # Only the tail can complete a stop string; decoding it anew is cheap.
-            tail = self.policy.tokenizer.decode(slot.ids[-16:])
-            if any(stop in tail for stop in request.sampling.stop):
+        elif slot.listener is None:
+            if token in request.sampling.stop_ids:
                 return "stop"
+        elif slot.listener.ends(slot.ids, request.sampling.stop_ids):
+            return "stop"
         if slot.node is None and len(slot.ids) >= request.sampling.max_tokens:
             return "length"
         if len(slot.computed) + len(slot.pending) >= self.policy.max_length:

@@ -119,9 +119,12 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
 
         return Endpoint(str(config.model), config.base_url, _key(config), config.max_tokens, config.timeout_s)
     from agents.judges.local import Local, fingerprint
+    from agents.template import Template
 
     if config.kind == "policy":
-        return Local(parts.engine, parts.policy.tokenizer, config.max_tokens, identity=None)
+        m = parts.config.model
+        template = Template(parts.policy.tokenizer, False, None, m.chat_template_kwargs, m.date, parts.policy.end_ids)
+        return Local(parts.engine, template, config.max_tokens, identity=None)
     from agents.engines.hf import HFEngine
     from agents.models import load_pretrained, within_reach
     from agents.policy import PolicyError
@@ -133,7 +136,8 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
         raise PolicyError(str(error).replace("model.name=", "judge.model=")) from error
     identity = fingerprint(policy, config.max_tokens)
     engine = HFEngine(policy, max_batch=config.concurrency)
-    return Local(engine, policy.tokenizer, config.max_tokens, identity, owned=True)
+    template = Template(policy.tokenizer, end_ids=policy.end_ids)
+    return Local(engine, template, config.max_tokens, identity, owned=True)
 
 
 def _is_address(text: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from agents.answers import Stop
 from agents.constraint import Trie
 from agents.engines import branches
 from agents.engines.base import Completion, Request, Sampling
@@ -209,11 +210,11 @@ def test_stop_strings_and_stop_ids_end_a_response_and_are_kept() -> None:
     stopped = asyncio.run(one(stop_ids=(free.ids[3],)))
     assert stopped.ids == free.ids[: free.ids.index(free.ids[3]) + 1]
     word = policy.tokenizer.decode([free.ids[4]])
-    by_string = asyncio.run(one(stop=(word,)))
+    by_string = asyncio.run(one(stop=Stop((word,))))
     assert by_string.stop_reason == "stop"
     assert policy.tokenizer.decode(by_string.ids).endswith(word)
     within = policy.tokenizer.decode(free.ids[3:5])[:-1]  # a token may go on after the string that ends the response
-    assert asyncio.run(one(stop=(within,))).stop_reason == "stop"
+    assert asyncio.run(one(stop=Stop((within,)))).stop_reason == "stop"
 
 
 def test_a_prompt_longer_than_the_model_reads_is_reported_not_truncated() -> None:

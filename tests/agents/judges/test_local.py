@@ -11,7 +11,8 @@ from agents.engines.base import Completion, Request, Sampling
 from agents.engines.hf import HFEngine
 from agents.judges.local import Local, fingerprint
 from agents.judges.speaker import Said, SpeakerError
-from envs.structured import ConfigError
+from agents.policy import PolicyError
+from agents.template import Template
 from tests.agents.judges.chat_model import chat_policy
 from tests.agents.models_for_tests import small_policy
 
@@ -29,7 +30,7 @@ class Listening(HFEngine):
 
 
 def ask(engine: HFEngine, runner: asyncio.Runner, *prompts: str) -> list[Said]:
-    local = Local(engine, engine.policy.tokenizer, 12, None)
+    local = Local(engine, Template(engine.policy.tokenizer), 12, None)
 
     async def all_at_once() -> list[Said]:
         return list(await asyncio.gather(*(local.ask(prompt) for prompt in prompts)))
@@ -109,15 +110,15 @@ def test_the_engine_can_be_used_for_play_before_and_after(runner: asyncio.Runner
 
 def test_a_model_without_a_chat_template_is_refused_in_words() -> None:
     policy = small_policy()
-    with pytest.raises(ConfigError, match="no chat template"):
-        Local(HFEngine(policy), policy.tokenizer, 12, None)
+    with pytest.raises(PolicyError, match="no chat template"):
+        Local(HFEngine(policy), Template(policy.tokenizer), 12, None)
 
 
 def test_a_chat_template_that_drops_the_question_is_refused_in_words() -> None:
     policy = chat_policy()
     policy.tokenizer.chat_template = "{{ messages[0]['role'] }}"
-    with pytest.raises(ConfigError, match="changes its messages"):
-        Local(HFEngine(policy), policy.tokenizer, 12, None)
+    with pytest.raises(PolicyError, match="changes its messages"):
+        Local(HFEngine(policy), Template(policy.tokenizer), 12, None)
 
 
 def test_a_fingerprint_names_weights_template_and_length() -> None:
@@ -143,5 +144,5 @@ def test_a_speaker_closes_the_engine_that_is_its_own_and_no_other(runner: asynci
             self.closed = True
 
     engine = Closing()
-    runner.run(Local(engine, engine.policy.tokenizer, 12, None, owned).close())
+    runner.run(Local(engine, Template(engine.policy.tokenizer), 12, None, owned).close())
     assert engine.closed == owned
