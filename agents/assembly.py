@@ -13,7 +13,7 @@ import torch
 from agents.choice import Scoring
 from agents.config import EvaluateConfig, ModelConfig, TrainConfig
 from agents.engines.base import Engine, Sampling
-from agents.models import load_policy
+from agents.models import check_scoring, load_policy
 from agents.policy import Policy, PolicyError
 from agents.precision import bfloat16_on
 from agents.prompting import Chat, Plain, Prompter
@@ -112,6 +112,7 @@ def assemble(config: TrainConfig | EvaluateConfig, policy: Policy | None = None)
 
 def fresh_policy(config: TrainConfig | EvaluateConfig) -> Policy:
     """The model that the configuration names, before any training."""
+    check_scoring(config)
     spec = registry.spec(config.env.name)
     prompt = spec.prompt(thinking=config.env.thinking)
     env = spec.env(config.env.settings)

@@ -19,8 +19,8 @@ def collision(
 ) -> Floats:
     """[T] the probability that two draws at the place of a sampled token are equal; 1 where the token was forced."""
     found = torch.ones(len(tokens), dtype=torch.float64)
-    for group in micro_batches(rows(trajectories, tokens.first[:-1], token_budget), token_budget):
-        batch, allowed = tokens.choices(collate(group, pad=0, device=policy.device), policy.causal.config.vocab_size)
+    for group in micro_batches(rows(trajectories, tokens.first[:-1], policy.longest_row(token_budget)), token_budget):
+        batch, allowed = tokens.choices(collate(group, pad=0, device=policy.device), policy.vocabulary)
         if len(batch.tokens):
             logits = policy.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
             if allowed is not None:

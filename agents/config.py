@@ -71,8 +71,9 @@ class LoraConfig:
     """Rank."""
     alpha: Annotated[float, MoreThan(0)] = 32.0
     """Scale: the adapter's output is multiplied by alpha / r."""
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
-    """Names of the layers that get an adapter."""
+    targets: Literal["attention", "all-linear"] | list[str] = "attention"
+    """Layers that get an adapter: attention (the linear layers of it, whatever the model calls them), all-linear (all but the
+    output head), or a list of names. An adapter's folder as model.name brings its own r, alpha and targets."""
 
 
 @dataclass
@@ -80,7 +81,8 @@ class ModelConfig:
     """The policy."""
 
     name: str
-    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder."""
+    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder. A LoRA adapter is put on its base: to be
+    trained on with lora.enabled=true, merged without."""
     prompt: Literal["plain", "chat"] = "chat"
     """plain: texts one after another; chat: the tokenizer's chat template."""
     system: str | None = None
@@ -93,6 +95,11 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights; auto: bfloat16 where the processor computes in it (GPUs since 2020, AVX-512 BF16, AMX, ARM
     with BF16), float32 elsewhere, where bfloat16 is emulated and several times slower."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """Implementation of attention; auto: sdpa, or eager for a model that has no right sdpa. flash_attention_2 needs a GPU,
+    bfloat16 and the package flash-attn, and takes no masks but its own: episodes are then sampled one after another."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model which transformers does not know; only for models whose makers you trust."""
     max_length: Annotated[int, AtLeast(16)] = 2048
     """Longest context in tokens; an episode that outgrows it is cut off and counted."""
     gradient_checkpointing: bool = False
@@ -230,6 +237,10 @@ class LossConfig:
     kl_stop: Annotated[float, MoreThan(0)] | None = None
     """An iteration's update ends before the first mini-batch whose tokens put the KL from the sampling policy (k3, their
     mean) above this; null: never."""
+    mismatch_stop: Annotated[float, MoreThan(0)] | Literal["auto"] | None = "auto"
+    """The run stops where the log-probabilities of sampling and training differ by more than this on average before an
+    update's first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser
+    formats; null: never. Not kept with a correction or engine.top_p below 1, which expect a difference."""
     normalise: Literal["none", "minibatch"] = "none"
     """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
     enter neither."""

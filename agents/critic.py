@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from agents.config import CriticConfig, OptimConfig
 from agents.optimizer import Optimizer
 from agents.packing import MicroBatch, collate, micro_batches, rows
-from agents.policy import Policy
+from agents.policy import Policy, hidden_states
 from agents.tokens import Tokens
 from algorithms.base import Floats
 from algorithms.losses import value_loss
@@ -39,7 +39,7 @@ class Critic:
         else:
             base = policy.causal if self._adapters else policy.frozen().causal
         self._base: Any = base
-        width, widths = int(base.config.hidden_size), [*config.hidden, 1]
+        width, widths = int(base.config.get_text_config().hidden_size), [*config.hidden, 1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "critic", "weights"))
             layers = [nn.Linear(a, b, bias=False) for a, b in pairwise([width, *widths])]
@@ -133,7 +133,8 @@ class Critic:
             for part in numbers.split(self.optim.token_budget):
                 yield part, self._hidden[part].to(self._policy.device)
             return
-        packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], self.optim.token_budget)
+        longest = self._policy.longest_row(self.optim.token_budget)
+        packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], longest)
         for group in micro_batches(packed, self.optim.token_budget):
             batch = collate(group, pad=0, device=self._policy.device)
             self._tokens += batch.real_tokens
@@ -143,10 +144,7 @@ class Critic:
     def _forward(self, batch: MicroBatch) -> Tensor:
         frozen: AbstractContextManager[Any] = torch.no_grad() if self.config.trains == "head" else nullcontext()
         with frozen, self._policy.reference() if self._adapters else nullcontext():
-            output = self._base.base_model(
-                input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
-            )
-        hidden: Tensor = output.last_hidden_state
+            hidden = hidden_states(self._base, batch.ids, batch.positions, batch.mask)
         return hidden.reshape(-1, hidden.shape[-1])[batch.before]
 
     # -- state ----------------------------------------------------------------------------------------------------------

@@ -62,28 +62,36 @@ def estimate(config: TrainConfig) -> Estimate:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from agents import lora
     from agents.models import choose_device
+    from agents.policy import PolicyError
     from agents.precision import choose_dtype
 
-    shape = _shape(config)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(shape)
-    parameters = sum(p.numel() for p in model.parameters())
-    trainable = parameters
-    if config.model.lora.enabled:
-        layers = [m for name, m in model.named_modules() if name.rpartition(".")[2] in config.model.lora.targets]
-        trainable = sum(config.model.lora.r * sum(m.weight.shape) for m in layers if isinstance(m, torch.nn.Linear))
+    try:
+        whole = _shape(config)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(whole, trust_remote_code=config.model.trust_remote_code)
+        parameters = trainable = sum(p.numel() for p in model.parameters())
+        if config.model.lora.enabled:
+            named = tuple(f".{one}" for one in lora.targets(model, config.model.lora.targets))
+            layers: list[Any] = [layer for path, layer in lora.layers_of(model).items() if f".{path}".endswith(named)]
+            trainable = config.model.lora.r * sum(sum(layer.weight.shape) for layer in layers)
+    except PolicyError as exc:
+        raise ConfigError(str(exc)) from exc
+    shape = whole.get_text_config()
     dtype = torch.float32 if config.model.name == "tiny" else choose_dtype(config.model.dtype, choose_device(config.device))
     size, half = dtype.itemsize, dtype == torch.bfloat16
     hidden, layers_n = shape.hidden_size, shape.num_hidden_layers
-    keys_values = 2 * layers_n * shape.num_key_value_heads * (hidden // shape.num_attention_heads)
+    heads = shape.num_attention_heads
+    wide = getattr(shape, "head_dim", None) or hidden // heads
+    keys_values = 2 * layers_n * (getattr(shape, "num_key_value_heads", None) or heads) * wide
     budget, longest = config.optim.token_budget, config.model.max_length
     tokens = max(budget, longest)
     steps = getattr(config.env.settings, "max_steps", None)
     window = config.env.context == "window"
     # Logits are computed only where a token was sampled.
     sampled = min(1.0, config.engine.max_tokens * (1 if window else steps or longest) / longest)
-    per_token = hidden * 16 + shape.intermediate_size * 3
+    per_token = hidden * 16 + (getattr(shape, "intermediate_size", None) or 4 * hidden) * 3
     kept = tokens * (layers_n * hidden + per_token if config.model.gradient_checkpointing else layers_n * per_token)
     memory = {
         "weights": parameters * size,
@@ -157,7 +165,7 @@ def report(config: TrainConfig) -> None:
 
 
 def _shape(config: TrainConfig) -> Any:
-    from transformers import AutoConfig, LlamaConfig, Qwen2Config
+    from transformers import LlamaConfig, Qwen2Config
 
     name = config.model.name
     if name == "tiny":
@@ -166,13 +174,14 @@ def _shape(config: TrainConfig) -> Any:
     elif name in KNOWN:
         row = KNOWN[name]
     else:
+        from agents.models import check_scoring, shape_of
+        from agents.policy import PolicyError
+
         try:
-            return AutoConfig.from_pretrained(name)
-        except (OSError, ValueError) as exc:
-            raise ConfigError(
-                f"model.name is '{name}': no folder and no hub has its configuration ({str(exc).splitlines()[0]}); "
-                f"known without a network: tiny, {', '.join(KNOWN)}"
-            ) from exc
+            check_scoring(config)
+            return shape_of(config.model)
+        except PolicyError as exc:
+            raise ConfigError(f"{exc} Known to --dry-run without a network: tiny, {', '.join(KNOWN)}") from exc
     kind, hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = row
     return (LlamaConfig if kind == "llama" else Qwen2Config)(
         hidden_size=hidden,

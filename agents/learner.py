@@ -149,7 +149,7 @@ class Learner:
         """Adds to the gradient. Returns [2]: sum of the trained tokens' KL from the sampling policy, and their number."""
         batch = collate(group, pad=0, device=self.policy.device)
         sums.add(computed_tokens=batch.real_tokens, padded_tokens=batch.ids.numel())
-        batch, allowed = tokens.choices(batch, self.policy.causal.config.vocab_size)
+        batch, allowed = tokens.choices(batch, self.policy.vocabulary)
         if len(batch.tokens) == 0:
             return torch.zeros(2)
         logp, entropy = self._logprobs(batch, allowed)
@@ -204,7 +204,7 @@ class Learner:
         packed = self._rows(trajectories, tokens.first[:-1])
         for group in micro_batches(packed, self.optim.token_budget):
             collated = collate(group, pad=0, device=self.policy.device)
-            batch, allowed = tokens.choices(collated, self.policy.causal.config.vocab_size)
+            batch, allowed = tokens.choices(collated, self.policy.vocabulary)
             if len(batch.tokens):
                 own[batch.tokens] = self._logprobs(batch, allowed)[0].cpu()
                 chosen[batch.tokens] = True
@@ -230,7 +230,7 @@ class Learner:
             self.policy.causal = trained
 
     def _rows(self, trajectories: Sequence[Trajectory], first: Sequence[int]) -> list[Row]:
-        return rows(trajectories, first, self.optim.token_budget, self.scoring)
+        return rows(trajectories, first, self.policy.longest_row(self.optim.token_budget), self.scoring)
 
     def _sequence(self, tokens: Tokens) -> Tensor:
         """[T] number of each token's sequence."""

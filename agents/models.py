@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from agents import architecture, lora, model_files
 from agents import tokenizer as word_level
-from agents.config import ModelConfig
+from agents.config import EvaluateConfig, ModelConfig, TrainConfig
 from agents.policy import Policy, PolicyError
 from agents.precision import choose_dtype
+from agents.probe import probe
 from envs.cache import cache_folder
 from envs.prompt import Prompt
 from envs.seeding import derive
+
+log = logging.getLogger("stepcredit.models")
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -36,30 +42,37 @@ def choose_device(name: str) -> torch.device:
 
 def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], device: str, seed: int) -> Policy:
     """The policy that `config` names. `corpus` (texts of the environment) is read only to make a tiny model's tokenizer."""
+    if config.name != "tiny":
+        return load_pretrained(config, device, seed)
+    _quiet()
+    model, tokenizer = _tiny(config, prompt, corpus, seed)
+    if config.lora.enabled:
+        model = lora.with_new_adapter(model, config.lora, base="", seed=seed)
+    return _policy(model, tokenizer, config, choose_device(device))
+
+
+def load_pretrained(config: ModelConfig, device: str, seed: int = 0) -> Policy:
+    """The policy of a package, a hub or a folder, measured to be sampled here as it is trained. Raises PolicyError."""
     place = choose_device(device)
     _quiet()
-    if config.name == "tiny":
-        model, tokenizer = _tiny(config, prompt, corpus, seed)
-    else:
-        model, tokenizer = _pretrained(config, place)
-    if config.lora.enabled:
-        model = _with_adapter(model, config, seed)
+    model, tokenizer = _pretrained(config, place, seed)
+    policy = _policy(model, tokenizer, config, place)
+    why = architecture.own_cache(policy.causal.config, policy.max_length, policy.attention)
+    policy.kept = "chunks" if why else "slots"
+    if why:
+        log.warning("model.name=%s is sampled through its own cache, one episode at a time: %s", config.name, why)
+    probe(policy, config.name)
+    return policy
+
+
+def _policy(model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, place: torch.device) -> Policy:
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        try:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise PolicyError(f"model.gradient_checkpointing: model.name={config.name} cannot do it: {error}") from error
     policy = Policy(model, tokenizer, place)
     policy.max_length = min(policy.max_length, config.max_length)
-    shape = policy.causal.config.get_text_config()
-    window = getattr(shape, "sliding_window", None)
-    if (
-        window
-        and window < policy.max_length
-        and "sliding_attention" in (getattr(shape, "layer_types", None) or ["sliding_attention"])
-    ):
-        # Engine and packing let every layer see the whole conversation, which such a layer must not.
-        raise PolicyError(
-            f"model.name={config.name} has layers that see the last {window} tokens only, which sampling and training here do "
-            f"not reproduce beyond that length: set model.max_length={window}, or choose another model"
-        )
     return policy
 
 
@@ -120,42 +133,134 @@ def _attend_to_alike(model: LlamaForCausalLM) -> None:
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def _pretrained(config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
+def _pretrained(config: ModelConfig, place: torch.device, seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model of a name or folder, with its adapter if it has one."""
+    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
     name = _smollm2() if config.name == "smollm2" else config.name
-    return _from_folder(name, config, place)
+    if adapter is not None:
+        name = lora.base_of(adapter)
+        name = _smollm2() if name == "smollm2" else name
+        model, tokenizer = _from_folder(name, config, place)
+        if (adapter.parent / "tokenizer_config.json").exists():
+            tokenizer = AutoTokenizer.from_pretrained(adapter.parent)
+        model = lora.with_adapter_of(model, config.name, name, trained=config.lora.enabled)
+    else:
+        model, tokenizer = _from_folder(name, config, place)
+        if config.lora.enabled:
+            base = str(Path(name).resolve()) if Path(name).is_dir() else name
+            model = lora.with_new_adapter(model, config.lora, base, seed)
+    return model, tokenizer
 
 
 def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
     dtype = choose_dtype(config.dtype, place)
+    shape = configuration(name, config)
+    attention, why = architecture.attention_of(shape, config.attention)
+    if why:
+        log.warning("model.name=%s: attention is %s, since %s", name, attention, why)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        shape = AutoConfig.from_pretrained(name)
-        # With dropout the policy that is trained would not be the one that sampled, and ratios would be noise.
-        for key, value in shape.to_dict().items():
-            if "drop" in key and isinstance(value, float):
-                setattr(shape, key, 0.0)
-        model = AutoModelForCausalLM.from_pretrained(name, config=shape, dtype=dtype, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
-        raise PolicyError(
-            f"model.name={name} is neither a folder with a model nor one that the hub delivers ({str(error).splitlines()[0]}). "
-            "Without a hub use model=tiny or model=smollm2."
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+        architecture.silence(shape)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=shape,
+            dtype=dtype,
+            attn_implementation=attention,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report names them
+        )
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever can be wrong with a model's files
+        raise PolicyError(_in_words(name, error)) from error
+    wrong = (
+        model_files.wrong_keys(report)
+        or model_files.not_finite(model)
+        or model_files.unread_tokens(tokenizer, model.get_input_embeddings().weight.shape[0])
+    )
+    if wrong:
+        raise PolicyError(f"model.name={name}: {wrong}")
+    if architecture.text(shape) is not shape:  # what sees or hears takes no part
+        reading = {*model.get_decoder().parameters(), *model.get_output_embeddings().parameters()}
+        for p in model.parameters():
+            p.requires_grad_(p in reading)
     return model, tokenizer
 
 
-def _with_adapter(model: Any, config: ModelConfig, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
+def shape_of(config: ModelConfig) -> Any:
+    """The configuration of the model that `config` names, of an adapter that of its base. No weights are read, but for smollm2.
 
-    lora = config.lora
-    adapter = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,  # peft says int and only divides it by r
-        target_modules=list(lora.targets),
-        task_type="CAUSAL_LM",
+    Raises PolicyError where it cannot be used.
+    """
+    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
+    name = lora.base_of(adapter) if adapter else config.name
+    return configuration(_smollm2() if name == "smollm2" else name, config)
+
+
+def within_reach(config: ModelConfig) -> ModelConfig:
+    """The same model with max_length cut to what its rotary positions bear; for who has no setting of it."""
+    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
+    name = lora.base_of(adapter) if adapter else config.name
+    if name == "smollm2":
+        return config
+    limit = architecture.changing_rotation(_read_configuration(name, config))
+    return replace(config, max_length=min(config.max_length, limit[1])) if limit else config
+
+
+def check_scoring(config: TrainConfig | EvaluateConfig) -> None:
+    """Whether engine.constrained suits the model, as far as its configuration tells. Raises PolicyError."""
+    if config.engine.constrained != "scored" or config.model.name in ("tiny", "smollm2"):
+        return
+    shape = shape_of(config.model)
+    attention = architecture.attention_of(shape, config.model.attention)[0]
+    if why := architecture.own_cache(shape, config.model.max_length, attention):
+        raise PolicyError(
+            f"engine.constrained is 'scored', but model.name={config.model.name} is sampled through its own cache ({why}), "
+            "where candidates cannot stand beside each other; allowed with it: none, admissible"
+        )
+
+
+def configuration(name: str, config: ModelConfig) -> Any:
+    """The configuration of a model that can be used here. No weights are read. Raises PolicyError."""
+    shape = _read_configuration(name, config)
+    if refused := architecture.refusal(shape, config.max_length):
+        raise PolicyError(f"model.name={name}: {refused}")
+    try:
+        architecture.attention_of(shape, config.attention)
+    except ValueError as error:
+        raise PolicyError(f"model.attention is '{config.attention}', which model.name={name} cannot use: {error}") from error
+    return shape
+
+
+def _read_configuration(name: str, config: ModelConfig) -> Any:
+    folder = Path(name)
+    if folder.is_dir() and (wrong := model_files.wrong_file(folder)):
+        raise PolicyError(f"model.name={name}: {wrong}")
+    if name.endswith(".gguf"):
+        raise PolicyError(f"model.name={name} is a GGUF file: convert it, or take the model's safetensors")
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+    except Exception as error:  # whatever can be wrong with config.json, or with the way to the hub
+        raise PolicyError(_in_words(name, error)) from error
+
+
+def _in_words(name: str, error: Exception) -> str:
+    """What went wrong with loading, and what to do."""
+    said = (str(error).strip().splitlines() or [""])[0]
+    if "trust_remote_code" in str(error):
+        return (
+            f"model.name={name} is a model of its own Python code, which would run on this machine: set "
+            "model.trust_remote_code=true if you trust who made it"
+        )
+    if "gated" in str(error):
+        return f"model.name={name} is given only to those who accepted its terms on the hub: accept them, then `hf auth login`"
+    if Path(name).is_dir():
+        return f"model.name={name} cannot be loaded: {type(error).__name__}: {said}"
+    return (
+        f"model.name={name} is neither a folder with a model nor one that the hub delivers ({said}). "
+        "Without a hub use model=tiny or model=smollm2."
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "lora", "weights"))
-        return get_peft_model(model, adapter)
 
 
 def _smollm2() -> str:

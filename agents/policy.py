@@ -16,6 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from agents import architecture
+
+REFERENCE = "reference"
+"""Name of the frozen adapter that holds what a continued one was at first."""
+
 
 class PolicyError(RuntimeError):
     """A model cannot be loaded or used; the message says which and what to do."""
@@ -31,13 +36,28 @@ class Policy:
         self.causal: Any = _unwrapped(model)
         """The transformers model itself, below a LoRA wrapper if there is one."""
         self.model.eval()
-        self.max_length = int(getattr(self.causal.config, "max_position_embeddings", 1 << 20))
+        shape = architecture.text(self.causal.config)
+        self.max_length = int(getattr(shape, "max_position_embeddings", None) or 1 << 20)
+        self.attention = str(getattr(shape, "_attn_implementation", None) or "sdpa")
+        """Implementation of attention: sdpa, eager or flash_attention_2."""
+        slots = architecture.own_cache(self.causal.config, self.max_length, self.attention) is None
+        self.kept: architecture.Kept = "slots" if slots else "chunks"
+        """What keeps its sessions while they are sampled; with slots, rows may branch, too."""
         self._head_is_plain = self._probe_head()
         self._frozen: Policy | None = None
 
     @property
     def dtype(self) -> torch.dtype:
         return next(self.causal.parameters()).dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the logits."""
+        return int(architecture.text(self.causal.config).vocab_size)
+
+    def longest_row(self, token_budget: int) -> int:
+        """Bound of branched rows (agents.packing.rows): 0, none, where layers build masks of their own."""
+        return token_budget if self.kept == "slots" else 0
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -56,16 +76,10 @@ class Policy:
         `mask` is None (causal; right padding needs nothing else) or boolean [B, 1, L, K]. Only selected places go through the
         output head, which for a large vocabulary costs more than the rest of a small model.
         """
-        arguments = {
-            "position_ids": positions,
-            "attention_mask": mask,
-            "past_key_values": cache,
-            "use_cache": cache is not None,
-        }
         if self._head_is_plain:
-            hidden = self.causal.base_model(input_ids=ids, **arguments).last_hidden_state
+            hidden = hidden_states(self.causal, ids, positions, mask, cache)
             return self.causal.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[select]).float()
-        logits = self.causal(input_ids=ids, **arguments).logits
+        logits = self.causal(**_inputs(self.causal, ids, positions, mask, cache)).logits
         return logits.reshape(-1, logits.shape[-1])[select].float()
 
     @contextlib.contextmanager
@@ -79,11 +93,19 @@ class Policy:
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
-        """Within: the policy before training (adapters off). Only for LoRA; a fully trained model has a frozen copy."""
+        """Within: the policy before training: without its adapter, or with that adapter as it was, if a former run's is trained
+        on. Only for LoRA; a fully trained model has a frozen copy."""
         if self.model is self.causal:
             raise PolicyError("a reference by switched-off adapters needs model.lora.enabled=true")
-        with self.model.disable_adapter():
+        if REFERENCE not in self.model.peft_config:
+            with self.model.disable_adapter():
+                yield
+            return
+        self.model.base_model.set_adapter(REFERENCE, inference_mode=True)
+        try:
             yield
+        finally:
+            self.model.base_model.set_adapter("default")
 
     def frozen(self) -> Policy:
         """A copy that never changes, of the policy as it was when somebody first asked. All who ask share it.
@@ -100,17 +122,45 @@ class Policy:
         return None if self._frozen is None else self._frozen.model.state_dict()
 
     def save(self, folder: Path) -> None:
-        """Write the model (or its adapter) and tokenizer by `save_pretrained`."""
-        self.model.save_pretrained(folder)
+        """Write the model and tokenizer by `save_pretrained`: of LoRA the adapter, merged where its base could not be found."""
+        if self.model is self.causal:
+            self.model.save_pretrained(folder)
+        elif self.model.peft_config["default"].base_model_name_or_path:
+            self.model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+        else:
+            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     @torch.no_grad()
     def _probe_head(self) -> bool:
         """Whether logits are just the output embedding of the last hidden state (no soft cap, no scaling)."""
-        ids = torch.arange(4, device=self.device)[None] % self.causal.config.vocab_size
+        if self.causal.base_model is self.causal:  # it would compute all of them on the way to its hidden states
+            return False
+        ids = torch.arange(4, device=self.device)[None] % self.vocabulary
         full = self.causal(input_ids=ids).logits
         hidden = self.causal.base_model(input_ids=ids).last_hidden_state
         return torch.allclose(full, self.causal.get_output_embeddings()(hidden), rtol=1e-3, atol=1e-3)
+
+
+def hidden_states(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | None, cache: Any = None) -> Tensor:
+    """[B, L, H] of the last layer, of a transformers model; arguments as in `Policy.forward`."""
+    inputs = _inputs(causal, ids, positions, mask, cache)
+    hidden: Tensor
+    if causal.base_model is causal:  # some classes name no inner model
+        hidden = causal(**inputs, output_hidden_states=True).hidden_states[-1]
+    else:
+        hidden = causal.base_model(**inputs).last_hidden_state
+    return hidden
+
+
+def _inputs(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | None, cache: Any) -> dict[str, Any]:
+    """What is handed to the model: nothing that it would make itself, since not every model takes it."""
+    if mask is not None and architecture.text(causal.config)._attn_implementation == "eager":
+        # Eager attention adds its mask to the scores.
+        dtype = causal.get_input_embeddings().weight.dtype
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+    given = {"position_ids": positions, "attention_mask": mask, "past_key_values": cache}
+    return {"input_ids": ids, "use_cache": cache is not None} | {k: v for k, v in given.items() if v is not None}
 
 
 def _unwrapped(model: Any) -> Any:

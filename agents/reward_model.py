@@ -85,7 +85,7 @@ class RewardModel:
     def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
         """One step along `gradient` [T], the derivative of a loss with respect to `logprobs`. Returns the gradient's norm."""
         tokens, slope = Tokens.of(trajectories, self._tries), torch.from_numpy(gradient).float()
-        packed = rows(trajectories, tokens.first[:-1], self._token_budget)
+        packed = rows(trajectories, tokens.first[:-1], self._policy.longest_row(self._token_budget))
         packed = [row for row in packed if bool((slope[row.tokens] != 0).any())]
         self.optimizer.clear()
         trained = [p for _, p in self.optimizer.parameters]  # and no others: the policy's weights gather no gradient here
@@ -112,7 +112,8 @@ class RewardModel:
     def _all_logprobs(self, model: Policy, trajectories: Sequence[Trajectory]) -> Floats:
         tokens = Tokens.of(trajectories, self._tries)
         found = np.zeros(len(tokens))
-        for numbers, logp in self._passes(model, rows(trajectories, tokens.first[:-1], self._token_budget), tokens):
+        packed = rows(trajectories, tokens.first[:-1], self._policy.longest_row(self._token_budget))
+        for numbers, logp in self._passes(model, packed, tokens):
             found[numbers.numpy()] = logp.double().cpu().numpy()
         return found
 
@@ -121,7 +122,7 @@ class RewardModel:
         for group in micro_batches(packed, self._token_budget):
             collated = collate(group, pad=0, device=model.device)
             self._tokens += collated.real_tokens
-            batch, allowed = tokens.choices(collated, model.causal.config.vocab_size)
+            batch, allowed = tokens.choices(collated, model.vocabulary)
             if len(batch.tokens):
                 logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before)
                 yield batch.tokens, token_logprobs(logits, batch.targets, allowed, self._temperature)[0]

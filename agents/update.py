@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents import judges
 from agents.assembly import Assembly
@@ -25,6 +26,15 @@ from algorithms import base as algorithms
 from algorithms import shaping
 from algorithms.base import Advantages, Batch
 from envs.trajectory import Trajectory
+
+ROUNDING = {torch.float32: 1e-3}
+"""Mean difference of log-probabilities that rounding explains, by number format."""
+COARSE = 0.05
+"""Of all other formats."""
+
+
+class MismatchError(RuntimeError):
+    """Sampling and training compute different probabilities; the message says by how much, and what to try."""
 
 
 class RolloutError(RuntimeError):
@@ -94,12 +104,27 @@ class Update:
         clock.split("critic")
         if self.critic is None or iteration > self.config.critic.alone:
             found = self.learner.update(kept, tokens, iteration - 1, spent)
+            self._stop_at_mismatch(found["mismatch_mean"], found["mismatch_max"])
             metrics.update({f"update/{key}": value for key, value in found.items()})
         beside = float(sum(one.take_tokens() for one in (self.critic, *self.reward_models.values()) if one is not None))
         metrics.update({f"credit/{key}": value for key, value in advantages.metrics.items()})
         metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + beside
         metrics["tokens/rebuild_update"] = float(rebuild_tokens(kept) * self.config.optim.epochs)
         return metrics
+
+    def _stop_at_mismatch(self, mean: float, most: float) -> None:
+        """Raises MismatchError if what was sampled is not what is trained; nothing of this iteration is then saved."""
+        loss = self.config.loss
+        bound = ROUNDING.get(self.policy.dtype, COARSE) if loss.mismatch_stop == "auto" else loss.mismatch_stop
+        expected = loss.correction.kind != "none" or loss.correction.reject != "none" or self.config.engine.top_p < 1
+        if bound is None or expected or mean <= bound:
+            return
+        raise MismatchError(
+            f"before any step, the log-probabilities of sampling and training differ by {mean:.2g} on average (at most "
+            f"{most:.2g}); loss.mismatch_stop allows {bound:g}. The run would learn from another policy than acted. "
+            "Try model.attention=eager, model.dtype=float32, or a shorter model.max_length; loss.correction.kind=token weighs "
+            "the difference, loss.mismatch_stop=null goes on with it"
+        )
 
     def _batch(self, kept: Sequence[Trajectory], tokens: Tokens, greedy: Sequence[Trajectory]) -> Batch:
         batch = Batch.from_trajectories(kept)

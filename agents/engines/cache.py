@@ -23,9 +23,8 @@ class SlotCache(Cache):
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple:
         if layer_idx == len(self._keys):
-            shape = (self.capacity, key_states.shape[1], 128, key_states.shape[3])
-            self._keys.append(key_states.new_zeros(shape))
-            self._values.append(value_states.new_zeros(shape))
+            for buffers, new in ((self._keys, key_states), (self._values, value_states)):  # their widths may differ
+                buffers.append(new.new_zeros((self.capacity, new.shape[1], 128, new.shape[3])))
         self._grow(layer_idx)
         seen = []
         for buffers, new in ((self._keys, key_states), (self._values, value_states)):

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from agents.answers import Listener
 from agents.constraint import Node
 from agents.engines.base import Completion, EngineStats, Request
 from agents.engines.branches import Branches, first_that_fit, fitting, lay_out
-from agents.engines.cache import SlotCache
 from agents.engines.draw import draw
-from agents.policy import Policy
+from agents.engines.memory import Part, Slots, memory_for
+from agents.policy import Policy, PolicyError
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class HFEngine:
         self._slots: list[_Slot] = []
         self._index: dict[str, int] = {}
         self._waiting: list[tuple[Request | _Scoring, asyncio.Future[Any]]] = []
-        self._cache = SlotCache(max_batch)
+        self._memory = memory_for(policy.kept, max_batch)
         self._driver: asyncio.Task[None] | None = None
 
     # -- engine interface -----------------------------------------------------------------------------------------------
@@ -79,6 +78,11 @@ class HFEngine:
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
         if not ids or not candidates:
             raise ValueError("nothing to score: give at least one id to read and one candidate")
+        if not isinstance(self._memory, Slots):
+            raise PolicyError(
+                f"engine.constrained=scored cannot be used with this model ({self.policy.causal.config.model_type}), which is "
+                "sampled through its own cache: allowed with it: none, admissible"
+            )
         if len(ids) + max(map(len, candidates)) > self.policy.max_length:
             return []
         found: list[list[float]] = await self._ask(_Scoring(session, list(ids), candidates))
@@ -98,8 +102,9 @@ class HFEngine:
         if place is None:
             return
         last = len(self._slots) - 1
+        self._memory.forget(place)
         if place != last:
-            self._cache.move(last, place)
+            self._memory.move(last, place)
             self._slots[place] = self._slots[last]
             self._index[self._slots[place].session] = place
         self._slots.pop()
@@ -108,13 +113,15 @@ class HFEngine:
         self.policy, self.policy_version = policy, version
         if any(slot.request or slot.scoring for slot in self._slots):
             raise RuntimeError("weights must not change while responses are being sampled")
+        for place in range(len(self._slots)):
+            self._memory.forget(place)
         self._slots.clear()
         self._index.clear()
 
     def close(self) -> None:
         self._slots.clear()
         self._index.clear()
-        self._cache = SlotCache(self._max_batch)
+        self._memory = memory_for(self.policy.kept, self._max_batch)
 
     # -- the batch ------------------------------------------------------------------------------------------------------
 
@@ -160,11 +167,11 @@ class HFEngine:
                 future.set_exception(RuntimeError(f"session {request.session} already has a request under way"))
                 continue
             ids = list(request.ids)
-            kept = _shared(slot.computed, ids)
-            kept = min(kept, len(ids) - 1)
             if isinstance(request, Request) and len(ids) >= self.policy.max_length:
                 future.set_result(Completion([], [], "context", self.policy_version))
                 continue
+            wanted = min(_shared(slot.computed, ids), len(ids) - 1)
+            kept = self._memory.keep(self._index[request.session], len(slot.computed), wanted)
             self.stats.reused_tokens += kept
             slot.computed, slot.pending = ids[:kept], ids[kept:]
             slot.future = future
@@ -181,7 +188,7 @@ class HFEngine:
     @torch.inference_mode()
     def _score(self, rows: list[int]) -> None:
         """All candidates of these slots, in as few passes as memory allows; rows of like width together."""
-        vocabulary = self.policy.causal.config.vocab_size
+        vocabulary = self.policy.vocabulary
         while rows:
             self._score_together(fitting([self._branches(i) for i in rows], vocabulary))
             rows = [i for i in rows if self._slots[i].scoring]
@@ -194,13 +201,12 @@ class HFEngine:
 
     def _score_together(self, rows: Sequence[Branches]) -> None:
         """One pass."""
-        device = self.policy.device
+        assert isinstance(self._memory, Slots)
+        device, cache = self.policy.device, self._memory.cache
         p = lay_out(rows)
         slots = torch.tensor([row.slot for row in rows], device=device)
-        self._cache.set_pass(slots, p.real.to(device), p.slots.to(device), p.places.to(device), p.length)
-        logits = self.policy.forward(
-            p.ids.to(device), p.positions.to(device), p.mask.to(device), p.select.to(device), self._cache
-        )
+        cache.set_pass(slots, p.real.to(device), p.slots.to(device), p.places.to(device), p.length)
+        logits = self.policy.forward(p.ids.to(device), p.positions.to(device), p.mask.to(device), p.select.to(device), cache)
         total = logits.logsumexp(-1)
         predictor = p.predictor.to(device)
         logprobs = iter((logits[predictor, p.targets.to(device)] - total[predictor]).tolist())
@@ -225,33 +231,7 @@ class HFEngine:
     def _advance(self, rows: Sequence[int]) -> None:
         """One forward pass over the pending ids of these slots, and one sampled token each."""
         slots = [self._slots[i] for i in rows]
-        device = self.policy.device
-        width = max(len(slot.pending) for slot in slots)
-        ids = np.zeros((len(slots), width), dtype=np.int64)
-        positions = np.zeros((len(slots), width), dtype=np.int64)
-        real = np.zeros((len(slots), width), dtype=bool)
-        for row, slot in enumerate(slots):
-            n, start = len(slot.pending), len(slot.computed)
-            ids[row, :n] = slot.pending
-            positions[row] = start + np.arange(width)
-            real[row, :n] = True
-        length = int((positions * real).max()) + 1
-        positions_seen = torch.from_numpy(np.minimum(positions, length - 1))
-        mask = torch.arange(length)[None, None, :] <= positions_seen[:, :, None]
-        places = np.flatnonzero(real.ravel())
-        whole = list(rows) == list(range(len(slots)))
-        slot_of_token = np.repeat(np.asarray(rows), width)[places]
-        self._cache.set_pass(
-            len(slots) if whole else torch.tensor(rows, device=device),
-            torch.from_numpy(places).to(device),
-            torch.from_numpy(slot_of_token).to(device),
-            torch.from_numpy(positions.ravel()[places]).to(device),
-            length,
-        )
-        last = torch.tensor([row * width + len(slot.pending) - 1 for row, slot in enumerate(slots)], device=device)
-        logits = self.policy.forward(
-            torch.from_numpy(ids).to(device), positions_seen.to(device), mask[:, None].to(device), last, self._cache
-        )
+        logits = self._memory.read(self.policy, [Part(i, len(slot.computed), slot.pending) for i, slot in zip(rows, slots)])
         requests = [slot.request for slot in slots if slot.request]
         sampling, seeds = [request.sampling for request in requests], [request.seed for request in requests]
         tokens, logprobs = draw(logits, [slot.node for slot in slots], sampling, seeds, [len(slot.ids) for slot in slots])

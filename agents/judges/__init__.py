@@ -127,10 +127,14 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
         return Local(parts.engine, template, config.max_tokens, identity=None)
     from agents.assembly import weights
     from agents.engines.hf import HFEngine
-    from agents.models import load_policy
+    from agents.models import load_pretrained, within_reach
+    from agents.policy import PolicyError
 
     model = ModelConfig(name=str(config.model), prompt="chat", max_length=LONGEST_CONTEXT)
-    policy = load_policy(model, parts.prompt, (), parts.config.device, parts.config.seed)
+    try:
+        policy = load_pretrained(within_reach(model), parts.config.device)
+    except PolicyError as error:  # its words name the policy's key
+        raise PolicyError(str(error).replace("model.name=", "judge.model=")) from error
     print(f"judge: {config.model}, {weights(policy, model)}", flush=True)
     identity = fingerprint(policy, config.max_tokens)
     engine = HFEngine(policy, max_batch=config.concurrency)

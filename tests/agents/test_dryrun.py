@@ -50,5 +50,5 @@ def test_counts_follow_groups_minibatches_and_epochs() -> None:
 
 
 def test_a_model_nobody_knows_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigError, match=r"model\.name is '\./no/such/folder'.*Qwen2\.5"):
+    with pytest.raises(ConfigError, match=r"model\.name=\./no/such/folder is neither.*Qwen2\.5"):
         estimate(loading.load(["model=hub", "model.name=./no/such/folder"]))

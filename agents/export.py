@@ -1,0 +1,62 @@
+"""`python -m agents.export model=runs/<name>/model out=<folder>`: a model with its LoRA adapter merged in, as one folder.
+
+Other programs read it like any model; nothing is trained or sampled here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from envs.structured import ConfigError, build
+
+USAGE = """python -m agents.export model=<folder or hub name> out=<new folder> [dtype=float32]
+
+Writes the model with its LoRA adapter merged into its base. model: of a run with LoRA its folder model/.
+dtype: number format of the weights that are written, float32 (default) or bfloat16."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What is exported, and where to."""
+
+    model: str
+    out: str
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    from agents.failures import command
+
+    return command(arguments, lambda: USAGE, load, export)
+
+
+def load(arguments: Sequence[str]) -> ExportConfig:
+    """The export that the command line describes. Raises ConfigError."""
+    values = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"'{argument}' is no setting; settings are written key=value\n{USAGE}")
+        values[key] = value
+    config = build(ExportConfig, values)
+    if Path(config.out).exists() and (not Path(config.out).is_dir() or any(Path(config.out).iterdir())):
+        raise ConfigError(f"out is '{config.out}', which is there already: name a new folder")
+    return config
+
+
+def export(config: ExportConfig) -> None:
+    """Write the merged model. Raises PolicyError where it cannot be loaded."""
+    from agents.config import ModelConfig
+    from agents.models import load_pretrained
+
+    load_pretrained(ModelConfig(config.model, dtype=config.dtype, max_length=16), "cpu").save(Path(config.out))
+    print(f"written: {config.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
