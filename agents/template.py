@@ -57,7 +57,11 @@ class Template:
         self.tokenizer = tokenizer
         self._source = str(tokenizer.get_chat_template())
         self._thinking = thinking
-        self._arguments = self._told(thinking, arguments or {}, Date.fromisoformat(date))
+        try:
+            today = Date.fromisoformat(date)
+        except ValueError:
+            raise PolicyError(f"model.date is '{date}'; it must be a day, for example 2025-01-01") from None
+        self._arguments = self._told(thinking, arguments or {}, today)
         self._system = system
         self._in_parts = False
         self._take_apart()
