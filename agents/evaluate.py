@@ -24,9 +24,8 @@ from agents.loading import load, load_evaluate
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     from agents.failures import command
-    from agents.usage import evaluate_help
 
-    return command(arguments, evaluate_help, load_evaluate, lambda config: evaluate(config, Console()))
+    return command(arguments, "evaluate", load_evaluate, lambda config: evaluate(config, Console()))
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:

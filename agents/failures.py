@@ -7,6 +7,7 @@ raises itself is written for people and shown as it is; the traceback of any oth
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from agents.loading import Job
 from agents.runfolder import RunFolder
 from envs.structured import ConfigError
 
@@ -51,15 +53,15 @@ def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
         _tell("interrupted", "stopped at once", folder)
 
 
-def command(
-    arguments: Sequence[str] | None, usage: Callable[[], str], load: Callable[[list[str]], T], run: Callable[[T], object]
-) -> int:
-    """An entry point whose settings are key=value: print its usage, or load the settings and run. Returns the exit code."""
+def command(arguments: Sequence[str] | None, job: Job, load: Callable[[list[str]], T], run: Callable[[T], object]) -> int:
+    """An entry point whose settings are key=value: print its help, or load the settings and run. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        print(usage())
-        return 0
     try:
+        if {"-h", "--help"} & set(given):
+            from agents import usage
+
+            tell(usage.text(job, [word for word in given if word not in ("-h", "--help")]))
+            return 0
         settings = load(given)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,6 +69,14 @@ def command(
     with reported() as outcome:
         run(settings)
     return outcome.code
+
+
+def tell(text: str) -> None:
+    """Print for a reader who may leave before the end (`--help | head`), which is no mistake of anybody's."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not be written again at exit
 
 
 def explain(exc: BaseException) -> str | None:
