@@ -17,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agents.checks import preflight
 from agents.config import EvaluateConfig
 from agents.loading import load, load_evaluate
 
@@ -37,6 +38,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     from agents.runfolder import replace_file
     from envs.trajectory import Trajectory, append, read, repair
 
+    preflight(config)
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
     e = config.evaluation
     panel_hash = parts.env.panel_hash(e.panel)

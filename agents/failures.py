@@ -33,11 +33,16 @@ class Outcome:
 
 @contextmanager
 def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
-    """Turn whatever ends the block into a message and an exit code; a run's `folder` gets status.json and the traceback."""
+    """Turn whatever ends the block into a message and an exit code; a run's `folder` gets status.json and the traceback.
+
+    A run that fails before there is anything to go on with leaves no folder: its resume would fail alike.
+    """
     outcome = Outcome()
     try:
         yield outcome
     except Exception as raised:
+        if folder is not None:
+            folder.discard()
         exc = innermost(raised)
         outcome.code = 2 if isinstance(exc, ConfigError) else 1
         message = explain(exc)
@@ -102,12 +107,11 @@ def innermost(exc: BaseException) -> BaseException:
 
 
 def _tell(status: str, message: str, folder: RunFolder | None) -> None:
-    if folder is not None:
-        if folder.begun:
-            try:
-                folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
-            except OSError:
-                message += f"\n{folder.status} could not be written"
+    if folder is not None and folder.begun:
+        try:
+            folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
+        except OSError:
+            message += f"\n{folder.status} could not be written"
         if folder.resume_command not in message:
             begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
             message += f"\nTo {'go on from the newest checkpoint' if begun else 'begin again'}: {folder.resume_command}"

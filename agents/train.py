@@ -73,8 +73,9 @@ def train(config: TrainConfig) -> int:
 
         try:
             Trainer(config, folder).run()
+            tell(f"finished: {folder.path}\n{folder.last_lines()}")
         except Interrupted as exc:
-            outcome.code = _say(str(exc), 130)
+            outcome.code = _say(f"{exc}\n{folder.last_lines()}", 130)
     return outcome.code
 
 
