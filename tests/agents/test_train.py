@@ -87,7 +87,7 @@ def test_an_environment_that_cannot_begin_ends_the_command_before_a_folder_is_ma
     ("wrong", "said"),
     [
         (["model=hub", "model.name={tmp}/model", "model.max_length=128", "engine.max_tokens=8"], "chat template"),
-        (["model=hub", "model.name={tmp}/cut", "model.max_length=128", "engine.max_tokens=8"], "cut"),
+        (["model=hub", "model.name={tmp}/cut", "model.max_length=128", "engine.max_tokens=8"], "error: "),
         (["env=locked", "warmstart.enabled=true"], "nobody gets out of length-"),  # found out by the run itself
     ],
 )
