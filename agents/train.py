@@ -73,7 +73,7 @@ def train(config: TrainConfig) -> int:
 
         try:
             Trainer(config, folder).run()
-            tell(f"finished: {folder.path}\n{folder.last_lines()}")
+            tell(folder.last_lines())
         except Interrupted as exc:
             outcome.code = _say(f"{exc}\n{folder.last_lines()}", 130)
     return outcome.code

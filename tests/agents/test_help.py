@@ -250,8 +250,8 @@ def test_what_is_registered_without_a_file_is_chosen_like_the_others(plugins: st
     assert alone["shaping"] == {"curious": {"bonus": 0.25}}
     shown = run("-m", "agents.train", "--help", "algo", "shaping", *chosen, path=plugins).stdout
     assert "algo.name = last_step    from algo=last_step\n" in shown
-    assert "algo.scale = 3    from the command line, default 1.5\n      Factor of the reward." in shown
-    assert "shaping.curious.bonus = 2    from the command line, default 0.25\n" in shown
+    assert "algo.scale = 3.0    from the command line, default 1.5\n      Factor of the reward." in shown
+    assert "shaping.curious.bonus = 2.0    from the command line, default 0.25\n" in shown
 
 
 def test_every_name_that_can_be_chosen_is_an_option() -> None:
