@@ -317,13 +317,13 @@ class ConsoleConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases; offline where nobody is logged in."""
+    """Weights & Biases; offline where nobody is logged in, or where the server cannot be reached when the run begins."""
 
     project: str = "stepcredit"
     entity: str | None = None
     """User or team; null: the account's own."""
     mode: Literal["auto", "online", "offline"] = "auto"
-    """auto: online if logged in, else offline (upload later with `wandb sync`)."""
+    """auto: as WANDB_MODE or `wandb offline` says, else online if logged in, else offline (upload later with `wandb sync`)."""
     tags: list[str] = field(default_factory=list)
     episodes: Natural = 8
     """Episodes of an iteration shown as a table; 0: none."""

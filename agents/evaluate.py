@@ -122,9 +122,10 @@ def policy_of_run(config: EvaluateConfig) -> Any:
     """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
     from agents import checkpoint
     from agents.assembly import fresh_policy
+    from agents.compose import assignment
 
     run, folder = Path(config.run or ""), _checkpoint(config)
-    policy = fresh_policy(load([f"resume={run}", f"device={config.device}"]))
+    policy = fresh_policy(load([assignment("resume", run), f"device={config.device}"]))
     saved = checkpoint.load_latest(run) if config.checkpoint is None else checkpoint.load(folder)
     assert saved is not None
     policy.model.load_state_dict(saved.tensors)

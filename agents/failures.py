@@ -1,15 +1,18 @@
 """How an entry point ends when something goes wrong: one clear message, an exit code, and a note in the run's folder.
 
 Exit codes: 0 well, 1 failed, 2 the configuration cannot be run, 130 interrupted. The message of an error that this project
-raises itself is written for people and shown as it is; the traceback of any other is kept for a report.
+raises itself is written for people and shown as it is; the traceback of any other is kept for a report. Of several errors at
+once (episodes are played side by side, and fail so) the first that can be explained is told, and the others are counted.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,14 @@ from envs.structured import ConfigError
 T = TypeVar("T")
 OWN = ("agents", "envs", "algorithms")
 """Packages whose own exceptions are written for people."""
+NO_MEMORY = re.compile(
+    r"out of memory|(can't|cannot|unable to) allocate|not enough memory|_ALLOC_FAILED|bad_alloc", re.IGNORECASE
+)
+"""What allocators say: torch's for CPU and GPU, numpy's, cuBLAS's and its sisters, C++, the operating system."""
+NO_UNICODE = re.compile(r"surrogates not allowed|Text(Encode|Sequence)?Input(Sequence)? must be")
+"""What Python and tokenizers say of half a surrogate pair; the latter take it for something that is no text."""
+MOST_OTHERS = 3
+"""Kinds of further errors that are named."""
 
 
 @dataclass
@@ -43,16 +54,15 @@ def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
     except Exception as raised:
         if folder is not None:
             folder.discard()
-        exc = innermost(raised)
-        outcome.code = 2 if isinstance(exc, ConfigError) else 1
-        message = explain(exc)
-        if message is None:
+        outcome.code = 2 if isinstance(innermost(raised), ConfigError) else 1
+        message = _account(raised)
+        if any(explain(one) is None for one in _leaves(raised)):
             text = "".join(traceback.format_exception(raised))
-            message = f"{type(exc).__name__}: {exc}\nThis was not foreseen; the traceback is "
+            message += "\nThis was not foreseen; the traceback is "
             message += f"in {folder.traceback}" if folder and _written(folder, text) else f"below\n{text}"
         _tell("failed", f"error: {message}", folder)
     except BaseException as raised:
-        if not isinstance(innermost(raised), KeyboardInterrupt):
+        if not any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
             raise
         outcome.code = 130
         _tell("interrupted", "stopped at once", folder)
@@ -88,22 +98,51 @@ def explain(exc: BaseException) -> str | None:
     """What went wrong, in words; None for an error nobody foresaw."""
     if type(exc).__module__.partition(".")[0] in OWN:
         return str(exc)
-    if type(exc).__name__ == "OutOfMemoryError" or isinstance(exc, MemoryError):
-        first = (str(exc).splitlines() or [""])[0]
+    if isinstance(exc, MemoryError) or (isinstance(exc, (RuntimeError, OSError)) and NO_MEMORY.search(str(exc))):
         return (
-            f"out of memory: {first}\nLower optim.token_budget, engine.max_batch or model.max_length, or set "
+            f"out of memory: {_first_line(exc)}\nLower optim.token_budget, engine.max_batch or model.max_length, or set "
             "model.gradient_checkpointing=true; --dry-run estimates what a run needs"
         )
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {exc}"
+    if isinstance(exc, (UnicodeEncodeError, TypeError)) and NO_UNICODE.search(str(exc)):
+        return (
+            "a text that the model was to read is no Unicode text: it holds half of a surrogate pair, such as '\\ud83d'. Let "
+            "the environment that wrote it replace such characters: text.encode('utf-8', 'replace').decode()"
+        )
     return None
 
 
 def innermost(exc: BaseException) -> BaseException:
-    """The error inside task groups, where there is exactly one."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc
+    """The error inside task groups; of several the first that can be explained, or else the first."""
+    errors = _leaves(exc)
+    return next((one for one in errors if explain(one) is not None), errors[0])
+
+
+def _leaves(exc: BaseException) -> list[BaseException]:
+    """The errors of a group and the groups within it, or the error itself."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return [exc]
+    return [leaf for one in exc.exceptions for leaf in _leaves(one)]
+
+
+def _account(raised: BaseException) -> str:
+    """What went wrong, and how many other errors there were at the same time."""
+    told = innermost(raised)
+    lines = [explain(told) or f"{type(told).__name__}: {told}"]
+    same = f"{type(told).__name__}: {_first_line(told)}"
+    others = Counter(f"{type(one).__name__}: {_first_line(one)}" for one in _leaves(raised))
+    if alike := others.pop(same) - 1:
+        lines.append(f"{alike} more failed alike at the same time")
+    if others:
+        named = [f"{text}{f' ({count} times)' if count > 1 else ''}" for text, count in others.most_common(MOST_OTHERS)]
+        left = len(others) - len(named)
+        lines.append(f"{others.total()} failed otherwise: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
+    return "\n".join(lines)
+
+
+def _first_line(exc: BaseException) -> str:
+    return next(iter(str(exc).splitlines()), "")[:300]
 
 
 def _tell(status: str, message: str, folder: RunFolder | None) -> None:

@@ -6,6 +6,7 @@ conversion in envs.structured, combinations in agents.checks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -106,4 +107,13 @@ def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
     """The resolved configuration as YAML text."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(_uninterpolated(to_dict(config))))
+
+
+def _uninterpolated(value: Any) -> Any:
+    """The same values where `${` stands for itself: what could be interpolated has been."""
+    if isinstance(value, dict):
+        return {key: _uninterpolated(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_uninterpolated(one) for one in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value

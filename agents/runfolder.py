@@ -17,6 +17,7 @@ from typing import Any, Literal
 import orjson
 
 from agents import loading
+from agents.compose import assignment, command_line
 from agents.config import TrainConfig
 from envs import trajectory
 from envs.base import Split
@@ -113,7 +114,7 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What a user types to go on."""
-        return f"python -m agents.train {self._named('resume')}"
+        return command_line("agents.train", assignment("resume", self.path))
 
     def last_lines(self) -> str:
         """Where everything of the run is that there is so far, and what a user types to evaluate it and to look at it."""
@@ -121,15 +122,11 @@ class RunFolder:
         lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
         if self.checkpoints.exists():
             panels = orjson.loads(self.panels.read_bytes())
-            panel = " evaluation.panel=test" if panels["test"]["count"] else ""
-            lines.append(f"{'evaluate it':<14}python -m agents.evaluate {self._named('run')}{panel}")
+            held_out = ["evaluation.panel=test"] if panels["test"]["count"] else []
+            lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
         if places["trajectories"].exists():
-            lines.append(f"{'replay it':<14}python -m agents.replay {shlex.quote(str(self.path))}")
+            lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
         return "\n".join(lines)
-
-    def _named(self, key: str) -> str:
-        """The folder as the value of a setting, as one types it."""
-        return f"{key}={self.path}"
 
     def write_config(self, config: TrainConfig) -> None:
         """Record the whole configuration."""
@@ -184,7 +181,8 @@ class RunFolder:
             raise self._taken() from None
 
     def _taken(self) -> RunFolderError:
-        return RunFolderError(f"{self.path} already holds a run; go on with {self._named('resume')}, or choose another run=")
+        resume = shlex.quote(assignment("resume", self.path))
+        return RunFolderError(f"{self.path} already holds a run; go on with {resume}, or choose another run=")
 
     def _unwritable(self, exc: OSError) -> RunFolderError:
         return RunFolderError(f"{self.path} cannot be written: {exc}; choose another place with out=<folder>")

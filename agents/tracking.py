@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shlex
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,6 +27,13 @@ from agents.config import TensorboardConfig, TrackerConfig, WandbConfig
 from envs.trajectory import Trajectory
 
 log = logging.getLogger("stepcredit.tracking")
+
+CONNECT_S = 15.0
+"""Seconds for W&B's server to take a new run, unless WANDB_INIT_TIMEOUT says otherwise; W&B itself would wait for 90."""
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+"""What W&B's own mode may be, and what each means."""
+PUBLIC_SERVERS = ("https://api.wandb.ai", "https://api.forge.coreweave.com")
+"""Names of W&B's public server, old and new: a key for either opens it."""
 
 
 class Tracker(Protocol):
@@ -121,30 +129,42 @@ class Tensorboard(Silent):
 
 
 class Wandb(Silent):
-    """Weights & Biases; a resumed run goes on under the same id."""
+    """Weights & Biases; a resumed run goes on under the same id. One that its server does not take is recorded offline."""
 
     def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
         import wandb
 
         self._wandb, self._config = wandb, config
-        mode = config.mode
-        if mode == "auto":
-            mode = "online" if _logged_in() else "offline"
         id_file = folder / "wandb_id"
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex[:12])
-        self._run = wandb.init(
-            project=config.project,
-            entity=config.entity,
-            mode=mode,
-            tags=config.tags,
-            name=folder.resolve().name,
-            id=id_file.read_text(),
-            resume="allow" if mode == "online" else None,
-            dir=str(folder),
-            config=dict(settings),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        wait = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": CONNECT_S}
+
+        def begin(mode: str) -> Any:
+            return wandb.init(
+                project=config.project,
+                entity=config.entity,
+                mode=mode,
+                tags=config.tags,
+                name=folder.resolve().name,
+                id=id_file.read_text(),
+                resume="allow" if mode == "online" else None,
+                dir=str(folder),
+                config=dict(settings),
+                settings=wandb.Settings(silent=True, console="off", **wait),
+            )
+
+        mode, why = _mode(config, wandb)
+        try:
+            self._run = begin(mode)
+        except Exception as exc:
+            if mode != "online":
+                raise
+            wandb.teardown(exit_code=1)  # its service still holds the run's id
+            mode, why = "offline", f"the server did not take the run: {next(iter(str(exc).splitlines()), '')}"
+            self._run = begin(mode)
+        later = f"; upload it later: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*" if mode == "offline" else ""
+        print(f"W&B: {mode} ({why}){later}", flush=True)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
@@ -170,18 +190,40 @@ class Wandb(Silent):
         self._run.finish(exit_code=0 if status == "finished" else 1)
 
 
-def _logged_in() -> bool:
-    """True if an API key is at hand without asking anybody."""
-    if os.environ.get("WANDB_API_KEY"):
+def _mode(config: WandbConfig, wandb: Any) -> tuple[str, str]:
+    """How to record, and what says so: the setting, WANDB_MODE, `wandb offline`, or whether anybody is logged in."""
+    said = os.environ.get("WANDB_MODE", "").lower()
+    if config.mode != "auto":
+        ignored = f"; WANDB_MODE={said} does not count" if said and MODES.get(said) != config.mode else ""
+        return config.mode, f"tracker.wandb.mode={config.mode}{ignored}"
+    if said:
+        if said not in MODES:
+            raise ValueError(f"WANDB_MODE is '{said}'; allowed: {', '.join(MODES)}")
+        return MODES[said], f"WANDB_MODE={said}"
+    try:
+        settings = wandb.setup().settings
+        said, server, key = MODES.get(settings.mode, "online"), settings.base_url, settings.api_key
+    except Exception:  # a broken file of W&B's settings: opening the run says so
+        said, server, key = "online", "", None
+    if said != "online":
+        return said, "W&B's settings file"
+    return ("online", "logged in") if key or _logged_in(server) else ("offline", "nobody is logged in")
+
+
+def _logged_in(server: str) -> bool:
+    """True if a key for the server is at hand without asking anybody."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     import netrc
-    from urllib.parse import urlparse
+    from urllib.parse import urlsplit
 
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    host = urlsplit(server or os.environ.get("WANDB_BASE_URL") or PUBLIC_SERVERS[0]).netloc
+    hosts = {urlsplit(one).netloc for one in PUBLIC_SERVERS}
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+        keys = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(keys.authenticators(one) is not None for one in (hosts if host in hosts else {host}))
 
 
 class Trackers:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.assembly import assemble
+from agents.compose import assignment, command_line
 from agents.evaluation import rate
 from agents.loading import load
 from agents.packing import rows
@@ -31,11 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     options = parser.parse_args()
-    config = load([f"resume={options.run}"])
+    config = load([assignment("resume", options.run)])
     metrics = read_metrics(options.run / "metrics.jsonl")
     keys = {f"eval/success@{t:g}": t for t in config.evaluation.temperature}
     if not metrics or any(key not in metrics[-1] for key in keys):
-        raise SystemExit(f"{options.run} has not been evaluated after its last iteration; finish it: resume={options.run}")
+        finish = command_line("agents.train", assignment("resume", options.run))
+        raise SystemExit(f"{options.run} has not been evaluated after its last iteration; finish it: {finish}")
     budget = metrics[-1]["time/cpu"] - metrics[0]["time/cpu"]
     parts = assemble(config)
     panel = list(parts.env.tasks("train"))
