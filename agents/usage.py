@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import shlex
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,7 +111,7 @@ def text(job: Job, words: Sequence[str] = ()) -> str:
     sections = [word for word in words if word not in overrides]
     known = keys(job, overrides)
     if sections:
-        command = shlex.join(["python", "-m", f"agents.{job}", *overrides])
+        command = compose.command_line(f"agents.{job}", *overrides)
         lines = _wrapped(f"With {command}; a value that names no source is the default.", 0)
         for section in sections:
             lines += ["", *_section(section, known)]
