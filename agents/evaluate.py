@@ -17,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agents.checks import preflight
 from agents.config import EvaluateConfig
 from agents.loading import load, load_evaluate
 
@@ -24,9 +25,8 @@ from agents.loading import load, load_evaluate
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     from agents.failures import command
-    from agents.usage import evaluate_help
 
-    return command(arguments, evaluate_help, load_evaluate, lambda config: evaluate(config, Console()))
+    return command(arguments, "evaluate", load_evaluate, lambda config: evaluate(config, Console()))
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     from agents.runfolder import replace_file
     from envs.trajectory import Trajectory, append, read, repair
 
+    preflight(config)
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
     console.print(f"weights: {weights(parts.policy, config.model)}", soft_wrap=True)
     e = config.evaluation

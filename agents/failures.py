@@ -8,6 +8,7 @@ once (episodes are played side by side, and fail so) the first that can be expla
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 import traceback
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from agents.loading import Job
 from agents.runfolder import RunFolder
 from envs.structured import ConfigError
 
@@ -42,11 +44,16 @@ class Outcome:
 
 @contextmanager
 def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
-    """Turn whatever ends the block into a message and an exit code; a run's `folder` gets status.json and the traceback."""
+    """Turn whatever ends the block into a message and an exit code; a run's `folder` gets status.json and the traceback.
+
+    A run that fails before there is anything to go on with leaves no folder: its resume would fail alike.
+    """
     outcome = Outcome()
     try:
         yield outcome
     except Exception as raised:
+        if folder is not None:
+            folder.discard()
         outcome.code = 2 if isinstance(innermost(raised), ConfigError) else 1
         message = _account(raised)
         if any(explain(one) is None for one in _leaves(raised)):
@@ -61,15 +68,15 @@ def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
         _tell("interrupted", "stopped at once", folder)
 
 
-def command(
-    arguments: Sequence[str] | None, usage: Callable[[], str], load: Callable[[list[str]], T], run: Callable[[T], object]
-) -> int:
-    """An entry point whose settings are key=value: print its usage, or load the settings and run. Returns the exit code."""
+def command(arguments: Sequence[str] | None, job: Job, load: Callable[[list[str]], T], run: Callable[[T], object]) -> int:
+    """An entry point whose settings are key=value: print its help, or load the settings and run. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        print(usage())
-        return 0
     try:
+        if {"-h", "--help"} & set(given):
+            from agents import usage
+
+            tell(usage.text(job, [word for word in given if word not in ("-h", "--help")]))
+            return 0
         settings = load(given)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -77,6 +84,14 @@ def command(
     with reported() as outcome:
         run(settings)
     return outcome.code
+
+
+def tell(text: str) -> None:
+    """Print for a reader who may leave before the end (`--help | head`), which is no mistake of anybody's."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not be written again at exit
 
 
 def explain(exc: BaseException) -> str | None:
@@ -131,12 +146,11 @@ def _first_line(exc: BaseException) -> str:
 
 
 def _tell(status: str, message: str, folder: RunFolder | None) -> None:
-    if folder is not None:
-        if folder.begun:
-            try:
-                folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
-            except OSError:
-                message += f"\n{folder.status} could not be written"
+    if folder is not None and folder.begun:
+        try:
+            folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
+        except OSError:
+            message += f"\n{folder.status} could not be written"
         if folder.resume_command not in message:
             begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
             message += f"\nTo {'go on from the newest checkpoint' if begun else 'begin again'}: {folder.resume_command}"

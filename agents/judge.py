@@ -24,9 +24,8 @@ from envs.structured import ConfigError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     from agents.failures import command
-    from agents.usage import judge_help
 
-    return command(arguments, judge_help, load_judge, lambda config: measure(config, Console()))
+    return command(arguments, "judge", load_judge, lambda config: measure(config, Console()))
 
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def sweep(overrides: Sequence[str]) -> int:
         worst = max(worst, 1 if code else 0)
     Console().print(table)
     metrics = {path.parent.name: read_metrics(path) for path in sorted(folder.glob("*/metrics.jsonl"))}
+    if not metrics:  # no run got as far as having a folder
+        return worst
     drawn = compare(metrics, folder / "plots")
     print(f"runs are in {folder}" + (f", their curves side by side in {folder / 'plots'}" if drawn else ""))
     return worst

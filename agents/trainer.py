@@ -50,7 +50,7 @@ class Trainer:
         env = self.parts.env
         self.panels = {split: list(env.tasks(split)) for split in SPLITS}
         hashes = {split: env.panel_hash(split) for split in SPLITS}
-        self.folder.write_panels(self.panels, hashes)
+        self.folder.refuse_other_tasks(self.panels, hashes)
         print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in self.panels.items()), flush=True)
         print("weights:", weights(self.parts.policy, config.model), flush=True)
         if self.parts.prompter.summary:
@@ -69,8 +69,7 @@ class Trainer:
         self._stop_asked = False
         if restored is not None:
             self._restore(restored)
-        if config.resume:
-            self.folder.go_on(config)
+        self.folder.begin(config, self.panels, hashes)
         self._began = {"wall": time.monotonic() - self.spent["wall"], "cpu": time.process_time() - self.spent["cpu"]}
         self.trackers: Trackers = open_trackers(
             config.tracker, self.folder.path, asdict(config), config.iterations, self.iteration if self._warm else None

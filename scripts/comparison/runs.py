@@ -127,7 +127,10 @@ def _reason(run: Run, code: int) -> str:
     if said.get("status") == "failed" and said.get("reason"):
         return str(said["reason"])
     lines = [line for line in log_file(run).read_text(errors="replace").splitlines() if line.strip()]
-    return f"exit code {code}: {lines[-1] if lines else 'it said nothing'}"
+    said_last = next(
+        (line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "it said nothing"
+    )
+    return f"exit code {code}: {said_last}"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from agents.runfolder import RunFolder
 from envs.base import TaskError
 from envs.structured import ConfigError
 from tests.agents.models_for_tests import small_policy
+from tests.agents.test_runfolder import HASHES, PANELS
 
 
 def end(exc: BaseException, folder: RunFolder | None = None) -> int:
@@ -30,7 +31,12 @@ def end(exc: BaseException, folder: RunFolder | None = None) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.open(loading.load([f"out={tmp_path}", "run=it"]))
+    """Of a run that has begun, and has numbers."""
+    config = loading.load([f"out={tmp_path}", "run=it"])
+    folder = RunFolder.open(config)
+    folder.begin(config, PANELS, HASHES)
+    folder.metrics.write_text("{}\n")
+    return folder
 
 
 def test_a_block_that_ends_well_has_code_0(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,6 +197,23 @@ def test_an_error_nobody_foresaw_keeps_its_traceback_in_the_folder(
     assert "Traceback (most recent" in folder.traceback.read_text()
     assert folder.get_status()["status"] == "failed"
     assert f"resume={folder.path}" in shown
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("exc", [TaskError("game 7 is broken"), ZeroDivisionError("division by zero")])
+def test_a_start_that_fails_leaves_no_folder_and_advises_no_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], exc: Exception, begun: bool
+) -> None:
+    config = loading.load([f"out={tmp_path}", "run=it"])
+    folder = RunFolder.open(config)
+    if begun:
+        folder.begin(config, PANELS, HASHES)
+    assert end(exc, folder) == 1
+    shown = capsys.readouterr().err
+    assert str(exc) in shown
+    assert "resume=" not in shown
+    assert ("Traceback (most recent" in shown) == isinstance(exc, ZeroDivisionError)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("exc", [ConfigError("another model"), KeyboardInterrupt()])

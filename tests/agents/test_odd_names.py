@@ -12,11 +12,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from agents import loading
+from agents import loading, replay
 from agents.checkpoint import _what_happened
 from agents.compose import assignment, command_line, parse
 from agents.runfolder import RunFolder, RunFolderError
 from envs.structured import ConfigError
+from tests.agents.test_runfolder import begin
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = [
@@ -107,24 +108,29 @@ def test_several_values_of_other_keys_are_refused_with_the_way_to_quote_them() -
 @pytest.mark.parametrize("name", ODD)
 def test_a_run_in_an_odd_folder_is_opened_and_gone_on_with_more_than_once(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
-    folder = RunFolder.open(loading.load([assignment("out", out).replace("${", "\\${"), assignment("run", "it")]))
+    folder = begin(loading.load([assignment("out", out).replace("${", "\\${"), assignment("run", "it")]))
     assert folder.path == out / "it"
     for _ in range(2):
         folder.set_status("interrupted")
         config = loading.load([shlex.split(folder.resume_command)[-1]])
         assert config.resume == str(folder.path)
-        folder = RunFolder.open(config)
-        folder.go_on(config)
+        folder = begin(config)
     assert loading.load([f"resume={folder.path}", "iterations=9"]).iterations == 9
     with pytest.raises(RunFolderError, match=r"(?s)already holds a run; go on with .*, or choose another run=") as refused:
         RunFolder.open(loading.load([assignment("out", out).replace("${", "\\${"), "run=it"]))
+    folder.checkpoints.mkdir()
+    folder.write_trajectories(1, [])
+    commands = folder.last_lines().partition("evaluate it   ")[2].split("\nreplay it     ")
+    evaluation, replaying = (shlex.split(line)[3:] for line in commands)
+    assert parse(evaluation)[0].value() == str(folder.path)
+    assert replay.main([*replaying, "episode=1"]) == 1  # it is found, and has no episodes
     words = shlex.split(str(refused.value).partition("go on with ")[2].rpartition(", or choose")[0])
     assert parse(words)[0].value() == str(folder.path)
 
 
 @pytest.mark.parametrize("name", ["it's josé's (v=1), [x]", "$HOME/~x -y\\'"])
 def test_a_shell_starts_what_was_printed(name: str, tmp_path: Path) -> None:
-    folder = RunFolder.open(loading.load([assignment("out", tmp_path), assignment("run", name)]))
+    folder = begin(loading.load([assignment("out", tmp_path), assignment("run", name)]))
     folder.set_status("interrupted")
     command = folder.resume_command.replace("python", shlex.quote(sys.executable), 1) + " iterations=77 --cfg job"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)

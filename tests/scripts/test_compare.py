@@ -168,10 +168,16 @@ def test_lists_may_do_without_brackets(tmp_path: Path, written: str) -> None:
     assert list(plan.read([*SMALL, "algos=grpo", f"out={tmp_path}"]).arms) == ["grpo"]
 
 
+def begin(run: Run, panel: str = "abc") -> RunFolder:
+    folder = RunFolder.open(run.config)
+    folder.begin(run.config, {"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": panel, "eval": "e", "test": "t"})
+    return folder
+
+
 def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     asked = [*SMALL, "algos=[grpo]", "seeds=1", "budget=100", f"out={tmp_path}"]
     (run,) = plan.read(asked)
-    RunFolder.open(run.config)
+    begin(run)
     assert len(plan.read(asked).runs) == 1
     with pytest.raises(ConfigError) as refused:
         plan.read([*asked, "optim.lr=0.5", "loss.entropy=0.25"])
@@ -184,8 +190,7 @@ def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: 
 
 def write(run: Run, success: list[tuple[int, float, float]], panel: str = "abc", start: float = 0.25) -> None:
     """A finished run of two task types: (environment steps, success at either) of each evaluation."""
-    folder = RunFolder.open(run.config)
-    folder.write_panels({"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": panel, "eval": "e", "test": "t"})
+    folder = begin(run, panel)
     lines = []
     for number, (steps, pick, heat) in enumerate([(0, start, start), *success]):
         line = {"iteration": number, "env/steps": steps, "time/cpu": 5.0 + steps / 10, "time/wall": 7.0 + steps / 5}
