@@ -24,9 +24,12 @@ from agents.loading import load, load_evaluate
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    from agents import usage
     from agents.failures import command
 
-    return command(arguments, "evaluate", load_evaluate, lambda config: evaluate(config, Console()))
+    return command(
+        arguments, lambda words: usage.text("evaluate", words), load_evaluate, lambda config: evaluate(config, Console())
+    )
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:

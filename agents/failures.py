@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from agents.loading import Job
 from agents.runfolder import RunFolder
 from envs.structured import ConfigError
 
@@ -68,14 +67,20 @@ def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
         _tell("interrupted", "stopped at once", folder)
 
 
-def command(arguments: Sequence[str] | None, job: Job, load: Callable[[list[str]], T], run: Callable[[T], object]) -> int:
-    """An entry point whose settings are key=value: print its help, or load the settings and run. Returns the exit code."""
+def command(
+    arguments: Sequence[str] | None,
+    usage: Callable[[list[str]], str],
+    load: Callable[[list[str]], T],
+    run: Callable[[T], object],
+) -> int:
+    """An entry point whose settings are key=value: print its `usage` of the words given, or load the settings and run.
+
+    Returns the exit code.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if {"-h", "--help"} & set(given):
-            from agents import usage
-
-            tell(usage.text(job, [word for word in given if word not in ("-h", "--help")]))
+            tell(usage([word for word in given if word not in ("-h", "--help")]))
             return 0
         settings = load(given)
     except ConfigError as error:

@@ -23,9 +23,10 @@ from envs.structured import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    from agents import usage
     from agents.failures import command
 
-    return command(arguments, "judge", load_judge, lambda config: measure(config, Console()))
+    return command(arguments, lambda words: usage.text("judge", words), load_judge, lambda config: measure(config, Console()))
 
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
