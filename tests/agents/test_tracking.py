@@ -76,7 +76,9 @@ def test_what_is_no_number_is_not_shown_and_faults_are() -> None:
     output = io.StringIO()
     console = Console(ConsoleConfig(), "my-run", 20, terminal=Terminal(file=output, width=60))
     console.log(3, {"train/success": float("nan"), "eval/success@1": float("nan"), "train/faults": 2.0, "eval/faults@1": 1.0})
-    assert output.getvalue() == "[3/20] faults 3\n"
+    console.log(4, {"train/cut_off/context": 5.0, "eval/cut_off/context@1": 0.0, "eval/random_success": 0.125})
+    said = output.getvalue().splitlines()
+    assert said == ["[3/20] faults 2, 1 in evaluation", "[4/20] out of context 5  random actions 0.125"]
 
 
 def test_on_a_terminal_a_live_table_shows_iterations_and_the_evaluation_curve() -> None:
