@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from agents import checkpoint
 from agents.assembly import Assembly
 from agents.evaluation import Rate, rate
-from agents.failures import innermost
 from agents.rollout import Episode
 from envs import registry
 from envs.pool import EpisodeError, Pool
@@ -49,7 +48,10 @@ def random_policy(parts: Assembly, episodes: Sequence[Episode], seconds: float =
         skipped, others = raised.split(_Skipped)
         if skipped is None or others is not None:
             raise
-        return Baseline(None, str(innermost(skipped)), time.monotonic() - began)
+        why: BaseException = skipped
+        while isinstance(why, BaseExceptionGroup):  # every episode under way says the same
+            why = why.exceptions[0]
+        return Baseline(None, str(why), time.monotonic() - began)
     finally:
         checkpoint.restore_random_states(before)  # of environments that draw from Python's or numpy's own generators
     return Baseline(rate(played), "", time.monotonic() - began)

@@ -86,7 +86,7 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights; auto: bfloat16 on a GPU, float32 elsewhere."""
     max_length: Annotated[int, AtLeast(16)] = 2048
-    """Longest context in tokens; an episode that outgrows it is cut off and counted."""
+    """Longest context in tokens; an episode that outgrows it is lost, and counted apart."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -126,36 +126,38 @@ def show(results: dict[str, Any], console: Console) -> None:
         # Without a frame the longest task types of the environments here stand on one line of 80 columns.
         table = Table(title=title, box=box.SIMPLE, show_edge=False, padding=0)
         table.add_column("type", overflow="fold")
-        columns = ("success", "95% interval", "episodes", "faults", "score", "steps")
-        for column in (*columns, *["out of\ncontext"] * outgrown):
+        faults = not outgrown or any(r["faults"] for r in found["types"].values())
+        columns = ["success", "95% interval", "episodes", *["too\nlong"] * outgrown, *["faults"] * faults, "score", "steps"]
+        for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
         for kind, r in found["types"].items():
             if kind == "all":
                 table.add_section()
-            table.add_row(kind, *_cells(r), *[str(r.get("cut_off", {}).get(CONTEXT, 0))] * outgrown)
+            table.add_row(kind, *_cells(r, outgrown, faults))
         if "episodes" in (floor := results.get("random", {})):
             table.add_section()
-            table.add_row("random actions", *_cells(floor), *["0"] * outgrown)
+            table.add_row("random actions", *_cells(floor, outgrown, faults))
         console.print(table)
         for line in _beside(found, results):
             console.print(line, soft_wrap=True, markup=False)
 
 
-def _cells(r: dict[str, Any]) -> list[str]:
+def _cells(r: dict[str, Any], outgrown: bool, faults: bool) -> list[str]:
+    """A rate's row; with the episodes that outgrew the context, and with faults, where the table has such columns."""
     low, high = r["interval95"]
-    means = [
-        "-" if r[name] is None else f"{r[name]:{form}}"
-        for name, form in (("success", ".3f"), ("score", ".3f"), ("steps", ".1f"))
-    ]
-    return [means[0], f"{low:.3f} - {high:.3f}", str(r["episodes"]), str(r["faults"]), *means[1:]]
+    success, score = ("-" if r[name] is None else f"{r[name]:.3f}" for name in ("success", "score"))
+    steps = "-" if r["steps"] is None else f"{r['steps']:.1f}"
+    counts = [str(r.get("cut_off", {}).get(CONTEXT, 0))] * outgrown + [str(r["faults"])] * faults
+    return [success, f"{low:.3f} - {high:.3f}", str(r["episodes"]), *counts, score, steps]
 
 
 def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
     """What is to be known beside a table."""
     whole, lines = found["types"]["all"], []
     if cut_off := {reason: number for reason, number in whole.get("cut_off", {}).items() if number}:
-        counts = ", ".join(f"{reason} {number}" for reason, number in sorted(cut_off.items()))
-        lines.append(f"cut off, and lost, among the {whole['episodes']} episodes: {counts}")
+        words = {CONTEXT: "too long for the context", "time_limit": "out of time"}
+        counts = ", ".join(f"{number} {words.get(reason, reason)}" for reason, number in sorted(cut_off.items()))
+        lines.append(f"of the {whole['episodes']} episodes were cut off, and are lost: {counts}")
     if whole["faults"]:
         lines.append(
             f"faults: {whole['faults']} episodes were cut off by a crash or a hang and are in no rate; the same command plays "

@@ -230,7 +230,7 @@ def test_an_evaluation_shows_it_beside_a_rate_of_all_episodes(tmp_path: Path, ca
         found[max_length] = results["temperatures"]["1"]["types"]["all"]
         shown = capsys.readouterr().out
         said = any("outgrew the context" in warning for warning in results["warnings"])
-        assert bool(found[max_length]["cut_off"].get("context")) == ("out of" in shown) == said
+        assert bool(found[max_length]["cut_off"].get("context")) == ("too long for the context" in shown) == said
     assert [one["episodes"] for one in found.values()] == [12] * 3
     assert found[2048]["successes"] > found[40]["successes"] >= found[16]["successes"]
     assert 0 < found[40]["cut_off"]["context"] < found[16]["cut_off"]["context"]
