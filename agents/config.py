@@ -101,7 +101,7 @@ class ModelConfig:
     trust_remote_code: bool = False
     """Run Python code that comes with a model which transformers does not know; only for models whose makers you trust."""
     max_length: Annotated[int, AtLeast(16)] = 2048
-    """Longest context in tokens; an episode that outgrows it is cut off and counted."""
+    """Longest context in tokens; an episode that outgrows it is lost, and counted apart."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora: LoraConfig = field(default_factory=LoraConfig)

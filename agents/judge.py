@@ -56,6 +56,7 @@ def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
             "panel": config.panel,
             "panel_hash": parts.env.panel_hash(config.panel),
             "policy": config.run or "random",
+            "faults": config.episodes - len(played),
             "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
             **filtered(played, [parts.env.subgoals(trajectory.task_id) for trajectory in played]),
             "forms": [],

@@ -38,6 +38,7 @@ class RunFolder:
         self.panels = self.path / "panels.json"
         self.metrics = self.path / "metrics.jsonl"
         self.status = self.path / "status.json"
+        self.warnings = self.path / "warnings.txt"
         self.traceback = self.path / "traceback.txt"
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
@@ -131,6 +132,11 @@ class RunFolder:
     def write_config(self, config: TrainConfig) -> None:
         """Record the whole configuration."""
         replace_file(self.config, loading.to_yaml(config).encode())
+
+    def add_warning(self, message: str) -> None:
+        """Record what was said of the run: a line, with the time."""
+        with self.warnings.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(message.split())}\n")
 
     def trajectories(self, iteration: int) -> Path:
         """The file with an iteration's episodes."""

@@ -2,7 +2,9 @@
 
 The trainer calls `log` once an iteration with flat names. Names the terminal and the plots know (all others are written too):
     train/success  train/reward  train/steps  train/valid      means over the iteration's episodes
-    eval/success@<temperature>                                  share of held-out episodes won
+    train/cut_off/context  train/faults                         episodes that outgrew the context (lost); cut off by a fault
+    eval/success@<temperature>                                  share of held-out episodes won; cut_off and faults likewise
+    eval/random_success                                         the same for random actions, iteration 0 only
     time/rollout  time/update  time/evaluation                  seconds of this iteration
     time/wall  time/cpu                                         seconds since the run began, resumed parts included
     tokens_per_s                                                sampled tokens a second of rollout
@@ -55,6 +57,9 @@ class Tracker(Protocol):
     def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """How far a stage within an iteration is (warm start, rollout, update, evaluation)."""
 
+    def say(self, message: str) -> None:
+        """Something to be read at once: a warning, or why a number is missing."""
+
     def artifact(self, path: Path) -> None:
         """A file or folder the run produced (a checkpoint, the model)."""
 
@@ -70,6 +75,8 @@ class Silent:
     def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None: ...
 
     def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None: ...
+
+    def say(self, message: str) -> None: ...
 
     def artifact(self, path: Path) -> None: ...
 
@@ -251,6 +258,10 @@ class Trackers:
     def progress(self, stage: str, done: int, total: int, **metrics: float) -> None:
         """How far a stage within an iteration is."""
         self._each("progress", stage, done, total, metrics)
+
+    def say(self, message: str) -> None:
+        """Something to be read at once."""
+        self._each("say", message)
 
     def artifact(self, path: Path) -> None:
         """A file or folder the run produced."""

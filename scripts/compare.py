@@ -35,6 +35,12 @@ from agents.credit.text import printable
 from agents.failures import tell
 from envs.structured import ConfigError
 
+WHAT = {
+    "out of context": "outgrew the context and count as lost",
+    "faults": "were cut off by a fault and are in no rate",
+}
+"""What the counts of a report mean."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the comparison and write its report; returns the exit code."""
@@ -74,6 +80,10 @@ def write(planned: plan.Plan, console: Console) -> None:
             start, final = of_arm["start"], of_arm["all"]
             spread = "" if final["low"] is None else f" [{final['low']:.3f}, {final['high']:.3f}]"
             console.print(f"{arm}, temperature {temperature}: {start['mean']:.3f} -> {final['mean']:.3f}{spread}", markup=False)
+    for arm, cost in report["cost"].items():
+        for what in ("out of context", "faults"):
+            if cost[what]["mean"]:
+                console.print(f"{arm}: {cost[what]['mean']:.0f} episodes a run {WHAT[what]}", markup=False)
     console.print(printable(f"written: {planned.out}/report.html, report.png, report.json"), soft_wrap=True, markup=False)
 
 

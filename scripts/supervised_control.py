@@ -48,7 +48,14 @@ def main() -> None:
 
     def evaluate() -> dict[float, float]:
         parts.engine.update_weights(parts.policy, 0)
-        return {t: rate(parts.play(parts.rollout(t), parts.panel())).success for t in config.evaluation.temperature}
+        found = {t: rate(parts.play(parts.rollout(t), parts.panel())) for t in config.evaluation.temperature}
+        for t, one in found.items():
+            if one.faults or one.out_of_context:
+                print(
+                    f"temperature {t:g}: {one.out_of_context} of {one.episodes} episodes outgrew the context and are lost; "
+                    f"{one.faults} more were cut off by a fault and are in no rate"
+                )
+        return {t: one.success for t, one in found.items()}
 
     def supervise(dawdling: float) -> tuple[dict[float, float], int, float]:
         """Success, steps and CPU seconds after spending the budget on demonstrations with this share of dawdling."""

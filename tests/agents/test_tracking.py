@@ -78,7 +78,25 @@ def test_what_is_no_number_is_not_shown_and_faults_are() -> None:
     output = io.StringIO()
     console = Console(ConsoleConfig(), "my-run", 20, terminal=Terminal(file=output, width=60))
     console.log(3, {"train/success": float("nan"), "eval/success@1": float("nan"), "train/faults": 2.0, "eval/faults@1": 1.0})
-    assert output.getvalue() == "[3/20] faults 3\n"
+    console.log(4, {"train/cut_off/context": 5.0, "eval/cut_off/context@1": 0.0, "eval/random_success": 0.125})
+    said = output.getvalue().splitlines()
+    assert said == ["[3/20] faults 2, 1 in evaluation", "[4/20] out of context 5  random actions 0.125"]
+
+
+def test_what_is_to_be_read_at_once_is_printed_above_the_live_table_and_rare_columns_come_when_needed() -> None:
+    output = io.StringIO()
+    terminal = Terminal(file=output, width=160, force_terminal=True, color_system=None)
+    console = Console(ConsoleConfig(live=True), "my-run", 20, terminal=terminal)
+    console.log(0, {"eval/success@1": 0.5, "eval/random_success": 0.125})
+    assert "out of context" not in output.getvalue()
+    console.say("warning: [31 of 120] episodes outgrew the context")
+    console.log(1, METRICS | {"train/cut_off/context": 31.0})
+    console.close("finished")
+    shown = output.getvalue()
+    assert shown.count("warning: [31 of 120] episodes outgrew the context\n") == 1
+    assert "out of context" in shown.partition("outgrew the context")[2]
+    assert "random actions 0.12" in shown
+    assert "faults" not in shown
 
 
 def test_on_a_terminal_a_live_table_shows_iterations_and_the_evaluation_curve() -> None:
