@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from agents import tokenizer as word_level
+from agents import tokenizer as made_here
 from agents.config import ModelConfig
 from agents.policy import Policy, PolicyError
 from envs.cache import cache_folder
@@ -64,8 +64,9 @@ def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], devi
 
 def _tiny(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
     phrases, words = prompt.lexicon()
-    tokenizer = word_level.build(corpus, phrases, words)
     shape = config.tiny
+    exact = shape.text == "exact" or (shape.text == "auto" and not (phrases or words))
+    tokenizer = (made_here.build_exact if exact else made_here.build)(corpus, phrases, words)
     architecture = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
