@@ -13,7 +13,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def keep(file: Path, content: bytes) -> None:
-    """Write `content` for `kept`; any number of processes may do so at once. Where it cannot be written, says so and goes on."""
+    """Write `content` for `kept`, in any number of processes at once. Where it cannot be written, says so and goes on."""
     partial = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,9 @@ from hashlib import sha256
 
 from envs.base import SPLITS
 from envs.checker import check, maker_of
-from envs.registry import UnknownEnvironment
+from envs.checker.hooks import hooks
+from envs.checker.playing import Play
+from envs.registry import UnknownEnvironment, spec
 from envs.structured import ConfigError
 
 
@@ -42,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         f"{split} {len(panel)} ({sha256(chr(10).join(panel).encode()).hexdigest()[:8]})" for split, panel in panels.items()
     )
     print(f"{given.env}: no problem found; panels: {sizes}")
+    prompt = None if ":" in given.env else spec(given.env).prompt
+    print("optional parts that it has, and what they bring:")
+    print("\n".join(hooks(env, prompt, Play(given.seed, panels["train"][0], ("look",)))))
     return 0
 
 
