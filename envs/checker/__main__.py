@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{given.env}: no problem found; panels: {sizes}")
     prompt = None if ":" in given.env else spec(given.env).prompt
     print("optional parts that it has, and what they bring:")
-    print("\n".join(hooks(env, prompt, Play(given.seed, panels["train"][0], ("look",)))))
+    print("\n".join(hooks(env, prompt, Play(given.seed, panels["train"][0]))))
     return 0
 
 

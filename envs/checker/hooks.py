@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from envs.base import TextEnv, Turn
-from envs.checker.playing import Play, replay
+from contextlib import suppress
+from dataclasses import replace
+
+from envs.base import NoOracle, TaskError, TextEnv, Turn
+from envs.checker.playing import Play, explore, replay
 from envs.prompt import Prompt
+from envs.seeding import generator
 
 METHODS = {
     "demonstration": "a warm start by imitation, which model=tiny needs to begin with some successes",
@@ -41,7 +45,7 @@ def hooks(env: TextEnv, prompt: type[Prompt] | None, play: Play) -> list[str]:
 
 
 def _filled(env: TextEnv, play: Play) -> set[str]:
-    """Names of the optional fields that any Turn of an episode fills."""
+    """Names of the optional fields that any Turn fills, of an episode with drawn actions and of a demonstration."""
     filled: set[str] = set()
 
     def note(turn: Turn) -> Turn:
@@ -51,5 +55,9 @@ def _filled(env: TextEnv, play: Play) -> set[str]:
     start, act = env.start, env.act
     env.start = lambda task_id, rng: note(start(task_id, rng))  # type: ignore[method-assign]
     env.act = lambda action: note(act(action))  # type: ignore[method-assign]
-    replay(env, play)
+    explore(env, play)
+    with suppress(NoOracle, TaskError):  # who wins reaches what drawn actions do not
+        task = play.task or env.tasks("train")[0]
+        actions = env.demonstration(task, generator(play.seed, "demonstration"), detours=0.0, dawdling=False)
+        replay(env, replace(play, actions=tuple(actions)))
     return filled

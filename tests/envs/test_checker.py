@@ -18,7 +18,7 @@ from envs.prompt import Prompt
 from tests.envs import toys
 
 ROOT = Path(__file__).parents[2]
-PLAY = Play(0, "length-5", ("wait", "right", "right", "right", "right", "right"))
+PLAY = Play(0, "length-3")
 
 
 def test_a_sound_environment_has_no_problem() -> None:
