@@ -66,7 +66,7 @@ def replay(env: TextEnv, play: Play) -> list[Record]:
 def replaying(env: TextEnv, play: Play, given: list[tuple[dict[str, Any], dict[str, Any]]] | None = None) -> Iterator[Record]:
     """The same one by one. `given` gets each info as it was handed out, and a copy of it from then."""
     observation, info = env.reset(seed=play.seed, options=None if play.task is None else {"task": play.task})
-    record = {"observation": observation, "info": copy.deepcopy(info)}
+    record: Record = {"observation": observation, "info": copy.deepcopy(info)}
     for action in (*(play.actions or ()), None):
         if given is not None:
             given.append((info, record["info"]))
