@@ -144,16 +144,16 @@ def _key(
 
 
 def _source(kind: type[TextEnv]) -> str | None:
-    """Hash of the files beside the environment's class and its base classes, each by name and content."""
+    """Hash of the files beside the environment's class and its base classes, and of the Python files below; None without them."""
     digest = hashlib.sha256()
     for name in sorted({one.__module__ for one in kind.__mro__ if one.__module__.partition(".")[0] not in _FOREIGN}):
         module = sys.modules.get(name)
         file = Path(getattr(module, "__file__", None) or "")
         if not file.is_file():
             return None
-        beside = sorted(file.parent.rglob("*")) if getattr(module, "__package__", "") else [file]
-        for one in beside:
-            if one.is_file() and "__pycache__" not in one.parts:
+        package = {*file.parent.iterdir(), *file.parent.rglob("*.py")} if getattr(module, "__package__", "") else {file}
+        for one in sorted(package):
+            if one.is_file():
                 state = one.stat()
                 content = one.read_bytes() if state.st_size <= LARGE else str((state.st_size, state.st_mtime_ns)).encode()
                 digest.update(f"{one.name} {len(content)} ".encode() + content)
