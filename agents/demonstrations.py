@@ -144,7 +144,7 @@ def _key(
 
 
 def _source(kind: type[TextEnv]) -> str | None:
-    """Hash of the files beside the environment's class and its base classes, and of the Python files below; None without them."""
+    """Hash of the files beside the environment's class and its base classes, and of the Python files below; None without."""
     digest = hashlib.sha256()
     for name in sorted({one.__module__ for one in kind.__mro__ if one.__module__.partition(".")[0] not in _FOREIGN}):
         module = sys.modules.get(name)
