@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ import torch
 
 from agents.choice import Scoring
 from agents.config import EvaluateConfig, ModelConfig, TrainConfig
+from agents.corpus import corpus
 from agents.engines.base import Engine, Sampling
 from agents.models import check_scoring, load_policy
 from agents.policy import Policy, PolicyError
@@ -22,11 +23,8 @@ from envs import registry
 from envs.base import TextEnv
 from envs.pool import Pool
 from envs.prompt import Prompt
-from envs.seeding import derive, generator
+from envs.seeding import derive
 from envs.trajectory import Trajectory
-
-CORPUS_TASKS = 64
-"""Train tasks whose texts make the vocabulary of a tiny model."""
 
 
 @dataclass(slots=True)
@@ -141,25 +139,6 @@ def _engine(config: TrainConfig | EvaluateConfig, policy: Policy) -> Engine:
     from agents.engines.hf import HFEngine
 
     return HFEngine(policy, max_batch=config.engine.max_batch)
-
-
-def corpus(env: TextEnv, prompt: Prompt) -> Iterable[str]:
-    """Texts of the environment: short random play on some train tasks, the same on every machine."""
-    for task_id in env.tasks("train")[:CORPUS_TASKS]:
-        rng = generator(0, "corpus", task_id)
-        observation, info = env.reset(seed=0, options={"task": task_id})
-        ended = False
-        yield prompt.task(observation)
-        for _ in range(16):
-            yield prompt.plain(observation)
-            actions = info["admissible_actions"]
-            if not actions:
-                break
-            yield from prompt.plain_actions(actions)
-            if ended:
-                break
-            observation, _, terminated, truncated, info = env.step(actions[int(rng.integers(len(actions)))])
-            ended = terminated or truncated
 
 
 def describe(policy: Policy) -> dict[str, int]:

@@ -60,6 +60,10 @@ class TinyConfig:
     """Attention heads."""
     intermediate: Positive = 384
     """Width of the feed-forward layer."""
+    text: Literal["auto", "words", "exact"] = "auto"
+    """What is kept of texts. words: lower case, without articles, commas and full stops, a number together with the word before
+    it; words that play of train tasks and the prompt's lexicon never said are <unk>. exact: every character, nothing is ever
+    unknown, and texts are longer. auto: words where the environment's prompt has a lexicon, else exact."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from transformers.utils import logging as transformers_logging
 
 from agents import architecture, lora, model_files
-from agents import tokenizer as word_level
+from agents import tokenizer as made_here
 from agents.config import EvaluateConfig, ModelConfig, TrainConfig
 from agents.policy import Policy, PolicyError
 from agents.precision import choose_dtype
@@ -78,8 +78,9 @@ def _policy(model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig,
 
 def _tiny(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
     phrases, words = prompt.lexicon()
-    tokenizer = word_level.build(corpus, phrases, words)
     shape = config.tiny
+    exact = shape.text == "exact" or (shape.text == "auto" and not (phrases or words))
+    tokenizer = (made_here.build_exact if exact else made_here.build)(corpus, phrases, words)
     architecture = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
