@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # A worker a core: more threads would only take turns. Set before anything imports torch, and inherited by commands under test.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# By itself hypothesis fails an example that takes more than 200 ms, and data that are slow to draw.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 MOST_WORKERS = 8
 """Each holds torch and a model or two, about 1 GB."""

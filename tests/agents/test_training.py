@@ -312,4 +312,4 @@ def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled_and_says_in_whi
     native, why = bfloat16_on(torch.device("cpu"))
     assert f"weights: 134.5 M in {'bfloat16' if native else 'float32'} ({why})" in capsys.readouterr().out
     # The kept cache against one pass: bfloat16 rounds them apart.
-    assert row["update/mismatch_mean"] < (0.05 if native else 1e-4)
+    assert row["update/mismatch_mean"] < (0.05 if native else 1e-3)
