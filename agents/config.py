@@ -60,6 +60,10 @@ class TinyConfig:
     """Attention heads."""
     intermediate: Positive = 384
     """Width of the feed-forward layer."""
+    text: Literal["auto", "words", "exact"] = "auto"
+    """What is kept of texts. words: lower case, without articles, commas and full stops, a number together with the word before
+    it; words that play of train tasks and the prompt's lexicon never said are <unk>. exact: every character, nothing is ever
+    unknown, and texts are longer. auto: words where the environment's prompt has a lexicon, else exact."""
 
 
 @dataclass
@@ -93,14 +97,15 @@ class ModelConfig:
     date: str = "2025-01-01"
     """prompt=chat: the day that chat templates are told which print today's, so that a prompt is the same tomorrow."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the weights; auto: bfloat16 on a GPU, float32 elsewhere."""
+    """Number format of the weights; auto: bfloat16 where the processor computes in it (GPUs since 2020, AVX-512 BF16, AMX, ARM
+    with BF16), float32 elsewhere, where bfloat16 is emulated and several times slower."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     """Implementation of attention; auto: sdpa, or eager for a model that has no right sdpa. flash_attention_2 needs a GPU,
     bfloat16 and the package flash-attn, and takes no masks but its own: episodes are then sampled one after another."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model which transformers does not know; only for models whose makers you trust."""
     max_length: Annotated[int, AtLeast(16)] = 2048
-    """Longest context in tokens; an episode that outgrows it is cut off and counted."""
+    """Longest context in tokens; an episode that outgrows it is lost, and counted apart."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -335,13 +340,13 @@ class ConsoleConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases; offline where nobody is logged in."""
+    """Weights & Biases; offline where nobody is logged in, or where the server cannot be reached when the run begins."""
 
     project: str = "stepcredit"
     entity: str | None = None
     """User or team; null: the account's own."""
     mode: Literal["auto", "online", "offline"] = "auto"
-    """auto: online if logged in, else offline (upload later with `wandb sync`)."""
+    """auto: as WANDB_MODE or `wandb offline` says, else online if logged in, else offline (upload later with `wandb sync`)."""
     tags: list[str] = field(default_factory=list)
     episodes: Natural = 8
     """Episodes of an iteration shown as a table; 0: none."""

@@ -18,9 +18,12 @@ from agents.tracking import Silent, finite
 
 ROWS = 10
 """Iterations that the live table shows."""
-COLUMNS = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success", "faults")
+COLUMNS = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success")
+RARE = ("out of context", "faults")
+"""Columns that are there only if they have anything to say: episodes of training, and of evaluations."""
 BARS = "▁▂▃▄▅▆▇█"
 EVAL = "eval/success@"
+RANDOM = "eval/random_success"
 STAGE_INTERVAL = 10.0
 """Seconds of silence after which a stage says how far it is, where there is no live table."""
 
@@ -65,6 +68,11 @@ class Console(Silent):
             self._spoke = time.monotonic()
             self._terminal.print(f"  {self._stage}", soft_wrap=True, markup=False)
 
+    def say(self, message: str) -> None:
+        self._spoke = time.monotonic()
+        # A live table stays below what its own console prints.
+        (self._live.console if self._live else self._terminal).print(message, style="yellow", soft_wrap=True, markup=False)
+
     def close(self, status: str) -> None:
         self._stage = status
         if self._live:
@@ -79,14 +87,17 @@ class Console(Silent):
         bar = ProgressBar(total=max(1, self._iterations), completed=done, width=40)
         head.add_row(Text(self._run, "bold"), bar, f"iteration {done}/{self._iterations}", self._remaining())
         table = Table(box=None, padding=(0, 2), header_style="dim")
-        for name in ("iteration", *COLUMNS):
-            table.add_column(name, justify="right")
-        for row in self._rows[-ROWS:]:
-            table.add_row(str(row["iteration"]), *cells(row))
+        shown = [[str(row["iteration"]), *cells(row)] for row in self._rows[-ROWS:]]
+        names = ("iteration", *COLUMNS, *RARE)
+        kept = [place for place, name in enumerate(names) if name not in RARE or any(row[place] for row in shown)]
+        for place in kept:
+            table.add_column(names[place], justify="right")
+        for row in shown:
+            table.add_row(*(row[place] for place in kept))
         parts: list[Any] = [head, table]
         for temperature, curve in self._curves().items():
             shape = f"{sparkline(curve[-60:])}  {curve[0]:.2f} -> {curve[-1]:.2f}"
-            parts.append(Text(f"eval success at temperature {temperature}  {shape}"))
+            parts.append(Text(f"eval success at temperature {temperature}  {shape}{self._floor()}"))
         parts.append(Text(self._stage, "dim"))
         return Group(*parts)
 
@@ -96,6 +107,11 @@ class Console(Silent):
             for temperature, score in evaluations(row).items():
                 curves.setdefault(temperature, []).append(score)
         return curves
+
+    def _floor(self) -> str:
+        """What random actions reach, as the evaluation before training measured it."""
+        found = self._rows[0].get(RANDOM) if self._rows else None
+        return "" if found is None else f"  random actions {found:.2f}"
 
     def _remaining(self) -> str:
         """Time left by the mean of the last iterations."""
@@ -114,13 +130,17 @@ def evaluations(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row under COLUMNS; what the iteration did not measure stays empty, and so does a number of faults that is 0."""
+    """A row under COLUMNS and RARE; what the iteration did not measure stays empty, and so does a count that is 0."""
 
     def number(name: str, form: str) -> str:
         value = row.get(name)
         return "" if value is None else format(value, form)
 
-    faults = sum(value for name, value in row.items() if "/faults" in name and value)
+    def count(name: str) -> str:
+        trained = int(row.get(f"train/{name}") or 0)
+        measured = int(sum(value for key, value in row.items() if key.startswith(f"eval/{name}@") and value))
+        return ", ".join([f"{trained}"] * (trained > 0) + [f"{measured} in evaluation"] * (measured > 0))
+
     return [
         number("train/success", ".2f"),
         number("train/reward", ".2f"),
@@ -131,13 +151,16 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         number("time/update", ".1f"),
         number("time/evaluation", ".1f"),
         " ".join(f"{score:.3f}" for score in evaluations(row).values()),
-        str(int(faults)) if faults else "",
+        count("cut_off/context"),
+        count("faults"),
     ]
 
 
 def line(step: int, iterations: int, metrics: Mapping[str, Any]) -> str:
     """An iteration in one line."""
-    values = zip(COLUMNS, cells(metrics), strict=True)
+    values = [*zip((*COLUMNS, *RARE), cells(metrics), strict=True)]
+    if metrics.get(RANDOM) is not None:
+        values.append(("random actions", f"{metrics[RANDOM]:.3f}"))
     return f"[{step}/{iterations}] " + "  ".join(f"{name} {value}" for name, value in values if value)
 
 

@@ -36,6 +36,8 @@ KNOWN: dict[str, tuple[str, int, int, int, int, int, int, bool]] = {
 class Estimate:
     """Bytes and counts of a run."""
 
+    dtype: str
+    """Number format of the weights."""
     parameters: int
     trainable: int
     episodes: int
@@ -61,7 +63,9 @@ def estimate(config: TrainConfig) -> Estimate:
     from transformers import AutoModelForCausalLM
 
     from agents import lora
+    from agents.models import choose_device
     from agents.policy import PolicyError
+    from agents.precision import choose_dtype
 
     try:
         whole = _shape(config)
@@ -75,10 +79,8 @@ def estimate(config: TrainConfig) -> Estimate:
     except PolicyError as exc:
         raise ConfigError(str(exc)) from exc
     shape = whole.get_text_config()
-    half = config.model.dtype == "bfloat16" or (
-        config.model.dtype == "auto" and config.device != "cpu" and torch.cuda.is_available()
-    )
-    size = 2 if half else 4
+    dtype = torch.float32 if config.model.name == "tiny" else choose_dtype(config.model.dtype, choose_device(config.device))
+    size, half = dtype.itemsize, dtype == torch.bfloat16
     hidden, layers_n = shape.hidden_size, shape.num_hidden_layers
     heads = shape.num_attention_heads
     wide = getattr(shape, "head_dim", None) or hidden // heads
@@ -106,6 +108,7 @@ def estimate(config: TrainConfig) -> Estimate:
     responses = None if steps is None else episodes * steps * config.engine.max_tokens
     context = episodes * longest if not window else None if steps is None else episodes * steps * longest
     return Estimate(
+        str(dtype).removeprefix("torch."),
         parameters,
         trainable,
         episodes,
@@ -146,6 +149,7 @@ def report(config: TrainConfig) -> None:
         ("model", config.model.name),
         ("parameters", f"{cost.parameters / 1e6:,.2f} M"),
         ("trained", f"{cost.trainable / 1e6:,.2f} M"),
+        ("format of the weights", cost.dtype),
         ("iterations", f"{config.iterations:,}"),
         ("episodes an iteration", f"{cost.episodes:,} ({config.rollout.groups} tasks x {config.rollout.group_size})"),
         ("sampled tokens an iteration, at most", _count(cost.response_tokens)),

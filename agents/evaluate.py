@@ -11,34 +11,46 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agents.checks import preflight
 from agents.config import EvaluateConfig
 from agents.loading import load, load_evaluate
+from envs.trajectory import CONTEXT
+
+if TYPE_CHECKING:
+    from agents.evaluation import Rate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    from agents import usage
     from agents.failures import command
-    from agents.usage import evaluate_help
 
-    return command(arguments, evaluate_help, load_evaluate, lambda config: evaluate(config, Console()))
+    return command(
+        arguments, lambda words: usage.text("evaluate", words), load_evaluate, lambda config: evaluate(config, Console())
+    )
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     """Play the panel, `repeats` times a task and temperature; returns and writes the results."""
     from rich.progress import Progress
 
-    from agents.assembly import assemble
-    from agents.evaluation import by_type, pass_at, rate
+    from agents.assembly import assemble, weights
+    from agents.baseline import random_policy
+    from agents.evaluation import attempts, by_type, pass_at, rate
     from agents.runfolder import replace_file
+    from agents.signals import Signals
+    from agents.tracking import finite
     from envs.trajectory import Trajectory, append, read, repair
 
+    preflight(config)
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
+    console.print(f"weights: {weights(parts.policy, config.model)}", soft_wrap=True)
     e = config.evaluation
     panel_hash = parts.env.panel_hash(e.panel)
     identity = _identity(config, panel_hash)[:12]
@@ -61,7 +73,15 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
         "model": config.model.name,
         "environment": parts.env.name,
         "temperatures": {},
+        "random": {},
+        "warnings": [],
     }
+
+    def warn(message: str) -> None:
+        results["warnings"].append(message)
+        console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
+
+    signals = Signals(config, parts.policy.tokenizer, warn)
     try:
         with Progress(console=console, transient=True) as progress:
             for temperature in e.temperature:
@@ -79,51 +99,95 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
                 played = [done[name] for name in names]
                 kinds = {**by_type(played, parts.env.task_type), "all": rate(played)}
                 results["temperatures"][f"{temperature:g}"] = {
-                    "types": {kind: {**asdict(r), "success": r.success, "interval95": r.interval} for kind, r in kinds.items()},
+                    "types": {kind: _numbers(r) for kind, r in kinds.items()},
+                    "answers": finite(signals.measure([one for one in played if one.error is None])),
                     "pass@k": {str(k): pass_at(played, k) for k in range(1, e.repeats + 1)},
+                    "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
                 }
+                signals.look(played, f"the evaluation at temperature {temperature:g}")
+            floor = random_policy(parts, parts.panel())
+            results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
     finally:
         parts.close()
-    replace_file(out, json.dumps(results, indent=1).encode())
+    replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)
     console.print(f"written: {out} (episodes: {episodes_file})", soft_wrap=True)
     return results
+
+
+def _numbers(of: Rate) -> dict[str, Any]:
+    """A rate as JSON holds it: null where there is no number."""
+    from agents.tracking import finite
+
+    means = finite({"score": of.score, "steps": of.steps, "success": of.success})
+    return {**asdict(of), **means, "interval95": of.interval}
 
 
 def show(results: dict[str, Any], console: Console) -> None:
     """The results as a table a temperature."""
     for temperature, found in results["temperatures"].items():
         title = f"{results['environment']}, panel {results['panel']}, temperature {temperature}"
+        outgrown = any(r.get("cut_off", {}).get(CONTEXT) for r in found["types"].values())
         # Without a frame the longest task types of the environments here stand on one line of 80 columns.
         table = Table(title=title, box=box.SIMPLE, show_edge=False, padding=0)
         table.add_column("type", overflow="fold")
-        for column in ("success", "95% interval", "episodes", "faults", "score", "steps"):
+        faults = not outgrown or any(r["faults"] for r in found["types"].values())
+        columns = ["success", "95% interval", "episodes", *["too\nlong"] * outgrown, *["faults"] * faults, "score", "steps"]
+        for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
         for kind, r in found["types"].items():
-            low, high = r["interval95"]
             if kind == "all":
                 table.add_section()
-            table.add_row(
-                kind,
-                f"{r['success']:.3f}",
-                f"{low:.3f} - {high:.3f}",
-                str(r["episodes"]),
-                str(r["faults"]),
-                f"{r['score']:.3f}",
-                f"{r['steps']:.1f}",
-            )
+            table.add_row(kind, *_cells(r, outgrown, faults))
+        if "episodes" in (floor := results.get("random", {})):
+            table.add_section()
+            table.add_row("random actions", *_cells(floor, outgrown, faults))
         console.print(table)
-        if results["repeats"] > 1:
-            console.print("  ".join(f"pass@{k} {p:.3f}" for k, p in found["pass@k"].items() if p is not None))
+        for line in _beside(found, results):
+            console.print(line, soft_wrap=True, markup=False)
+
+
+def _cells(r: dict[str, Any], outgrown: bool, faults: bool) -> list[str]:
+    """A rate's row; with the episodes that outgrew the context, and with faults, where the table has such columns."""
+    low, high = r["interval95"]
+    success, score = ("-" if r[name] is None else f"{r[name]:.3f}" for name in ("success", "score"))
+    steps = "-" if r["steps"] is None else f"{r['steps']:.1f}"
+    counts = [str(r.get("cut_off", {}).get(CONTEXT, 0))] * outgrown + [str(r["faults"])] * faults
+    return [success, f"{low:.3f} - {high:.3f}", str(r["episodes"]), *counts, score, steps]
+
+
+def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """What is to be known beside a table."""
+    whole, lines = found["types"]["all"], []
+    if cut_off := {reason: number for reason, number in whole.get("cut_off", {}).items() if number}:
+        words = {CONTEXT: "too long for the context", "time_limit": "out of time"}
+        counts = ", ".join(f"{number} {words.get(reason, reason)}" for reason, number in sorted(cut_off.items()))
+        lines.append(f"of the {whole['episodes']} episodes were cut off, and are lost: {counts}")
+    if whole["faults"]:
+        lines.append(
+            f"faults: {whole['faults']} episodes were cut off by a crash or a hang and are in no rate; the same command plays "
+            "them again"
+        )
+    if skipped := results.get("random", {}).get("skipped"):
+        lines.append(f"random actions: not measured, {skipped}")
+    if results["repeats"] > 1:
+        known = [f"pass@{k} {p:.3f}" for k, p in found["pass@k"].items() if p is not None]
+        unknown = [f"pass@{k}" for k, p in found["pass@k"].items() if p is None]
+        if unknown:
+            fewest = found["attempts"]["fewest"]
+            known.append(f"{', '.join(unknown)} not known: a task has only {fewest} episodes without a fault")
+        lines.append("  ".join(known))
+    return lines
 
 
 def policy_of_run(config: EvaluateConfig) -> Any:
     """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
     from agents import checkpoint
     from agents.assembly import fresh_policy
+    from agents.compose import assignment
 
     run, folder = Path(config.run or ""), _checkpoint(config)
-    policy = fresh_policy(load([f"resume={run}", f"device={config.device}"]))
+    policy = fresh_policy(load([assignment("resume", run), f"device={config.device}"]))
     saved = checkpoint.load_latest(run) if config.checkpoint is None else checkpoint.load(folder)
     assert saved is not None
     policy.model.load_state_dict(saved.tensors)

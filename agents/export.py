@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     from agents.failures import command
 
-    return command(arguments, lambda: USAGE, load, export)
+    return command(arguments, lambda words: USAGE, load, export)
 
 
 def load(arguments: Sequence[str]) -> ExportConfig:

@@ -23,10 +23,10 @@ from envs.structured import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    from agents import usage
     from agents.failures import command
-    from agents.usage import judge_help
 
-    return command(arguments, judge_help, load_judge, lambda config: measure(config, Console()))
+    return command(arguments, lambda words: usage.text("judge", words), load_judge, lambda config: measure(config, Console()))
 
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
             "panel": config.panel,
             "panel_hash": parts.env.panel_hash(config.panel),
             "policy": config.run or "random",
+            "faults": config.episodes - len(played),
             "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
             **filtered(played, [parts.env.subgoals(trajectory.task_id) for trajectory in played]),
             "forms": [],

@@ -6,59 +6,68 @@ conversion in envs.structured, combinations in agents.checks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from agents.config import EvaluateConfig, JudgeRunConfig, TrainConfig
 from envs.structured import ConfigError, build, keys, paths, plain, unknown_key
 
-C = TypeVar("C", TrainConfig, EvaluateConfig, JudgeRunConfig)
+C = TypeVar("C", bound=TrainConfig | EvaluateConfig | JudgeRunConfig)
+Compose = Callable[[str, Sequence[str]], dict[str, Any]]
+Job = Literal["train", "evaluate", "judge"]
+COMMANDS: dict[Job, type[TrainConfig | EvaluateConfig | JudgeRunConfig]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "judge": JudgeRunConfig,
+}
+"""What each command is set by."""
 
 
 def load(overrides: Sequence[str] = ()) -> TrainConfig:
     """The training run that `overrides` describe (`env=alfworld`, `optim.lr=1e-4`, ...). Raises ConfigError."""
-    from agents.compose import compose
-
-    return finish(TrainConfig, compose("train", overrides))
+    return finish(TrainConfig, composed("train", overrides))
 
 
 def load_evaluate(overrides: Sequence[str] = ()) -> EvaluateConfig:
     """The evaluation that `overrides` describe. Raises ConfigError."""
-    from agents.compose import compose, parse
-
-    unused = [key for key in keys(TrainConfig) if key not in keys(EvaluateConfig)]
-    names = [override.key_or_group for override in parse(overrides)]
-    for name in names:
-        section = name.partition(".")[0]
-        if section in unused:
-            raise unknown_key(name, keys(EvaluateConfig))
-        if section == "model" and "run" in names:
-            raise ConfigError(f"{name} cannot be given together with run=: a run's model is the one it was trained with")
-    # A model's YAML file also says how it is trained, which an evaluation does not need.
-    values = compose("evaluate", overrides)
-    return finish(EvaluateConfig, {key: value for key, value in values.items() if key not in unused})
+    return finish(EvaluateConfig, composed("evaluate", overrides))
 
 
 def load_judge(overrides: Sequence[str] = ()) -> JudgeRunConfig:
     """The measurement of a judge that `overrides` describe. Raises ConfigError."""
+    return finish(JudgeRunConfig, composed("judge", overrides))
+
+
+def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None) -> dict[str, Any]:
+    """The sections of a command as a plain mapping, before they are checked; `of=sources`: where each value comes from.
+
+    Raises ConfigError.
+    """
     from agents.compose import compose, parse
 
-    unused = [key for key in keys(TrainConfig) if key not in keys(JudgeRunConfig)]
+    of = of or compose
+    cls = COMMANDS[job]
+    unused = [key for key in keys(TrainConfig) if key not in keys(cls)]
     given = {override.input_line or "": override.key_or_group for override in parse(overrides)}
     for name in given.values():
-        if name.partition(".")[0] in unused:
-            raise unknown_key(name, keys(JudgeRunConfig))
-        if name in ("judge.actions", "judge.subgoals"):
+        section = name.partition(".")[0]
+        if section in unused:
+            raise unknown_key(name, keys(cls))
+        if job == "evaluate" and section == "model" and "run" in given.values():
+            raise ConfigError(f"{name} cannot be given together with run=: a run's model is the one it was trained with")
+        if job == "judge" and name in ("judge.actions", "judge.subgoals"):
             form = name.replace("judge", "forms")
             raise ConfigError(f"{name} has several values here: set {form}=[...] to those that are to be measured")
-    # A run brings the sections that its policy was made with; the judge is the one that is named here.
-    brought = ("run", "env", "model", "engine") if "run" in given.values() else ()
+    # For the judge, a run brings the sections that its policy was made with; the judge is the one that is named here.
+    brought = ("run", "env", "model", "engine") if job == "judge" and "run" in given.values() else ()
     of_run = [line for line, name in given.items() if name.partition(".")[0] in brought]
-    values = compose("judge", [line for line in given if line not in of_run])
+    values = of(job, [line for line in given if line not in of_run])
     if brought:
-        values |= {key: value for key, value in compose("judge", of_run).items() if key in brought}
-    return finish(JudgeRunConfig, {key: value for key, value in values.items() if key not in unused})
+        values |= {key: value for key, value in of(job, of_run).items() if key in brought}
+    # A model's YAML file also says how it is trained, which other commands do not need.
+    return {key: value for key, value in values.items() if key not in unused}
 
 
 def finish(cls: type[C], values: dict[str, Any]) -> C:
@@ -82,7 +91,7 @@ def finish(cls: type[C], values: dict[str, Any]) -> C:
     return config
 
 
-def to_dict(config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
+def to_dict(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> dict[str, Any]:
     """The configuration as YAML can hold it; `finish` reads it back."""
     values = plain(config)
     values["env"].update(values["env"].pop("settings") or {})
@@ -98,4 +107,13 @@ def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
     """The resolved configuration as YAML text."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(_uninterpolated(to_dict(config))))
+
+
+def _uninterpolated(value: Any) -> Any:
+    """The same values where `${` stands for itself: what could be interpolated has been."""
+    if isinstance(value, dict):
+        return {key: _uninterpolated(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_uninterpolated(one) for one in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value

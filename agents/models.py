@@ -17,9 +17,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from transformers.utils import logging as transformers_logging
 
 from agents import architecture, lora, model_files
-from agents import tokenizer as word_level
+from agents import tokenizer as made_here
 from agents.config import EvaluateConfig, ModelConfig, TrainConfig
 from agents.policy import Policy, PolicyError
+from agents.precision import choose_dtype
 from agents.probe import probe
 from envs.cache import cache_folder
 from envs.prompt import Prompt
@@ -82,8 +83,9 @@ def _policy(model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig,
 
 def _tiny(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
     phrases, words = prompt.lexicon()
-    tokenizer = word_level.build(corpus, phrases, words)
     shape = config.tiny
+    exact = shape.text == "exact" or (shape.text == "auto" and not (phrases or words))
+    tokenizer = (made_here.build_exact if exact else made_here.build)(corpus, phrases, words)
     architecture = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -157,9 +159,7 @@ def _pretrained(config: ModelConfig, place: torch.device, seed: int) -> tuple[An
 
 
 def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
-    dtype = torch.float32
-    if config.dtype == "bfloat16" or (config.dtype == "auto" and place.type == "cuda"):
-        dtype = torch.bfloat16
+    dtype = choose_dtype(config.dtype, place)
     shape = configuration(name, config)
     attention, why = architecture.attention_of(shape, config.attention)
     if why:

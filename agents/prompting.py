@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from agents.answers import THINK, Stop
 from agents.constraint import ActionTries
 from agents.policy import PolicyError
-from agents.template import Template
+from agents.template import Template, readable
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
 
@@ -87,6 +87,7 @@ class Plain:
         self.tries = ActionTries(lambda words: self._encode(self._lead + words), self.stop_ids[0], prompt.plain_actions)
 
     def _tokenise(self, text: str) -> tuple[int, ...]:
+        text = readable(text)
         places = [0, *(m.start() + 1 for m in self._control.finditer(text)), len(text)]
         pieces = [text[a:b] for a, b in pairwise(places)]
         return tuple(i for piece in pieces for i in self._tokenizer(piece, add_special_tokens=False).input_ids)

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, unknown = parser.parse_known_intermixed_args(arguments)
         if options.help:
-            print(USAGE)
+            from agents.failures import tell
+
+            tell(USAGE)
             return 0
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]} (see --help)")

@@ -1,7 +1,8 @@
 """Episodes: one coroutine each, joined only in the engine's batch. What was sampled is stored exactly as sampled.
 
 A finished episode takes no further part in any batch. An episode whose environment fails is played again alone; if it fails
-again it is returned with `error` set, neither success nor ordinary failure, and the others never notice.
+again it is returned with `error` set, neither success nor ordinary failure, and the others never notice. One that outgrows what
+the model can read is lost: its last step is truncated, as at a time limit, with the reason "context".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from agents.prompting import Prompter
 from envs.pool import EpisodeError, Pool
 from envs.prompt import Prompt, Window
 from envs.seeding import derive
-from envs.trajectory import Step, Trajectory
+from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +117,24 @@ class Rollout:
                 )
                 ids.extend(prompt_ids)
             if self.scoring is not None and not admissible:
-                trajectory.error = "choice: the environment lists no action to choose from (engine.constrained=scored)"
+                if t == 0:  # nothing that the policy did has led here: this task cannot be played at all
+                    trajectory.error = "choice: the environment lists no action to choose from (engine.constrained=scored)"
+                else:
+                    _cut_off(trajectory, NO_ACTIONS, observation, info)
                 return
             done = await self._respond(session, ids, admissible, derive_seed(episode.sample_seed, t))
             if not done.ids:
-                # The conversation no longer fits the model: a cut-off, reported as such.
-                trajectory.error = "context: the conversation is longer than the model can read"
+                _cut_off(trajectory, CONTEXT, observation, info)
                 return
             response = done.ids
             ids = [*ids, *response]
             action, well_formed = self.prompter.action(response, admissible)
             state_key, seen, frame = info["state_key"], observation, info.get("frame")
-            observation, reward, terminated, truncated, info = await slot.step(action)
+            fragment = done.stop_reason == "context"
+            if fragment:  # the answer ends in its middle: it is learnt from, but nobody chose to do what there is of it
+                reward, terminated, truncated, info = 0.0, False, False, {**info, "valid": False, "changed": False}
+            else:
+                observation, reward, terminated, truncated, info = await slot.step(action)
             trajectory.steps.append(
                 Step(
                     observation=seen,
@@ -145,18 +152,19 @@ class Rollout:
                     info={"subgoals": list(info["subgoals"]), "changed": info["changed"], "stop": done.stop_reason},
                 )
             )
+            step = trajectory.steps[-1]
             if frame is not None:
-                trajectory.steps[-1].info["frame"] = frame
+                step.info["frame"] = frame
+            if not well_formed:
+                step.info["well_formed"] = False
+            if fragment:
+                step.info["executed"] = False
+                _cut_off(trajectory, CONTEXT, observation, info)
+                return
             past.append((seen, self.prompter.said(action, admissible)))
             if terminated or truncated:
                 trajectory.success = bool(info["success"]) and not truncated
-                trajectory.score = float(info["score"])
-                last = trajectory.steps[-1].info
-                last["final_observation"] = observation
-                if "frame" in info:
-                    last["final_frame"] = info["frame"]
-                if "reason" in info:
-                    last["reason"] = info["reason"]
+                _end(trajectory, observation, info)
                 return
 
     async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int) -> Completion:
@@ -173,6 +181,26 @@ class Rollout:
         self.engine.stats.sampled_tokens += len(response)
         # The whole decision falls on the first token, the others are forced: their sum is the action's log-probability.
         return Completion(response, [logprob] + [0.0] * (len(response) - 1), "stop", self.engine.policy_version)
+
+
+def _cut_off(trajectory: Trajectory, reason: str, observation: str, info: dict[str, Any]) -> None:
+    """End an episode that the environment would go on with: lost, and truncated as at a time limit."""
+    if trajectory.steps:
+        trajectory.steps[-1].truncated = True
+    _end(trajectory, observation, {**info, "reason": reason})
+
+
+def _end(trajectory: Trajectory, observation: str, info: dict[str, Any]) -> None:
+    """Keep what was seen last, and why the episode was cut off, if it was."""
+    trajectory.score = float(info["score"])
+    if not trajectory.steps:
+        return
+    last = trajectory.steps[-1].info
+    last["final_observation"] = observation
+    if "frame" in info:
+        last["final_frame"] = info["frame"]
+    if "reason" in info:
+        last["reason"] = info["reason"]
 
 
 def derive_seed(sample_seed: int, step: int) -> int:

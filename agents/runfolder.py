@@ -6,6 +6,8 @@ Every file is either replaced as a whole or appended a line at a time, so a kill
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Any, Literal
 import orjson
 
 from agents import loading
+from agents.compose import assignment, command_line
 from agents.config import TrainConfig
 from envs import trajectory
 from envs.base import Split
@@ -35,6 +38,7 @@ class RunFolder:
         self.panels = self.path / "panels.json"
         self.metrics = self.path / "metrics.jsonl"
         self.status = self.path / "status.json"
+        self.warnings = self.path / "warnings.txt"
         self.traceback = self.path / "traceback.txt"
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
@@ -43,12 +47,16 @@ class RunFolder:
         """Written at the start, so that the episodes of a run that is not over can be read."""
         self.begun = False
         """This process has said in status.json that it is running; a resume that is refused before leaves that file alone."""
+        self._new = False
+        """This process made the run."""
+        self._made = False
+        """... and the folder for it."""
 
     @classmethod
     def open(cls, config: TrainConfig) -> RunFolder:
-        """The folder for `config`: a new one, which says that it is running, or with `resume` the old one, left as it is.
+        """The folder for `config`: a new one, or with `resume` the old one. Nothing is made or changed before `begin`.
 
-        Raises RunFolderError.
+        Raises RunFolderError where no run could begin.
         """
         if config.resume:
             folder = cls(config.resume)
@@ -57,14 +65,47 @@ class RunFolder:
             name = config.run or f"{config.env.name}-{config.algo['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
             folder = cls(Path(config.out) / name)
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            if not config.resume:
-                folder._claim()
-                folder.write_config(config)
-                folder.set_status("running")
+            if not config.resume and folder.config.exists():
+                raise folder._taken()
+            above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+            if not above.is_dir():
+                raise NotADirectoryError(f"{above} is no folder")
+            if not os.access(above, os.W_OK | os.X_OK):
+                raise PermissionError(f"nothing may be written in {above}")
         except OSError as exc:
-            raise RunFolderError(f"{folder.path} cannot be written: {exc}; choose another place with out=<folder>") from exc
+            raise folder._unwritable(exc) from exc
         return folder
+
+    def begin(self, config: TrainConfig, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+        """Make the folder, or go on in it: all that a start may be refused for lies behind. Raises RunFolderError."""
+        try:
+            if config.resume:
+                self._refuse_if_alive()
+            else:
+                self._made = not self.path.exists()
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._claim()
+                self._new = True
+            self.set_status("running")
+            self.write_config(config)
+            content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
+            replace_file(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def discard(self) -> None:
+        """Take back a new run that failed before it had anything worth keeping: numbers, episodes or a checkpoint."""
+        kept = [self.checkpoints, self.path / "trajectories"]
+        if not self._new or any(map(os.path.exists, kept)) or (self.metrics.exists() and self.metrics.stat().st_size):
+            return
+        # In a folder that was there before, what others put there stays.
+        if self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            shutil.rmtree(self.tokenizer, ignore_errors=True)
+            for file in (self.config, self.status, self.panels, self.metrics):
+                file.unlink(missing_ok=True)
+        self.begun = False
 
     @property
     def name(self) -> str:
@@ -74,17 +115,28 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What a user types to go on."""
-        return f"python -m agents.train resume={self.path}"
+        return command_line("agents.train", assignment("resume", self.path))
 
-    def go_on(self, config: TrainConfig) -> None:
-        """Go on with a resumed run, once all of `config` was accepted. Raises RunFolderError if another was faster."""
-        self._refuse_if_alive()
-        self.set_status("running")
-        self.write_config(config)
+    def last_lines(self) -> str:
+        """Where everything of the run is that there is so far, and what a user types to evaluate it and to look at it."""
+        places = {"model": self.model, "plots": self.plots, "table": self.metrics, "trajectories": self.path / "trajectories"}
+        lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
+        if self.checkpoints.exists():
+            panels = orjson.loads(self.panels.read_bytes())
+            held_out = ["evaluation.panel=test"] if panels["test"]["count"] else []
+            lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
+        if places["trajectories"].exists():
+            lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
+        return "\n".join(lines)
 
     def write_config(self, config: TrainConfig) -> None:
         """Record the whole configuration."""
         replace_file(self.config, loading.to_yaml(config).encode())
+
+    def add_warning(self, message: str) -> None:
+        """Record what was said of the run: a line, with the time."""
+        with self.warnings.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(message.split())}\n")
 
     def trajectories(self, iteration: int) -> Path:
         """The file with an iteration's episodes."""
@@ -97,18 +149,17 @@ class RunFolder:
         trajectory.write(path, trajectories)
         return path
 
-    def write_panels(self, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
-        """Record which tasks each panel holds, with their hashes. Raises RunFolderError if a resumed run's panels differ."""
-        if self.panels.exists():
-            before = orjson.loads(self.panels.read_bytes())
-            for name, ids in panels.items():
-                if name in before and (before[name]["hash"] != hashes[name] or before[name]["ids"] != list(ids)):
-                    raise RunFolderError(
-                        f"panel '{name}' has other tasks than when the run began ({self.panels}): its results could not be "
-                        "compared. Restore the data or the environment's settings, or start a new run"
-                    )
-        content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
-        replace_file(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    def refuse_other_tasks(self, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+        """Raise RunFolderError if these are not the panels that the run began with."""
+        if not self.panels.exists():
+            return
+        before = orjson.loads(self.panels.read_bytes())
+        for name, ids in panels.items():
+            if name in before and (before[name]["hash"] != hashes[name] or before[name]["ids"] != list(ids)):
+                raise RunFolderError(
+                    f"panel '{name}' has other tasks than when the run began ({self.panels}): its results could not be "
+                    "compared. Restore the data or the environment's settings, or start a new run"
+                )
 
     def set_status(self, status: Status, reason: str | None = None, **details: Any) -> None:
         """Say in status.json where the run stands; `details` are further plain values (iteration, checkpoint, ...)."""
@@ -133,9 +184,14 @@ class RunFolder:
         try:
             self.config.touch(exist_ok=False)
         except FileExistsError:
-            raise RunFolderError(
-                f"{self.path} already holds a run; go on with resume={self.path}, or choose another run="
-            ) from None
+            raise self._taken() from None
+
+    def _taken(self) -> RunFolderError:
+        resume = shlex.quote(assignment("resume", self.path))
+        return RunFolderError(f"{self.path} already holds a run; go on with {resume}, or choose another run=")
+
+    def _unwritable(self, exc: OSError) -> RunFolderError:
+        return RunFolderError(f"{self.path} cannot be written: {exc}; choose another place with out=<folder>")
 
     def _refuse_if_alive(self) -> None:
         status = self.get_status()

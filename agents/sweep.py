@@ -45,7 +45,14 @@ def sweep(overrides: Sequence[str]) -> int:
         varied = [override.lstrip("+") for override in run if override not in fixed]
         name = "_".join([f"{number:02d}", *(one.replace("=", "-").replace("/", "-") for one in varied)])
         print(f"run {number + 1} of {len(runs)}: {' '.join(varied)}", flush=True)
-        command = [sys.executable, "-m", "agents.train", *run, f"out='{folder}'", f"run='{name}'"]
+        command = [
+            sys.executable,
+            "-m",
+            "agents.train",
+            *run,
+            compose.assignment("out", folder),
+            compose.assignment("run", name),
+        ]
         code = subprocess.run(command, check=False).returncode
         status = RunFolder(folder / name).get_status()
         table.add_row(name, status.get("status", f"exit code {code}"), str(status.get("iteration", "")))
@@ -54,6 +61,8 @@ def sweep(overrides: Sequence[str]) -> int:
         worst = max(worst, 1 if code else 0)
     Console().print(table)
     metrics = {path.parent.name: read_metrics(path) for path in sorted(folder.glob("*/metrics.jsonl"))}
+    if not metrics:  # no run got as far as having a folder
+        return worst
     drawn = compare(metrics, folder / "plots")
     print(f"runs are in {folder}" + (f", their curves side by side in {folder / 'plots'}" if drawn else ""))
     return worst

@@ -57,7 +57,11 @@ class Template:
         self.tokenizer = tokenizer
         self._source = str(tokenizer.get_chat_template())
         self._thinking = thinking
-        self._arguments = self._told(thinking, arguments or {}, Date.fromisoformat(date))
+        try:
+            today = Date.fromisoformat(date)
+        except ValueError:
+            raise PolicyError(f"model.date is '{date}'; it must be a day, for example 2025-01-01") from None
+        self._arguments = self._told(thinking, arguments or {}, today)
         self._system = system
         self._in_parts = False
         self._take_apart()
@@ -108,8 +112,8 @@ class Template:
         return reading._replace(said=self._control.sub("", reading.said) if self._control else reading.said)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text that may hold control tokens."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        """Ids of text that may hold control tokens. Half of a surrogate pair, which is no character, is read as `?`."""
+        found: list[int] = self.tokenizer(readable(text), add_special_tokens=False).input_ids
         return found
 
     def render(self, messages: Sequence[Mapping[str, Any]], answer_follows: bool = True) -> str:
@@ -264,6 +268,11 @@ class Template:
         places = [0, *cuts, len(text)]
         pieces = [text[a:b] for a, b in pairwise(places)]
         return [i for piece in (before + pieces[0], *pieces[1:-1], pieces[-1] + after) for i in self.encode(piece)]
+
+
+def readable(text: str) -> str:
+    """The text with what no tokenizer takes, halves of surrogate pairs, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _said(role: str, text: str) -> dict[str, str]:

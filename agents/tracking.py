@@ -2,7 +2,9 @@
 
 The trainer calls `log` once an iteration with flat names. Names the terminal and the plots know (all others are written too):
     train/success  train/reward  train/steps  train/valid      means over the iteration's episodes
-    eval/success@<temperature>                                  share of held-out episodes won
+    train/cut_off/context  train/faults                         episodes that outgrew the context (lost); cut off by a fault
+    eval/success@<temperature>                                  share of held-out episodes won; cut_off and faults likewise
+    eval/random_success                                         the same for random actions, iteration 0 only
     time/rollout  time/update  time/evaluation                  seconds of this iteration
     time/wall  time/cpu                                         seconds since the run began, resumed parts included
     tokens_per_s                                                sampled tokens a second of rollout
@@ -14,11 +16,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shlex
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -26,6 +29,20 @@ from agents.config import TensorboardConfig, TrackerConfig, WandbConfig
 from envs.trajectory import Trajectory
 
 log = logging.getLogger("stepcredit.tracking")
+
+CONNECT_S = 15.0
+"""Seconds for W&B's server to take a new run, unless WANDB_INIT_TIMEOUT says otherwise; W&B itself would wait for 90."""
+Mode = Literal["online", "offline", "disabled"]
+MODES: dict[str, Mode] = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+}
+"""What W&B's own mode may be, and what each means."""
+PUBLIC_SERVERS = ("https://api.wandb.ai", "https://api.forge.coreweave.com")
+"""Names of W&B's public server, old and new: a key for either opens it."""
 
 
 class Tracker(Protocol):
@@ -39,6 +56,9 @@ class Tracker(Protocol):
 
     def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """How far a stage within an iteration is (warm start, rollout, update, evaluation)."""
+
+    def say(self, message: str) -> None:
+        """Something to be read at once: a warning, or why a number is missing."""
 
     def artifact(self, path: Path) -> None:
         """A file or folder the run produced (a checkpoint, the model)."""
@@ -55,6 +75,8 @@ class Silent:
     def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None: ...
 
     def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None: ...
+
+    def say(self, message: str) -> None: ...
 
     def artifact(self, path: Path) -> None: ...
 
@@ -121,30 +143,42 @@ class Tensorboard(Silent):
 
 
 class Wandb(Silent):
-    """Weights & Biases; a resumed run goes on under the same id."""
+    """Weights & Biases; a resumed run goes on under the same id. One that its server does not take is recorded offline."""
 
     def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
         import wandb
 
         self._wandb, self._config = wandb, config
-        mode = config.mode
-        if mode == "auto":
-            mode = "online" if _logged_in() else "offline"
         id_file = folder / "wandb_id"
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex[:12])
-        self._run = wandb.init(
-            project=config.project,
-            entity=config.entity,
-            mode=mode,
-            tags=config.tags,
-            name=folder.resolve().name,
-            id=id_file.read_text(),
-            resume="allow" if mode == "online" else None,
-            dir=str(folder),
-            config=dict(settings),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        wait = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": CONNECT_S}
+
+        def begin(mode: Mode) -> Any:
+            return wandb.init(
+                project=config.project,
+                entity=config.entity,
+                mode=mode,
+                tags=config.tags,
+                name=folder.resolve().name,
+                id=id_file.read_text(),
+                resume="allow" if mode == "online" else None,
+                dir=str(folder),
+                config=dict(settings),
+                settings=wandb.Settings(silent=True, console="off", **wait),
+            )
+
+        mode, why = _mode(config, wandb)
+        try:
+            self._run = begin(mode)
+        except Exception as exc:
+            if mode != "online":
+                raise
+            wandb.teardown(exit_code=1)  # its service still holds the run's id
+            mode, why = "offline", f"the server did not take the run: {next(iter(str(exc).splitlines()), '')}"
+            self._run = begin(mode)
+        later = f"; upload it later: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*" if mode == "offline" else ""
+        print(f"W&B: {mode} ({why}){later}", flush=True)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
@@ -170,18 +204,40 @@ class Wandb(Silent):
         self._run.finish(exit_code=0 if status == "finished" else 1)
 
 
-def _logged_in() -> bool:
-    """True if an API key is at hand without asking anybody."""
-    if os.environ.get("WANDB_API_KEY"):
+def _mode(config: WandbConfig, wandb: Any) -> tuple[Mode, str]:
+    """How to record, and what says so: the setting, WANDB_MODE, `wandb offline`, or whether anybody is logged in."""
+    said = os.environ.get("WANDB_MODE", "").lower()
+    if config.mode != "auto":
+        ignored = f"; WANDB_MODE={said} does not count" if said and MODES.get(said) != config.mode else ""
+        return config.mode, f"tracker.wandb.mode={config.mode}{ignored}"
+    if said:
+        if said not in MODES:
+            raise ValueError(f"WANDB_MODE is '{said}'; allowed: {', '.join(MODES)}")
+        return MODES[said], f"WANDB_MODE={said}"
+    try:
+        settings = wandb.setup().settings
+        usual, server, key = MODES.get(settings.mode, "online"), settings.base_url, settings.api_key
+    except Exception:  # a broken file of W&B's settings: opening the run says so
+        usual, server, key = "online", "", None
+    if usual != "online":
+        return usual, "W&B's settings file"
+    return ("online", "logged in") if key or _logged_in(server) else ("offline", "nobody is logged in")
+
+
+def _logged_in(server: str) -> bool:
+    """True if a key for the server is at hand without asking anybody."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     import netrc
-    from urllib.parse import urlparse
+    from urllib.parse import urlsplit
 
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    host = urlsplit(server or os.environ.get("WANDB_BASE_URL") or PUBLIC_SERVERS[0]).netloc
+    hosts = {urlsplit(one).netloc for one in PUBLIC_SERVERS}
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+        keys = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(keys.authenticators(one) is not None for one in (hosts if host in hosts else {host}))
 
 
 class Trackers:
@@ -202,6 +258,10 @@ class Trackers:
     def progress(self, stage: str, done: int, total: int, **metrics: float) -> None:
         """How far a stage within an iteration is."""
         self._each("progress", stage, done, total, metrics)
+
+    def say(self, message: str) -> None:
+        """Something to be read at once."""
+        self._each("say", message)
 
     def artifact(self, path: Path) -> None:
         """A file or folder the run produced."""

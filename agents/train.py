@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from agents import loading
 from agents.checks import preflight
 from agents.config import TrainConfig
+from agents.failures import reported, tell
 from envs.structured import ConfigError
 
 
@@ -32,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]}; settings are written key=value, for example optim.lr=1e-4")
         if options.help:
-            from agents.usage import show
+            from agents import usage
 
-            show(options.overrides)
+            tell(usage.text("train", options.overrides))
             return 0
         if options.multirun:
             from agents.sweep import sweep
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return sweep(options.overrides)
         config = loading.load(options.overrides)
         if options.cfg:
-            print(loading.to_yaml(config), end="")
+            tell(loading.to_yaml(config).rstrip("\n"))
             return 0
         if options.dry_run:
             from agents.dryrun import report
@@ -59,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Run the trainer on a checked configuration; returns the exit code. The run's folder says how it ended."""
-    from agents.failures import reported
     from agents.runfolder import RunFolder, RunFolderError
 
     try:
@@ -73,8 +73,9 @@ def train(config: TrainConfig) -> int:
 
         try:
             Trainer(config, folder).run()
+            tell(folder.last_lines())
         except Interrupted as exc:
-            outcome.code = _say(str(exc), 130)
+            outcome.code = _say(f"{exc}\n{folder.last_lines()}", 130)
     return outcome.code
 
 

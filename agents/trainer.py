@@ -14,23 +14,23 @@ from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from agents import checkpoint
-from agents.assembly import assemble, describe
+from agents.assembly import assemble, describe, weights
+from agents.baseline import random_policy
 from agents.config import TrainConfig
-from agents.evaluation import by_type, rate
+from agents.evaluation import Rate, by_type, mean, rate
 from agents.packing import rebuild_tokens
 from agents.plots import plot_run
 from agents.runfolder import RunFolder
+from agents.signals import Signals
 from agents.tracking import Trackers, open_trackers
-from agents.training_episodes import Played, TrainingEpisodes
+from agents.training_episodes import Played, TrainingEpisodes, grouped, returns_alike
 from agents.update import Update
 from agents.warmstart import demonstrations, warm_start
 from algorithms import base as algorithms
 from envs.base import SPLITS
 from envs.structured import ConfigError
-from envs.trajectory import Trajectory
+from envs.trajectory import CONTEXT, Trajectory
 
 
 class Interrupted(Exception):
@@ -50,8 +50,9 @@ class Trainer:
         env = self.parts.env
         self.panels = {split: list(env.tasks(split)) for split in SPLITS}
         hashes = {split: env.panel_hash(split) for split in SPLITS}
-        self.folder.write_panels(self.panels, hashes)
+        self.folder.refuse_other_tasks(self.panels, hashes)
         print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in self.panels.items()), flush=True)
+        print("weights:", weights(self.parts.policy, config.model), flush=True)
         if self.parts.prompter.summary:
             print("dialogue:", self.parts.prompter.summary, flush=True)
         self.update: Update | None = None
@@ -68,14 +69,15 @@ class Trainer:
         self._stop_asked = False
         if restored is not None:
             self._restore(restored)
-        if config.resume:
-            self.folder.go_on(config)
+        self.folder.begin(config, self.panels, hashes)
         self._began = {"wall": time.monotonic() - self.spent["wall"], "cpu": time.process_time() - self.spent["cpu"]}
         self.trackers: Trackers = open_trackers(
             config.tracker, self.folder.path, asdict(config), config.iterations, self.iteration if self._warm else None
         )
-        greedy = "greedy" in algorithms.get(config.algo["name"]).needs
-        self.episodes = TrainingEpisodes(self.parts, config, self.panels["train"], self.trackers, greedy)
+        method = algorithms.get(config.algo["name"])
+        self.episodes = TrainingEpisodes(self.parts, config, self.panels["train"], self.trackers, "greedy" in method.needs)
+        self._compares = method.smallest_group > 1
+        self.signals = Signals(config, self.parts.policy.tokenizer, self._warn)
 
     # -- the run --------------------------------------------------------------------------------------------------------
 
@@ -126,9 +128,10 @@ class Trainer:
         self._warm = True
         self.update = Update(self.parts, self.config)
         self.parts.engine.update_weights(self.parts.policy, 0)
-        metrics.update({f"model/{k}": float(v) for k, v in describe(self.parts.policy).items() if isinstance(v, int)})
+        metrics.update({f"model/{k}": float(v) for k, v in describe(self.parts.policy).items()})
         if self.config.evaluation.before:
             metrics.update(self._evaluate(0))
+            metrics.update(self._random_policy())
         self.trackers.log(0, {**metrics, **self._progress()})
         self._save()
 
@@ -141,8 +144,10 @@ class Trainer:
         self.env_steps += sum(len(t.steps) for t in played.all)
         rolled_out = time.perf_counter()
         metrics = self._rollout_metrics(played, rolled_out - started)
+        self.signals.look([*played.trajectories, *played.dropped], f"iteration {iteration}")
         assert self.update is not None
         metrics.update(self.update.run(played, iteration, spent))
+        self.signals.learnt(grouped(played.trajectories), metrics, self._compares)
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
         self.parts.engine.update_weights(self.parts.policy, iteration)
         self.folder.write_trajectories(iteration, played.all)
@@ -160,15 +165,15 @@ class Trainer:
     def _rollout_metrics(self, played: Played, seconds: float) -> dict[str, float]:
         trajectories = [*played.trajectories, *played.dropped]
         summary = rate(trajectories)
-        steps = [step for t in trajectories if t.error is None for step in t.steps]
+        ended = [t for t in trajectories if t.error is None]
         counts = self.parts.engine.stats.take()
-        return {
+        metrics = {
             "train/success": summary.success,
             "train/score": summary.score,
-            "train/reward": float(np.mean([t.total_reward for t in trajectories if t.error is None] or [0.0])),
+            "train/reward": mean(t.total_reward for t in ended),
             "train/steps": summary.steps,
-            "train/valid": float(np.mean([step.valid for step in steps])) if steps else 0.0,
-            "train/faults": float(summary.faults),
+            **{f"train/{name}": value for name, value in self.signals.measure(ended).items()},
+            **_apart(summary, "train/{}"),
             "train/retried": float(played.retried),
             "train/dropped": float(len(played.dropped)),
             "tokens_per_s": counts["sampled"] / max(seconds, 1e-9),
@@ -177,19 +182,45 @@ class Trainer:
             "tokens/rollout": float(counts["computed"]),
             "tokens/rebuild_rollout": float(rebuild_tokens(played.all)),
         }
+        if self.config.rollout.group_size > 1:
+            metrics["train/alike"] = mean(returns_alike(group) for group in grouped(trajectories))
+        if played.greedy:
+            metrics["train/greedy_faults"] = float(rate(played.greedy).faults)
+        return metrics
 
     def _evaluate(self, iteration: int) -> dict[str, float]:
         """Success on the evaluation panel at each temperature; the same episodes seeds every time."""
         metrics: dict[str, float] = {}
         started = time.perf_counter()
+        when = f"after iteration {iteration}" if iteration else "before training"
         for temperature in self.config.evaluation.temperature:
             played = self.parts.play(self.parts.rollout(temperature), self.parts.panel())
-            metrics[f"eval/success@{temperature:g}"] = rate(played).success
-            metrics[f"eval/faults@{temperature:g}"] = float(rate(played).faults)
+            at = f"@{temperature:g}"
+            # The totals come last: a task type may have the name of one.
             for kind, result in by_type(played, self.parts.env.task_type).items():
-                metrics[f"eval/{kind}@{temperature:g}"] = result.success
+                metrics[f"eval/{kind}{at}"] = result.success
+            metrics |= {f"eval/success{at}": rate(played).success, **_apart(rate(played), f"eval/{{}}{at}")}
+            self.signals.look(played, f"the evaluation {when}, temperature {temperature:g},")
         metrics["time/evaluation"] = time.perf_counter() - started
         return metrics
+
+    def _random_policy(self) -> dict[str, float]:
+        """What random actions reach on the evaluation panel: once a run, before training."""
+        found = random_policy(self.parts, self.parts.panel())
+        if found.rate is None:
+            self.trackers.say(f"success of random actions is not measured: {found.skipped}")
+            return {}
+        return {
+            "eval/random_success": found.rate.success,
+            "eval/random_score": found.rate.score,
+            "eval/random_faults": float(found.rate.faults),
+            "time/random": found.seconds,
+        }
+
+    def _warn(self, message: str) -> None:
+        """Tell the user, and keep it beside the run's numbers."""
+        self.folder.add_warning(message)
+        self.trackers.say(f"warning: {message}")
 
     def _demonstrated(self) -> list[Trajectory]:
         """Demonstrations on train tasks for the warm start."""
@@ -281,3 +312,11 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _apart(of: Rate, name: str) -> dict[str, float]:
+    """Counts of episodes that were cut off, by reason, and of faults, which are in no rate."""
+    cut_off = {CONTEXT: 0, "time_limit": 0, **of.cut_off}
+    return {name.format("faults"): float(of.faults)} | {
+        name.format(f"cut_off/{reason}"): float(number) for reason, number in cut_off.items()
+    }

@@ -90,17 +90,27 @@ class TrainingEpisodes:
         return [trajectories[start : start + size] for start in range(0, len(trajectories), size)]
 
     def _play(self, episodes: Sequence[Episode], temperature: float, played: Played) -> list[Trajectory]:
-        done = [0, 0]
+        done = [0, 0, 0]
 
         def ended(trajectory: Trajectory) -> None:
             done[0] += 1
             done[1] += trajectory.success
-            self._trackers.progress("rollout", done[0], len(episodes), success=done[1] / done[0])
+            done[2] += trajectory.error is not None
+            success = {"success": done[1] / (done[0] - done[2])} if done[2] < done[0] else {}
+            self._trackers.progress("rollout", done[0], len(episodes), **success)
 
         rollout = self._parts.rollout(temperature, ended)
         trajectories = self._parts.play(rollout, episodes)
         played.retried += rollout.retried
         return trajectories
+
+
+def grouped(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """The groups of some episodes, in order of appearance."""
+    groups: dict[str, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        groups.setdefault(trajectory.group_id, []).append(trajectory)
+    return list(groups.values())
 
 
 def returns_alike(group: Sequence[Trajectory]) -> bool:

@@ -72,16 +72,14 @@ class Update:
         return judge
 
     def run(self, played: Played, iteration: int, spent: float = 0.0) -> dict[str, float]:
-        """Credit and update of iteration 1, 2, ...; episodes cut off by a fault take no part. Raises RolloutError.
+        """Credit and update of iteration 1, 2, ...; episodes without a step, or cut off by a fault, take no part. One that ran
+        out of time or context is learnt from like any that was lost. Raises RolloutError.
 
         spent: share of the run's budget of environment steps that was used up before this iteration.
         """
         kept = [t for t in played.trajectories if t.error is None and t.steps]
         if not kept:
-            raise RolloutError(
-                f"every episode of iteration {iteration} was cut off by a fault, so there is nothing to learn from; the first: "
-                f"{next((t.error for t in played.trajectories if t.error), 'no episode had a step')}"
-            )
+            raise RolloutError(self._nothing(played, iteration))
         metrics: dict[str, float] = {}
         clock = _Clock(metrics)
         for name, one in self.shapings.items():
@@ -135,10 +133,23 @@ class Update:
             optim, temperature = self.config.optim, self.config.engine.temperature
             batch.collision = collision(self.policy, kept, tokens, optim.token_budget, temperature)
         if "greedy" in self.algorithm.needs:
-            # A greedy episode that was cut off says nothing; 0 leaves the return itself, which is unbiased too.
+            # A greedy episode that a fault cut off says nothing; 0 leaves the return itself, which is unbiased too. Such faults
+            # are counted as train/greedy_faults.
             returns = {t.group_id.removesuffix(GREEDY): t.total_reward for t in greedy if t.error is None}
             batch.greedy = np.repeat([returns.get(t.group_id, 0.0) for t in kept], batch.length)
         return batch
+
+    def _nothing(self, played: Played, iteration: int) -> str:
+        """Why an iteration left nothing to learn from."""
+        faults = [t.error for t in played.trajectories if t.error is not None]
+        outgrown = len(played.trajectories) - len(faults)
+        reasons = [f"{len(faults)} episodes were cut off by a fault (the first: {faults[0]})"] if faults else []
+        if outgrown:
+            reasons.append(
+                f"in {outgrown} episodes the first prompt alone was longer than the model can read: raise "
+                f"model.max_length={self.config.model.max_length}"
+            )
+        return f"iteration {iteration} left nothing to learn from: {'; '.join(reasons)}"
 
     def close(self) -> None:
         """Let go of the judge's files and connections, before the event loop is closed."""

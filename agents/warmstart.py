@@ -1,7 +1,7 @@
 """Warm start: behaviour cloning of the environment's oracle, so that reinforcement learning begins with some successes.
 
-Demonstrations are played through the real environment and laid out by the same prompter and packing as rollouts. The result is
-cached by a hash of everything it depends on, the token rows included.
+Demonstrations (`agents.demonstrations`) are laid out by the same prompter and packing as rollouts. The result is cached by a
+hash of everything it depends on, the token rows included.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,18 +16,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch.nn import functional
 
 from agents.config import TrainConfig, WarmstartConfig
+from agents.demonstrations import Demonstration, demonstrated
+from agents.kept import keep, kept
 from agents.optimizer import Optimizer
 from agents.packing import Row, collate, rows
 from agents.policy import Policy
 from agents.prompting import Prompter
-from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.cache import cache_folder
 from envs.prompt import Prompt, Window
-from envs.seeding import derive, generator
+from envs.seeding import generator
 from envs.trajectory import Step, Trajectory
 
 if TYPE_CHECKING:
@@ -36,37 +37,6 @@ if TYPE_CHECKING:
 
 CLONING = 3
 """Part of the cache's key: to be raised whenever `clone` gives other weights for the same input."""
-
-PATIENCE = 200
-"""Tasks that are tried in vain before a warm start gives up."""
-
-Demonstration = list[tuple[str, list[str] | None, bool, str]]
-"""(observation, admissible actions, whether the last action was valid, action) of each step."""
-
-
-def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling: bool) -> Demonstration:
-    """One oracle episode through the real environment. It wins, or dawdles until its time is over.
-
-    Raises Unsolvable if the time is too short for one who does not dawdle, RuntimeError if the oracle is wrong.
-    """
-    rng = generator(seed, "demonstration", task_id)
-    actions = env.demonstration(task_id, rng, detours, dawdling)
-    observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
-    played: Demonstration = []
-    terminated = truncated = False
-    for action in actions:
-        played.append((observation, info["admissible_actions"], info["valid"], action))
-        observation, _, terminated, truncated, info = env.step(action)
-        if terminated or truncated:
-            break
-    if truncated and not dawdling and not info["success"]:
-        raise Unsolvable(
-            f"task {task_id} takes its oracle {len(actions)} steps with warmstart.detours={detours:g}, more than "
-            f"env.max_steps={env.max_steps}: raise env.max_steps, or lower warmstart.detours"
-        )
-    if not (info["success"] or truncated):
-        raise RuntimeError(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")
-    return played
 
 
 def as_trajectory(
@@ -104,27 +74,11 @@ def demonstrations(
 ) -> list[Trajectory]:
     """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts.
 
-    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if no task of the panel, or of its first
-    PATIENCE, is any better.
+    Raises Unsolvable or NoOracle if the panel has none.
     """
     root = config.seed if seed is None else seed
-    careful = round(count * (1 - config.warmstart.dawdling))
-    made: list[Trajectory] = []
-    tried = 0
-    while len(made) < count:
-        turn, place = divmod(tried, len(panel))
-        tried += 1
-        dawdles = len(made) >= careful
-        try:
-            played = demonstrate(parts.env, panel[place], derive(root, "warmstart", turn), config.warmstart.detours, dawdles)
-        except (Unsolvable, NoOracle):  # other tasks of the panel may have an oracle, and be winnable
-            if not made and (turn or tried >= PATIENCE):
-                raise
-            continue
-        made.append(as_trajectory(played, parts.prompter, parts.prompt, config.env.context, config.env.history))
-        if on_made:
-            on_made(len(made))
-    return made
+    shown = demonstrated(parts.env, config.env, config.warmstart, panel, count, root, on_made)
+    return [as_trajectory(one, parts.prompter, parts.prompt, config.env.context, config.env.history) for one in shown]
 
 
 def clone(
@@ -201,18 +155,16 @@ def warm_start(
     """Clone the demonstrations into `policy`, or load the cached result. Returns what was done."""
     packed = rows(demonstrations, [0] * len(demonstrations), longest_row=0)
     key = fingerprint(policy, packed, config, seed)
-    file = (cache or cache_folder() / "warmstart") / f"{key[:32]}.safetensors"
+    file = (cache or cache_folder() / "warmstart") / f"{key[:32]}.weights"
     names = [name for name, _ in policy.trainable()]
-    if file.exists():
-        saved = load_file(file)
+    content = kept(file)
+    if content is not None:
+        saved = load_tensors(content)
         if set(saved) == set(names):
             with torch.no_grad():
                 for name, p in policy.trainable():
                     p.copy_(saved[name])
             return {"cached": True, "hash": key}
     loss = clone(policy, packed, config, seed, on_step)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")  # another run may be at the same warm start
-    save_file({name: p.detach().cpu().contiguous() for name, p in policy.trainable()}, partial)
-    partial.replace(file)
+    keep(file, save_tensors({name: p.detach().cpu().contiguous() for name, p in policy.trainable()}))
     return {"cached": False, "hash": key, "loss": loss}

@@ -22,8 +22,8 @@ class ReinforcePP(Algorithm):
     gamma: float = 1.0
     """Discount from one token to the next; a step's reward stands at its last token."""
     span: Literal["episode", "response"] = "episode"
-    """How far a return reaches: to the end of the episode, or of the token's own response, so that only the last response
-    sees a final reward (verl, where an environment's text between two responses resets the return)."""
+    """How far a return reaches: to the end of the episode, what stands between two responses counting for nothing (verl), or of
+    the token's own response, so that only the last response sees a final reward (verl before August 2026)."""
     epsilon: float = 1e-8
     """Added to the variance."""
 

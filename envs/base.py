@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Text
 
 from envs.seeding import generator
+from envs.state_key import state_key
 
 Split = Literal["train", "eval", "test"]
 SPLITS: tuple[Split, ...] = ("train", "eval", "test")
@@ -50,8 +51,9 @@ class Turn:
     """What an environment answers to one action (or to a reset)."""
 
     observation: str
-    state_key: str
-    """Identity of the underlying state: equal keys mean equal futures for equal actions within one task."""
+    state_key: Any
+    """Identity of the underlying state: equal keys mean equal futures for equal actions within one task. A text, or numbers,
+    lists, arrays and dictionaries, of which `envs.state_key` makes one."""
     reward: float = 0.0
     terminated: bool = False
     valid: bool = True
@@ -68,6 +70,9 @@ class Turn:
     it. None: as the state keys before and after say."""
     frame: str | None = None
     """The state as people look at it, drawn in characters, where the observation is no such picture."""
+
+    def __post_init__(self) -> None:
+        self.state_key = state_key(self.state_key)
 
 
 class TextEnv(gymnasium.Env[str, str]):

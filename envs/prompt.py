@@ -38,6 +38,9 @@ class Prompt:
     """Strings that end an answer; the string itself is kept."""
     refusal: str = "Your last answer was not a possible action."
     """What a growing conversation says to an answer that was no possible action."""
+    turns_read: int | None = None
+    """Turns of an episode that are read for the vocabulary of a model made from scratch; None: all. A number where `lexicon`
+    has the words of later turns."""
 
     def __init__(self, thinking: bool = False) -> None:
         self.thinking = thinking

@@ -17,6 +17,9 @@ import orjson
 
 T = TypeVar("T", "Step", "Trajectory")
 SCHEMA = "stepcredit.trajectory/1"
+CONTEXT, NO_ACTIONS = "context", "no_actions"
+"""Reasons why a rollout cuts an episode off, beside the environment's own (time_limit): the conversation outgrew what the model
+can read; the environment lists no action where one is to be chosen."""
 
 
 @dataclass(slots=True)
@@ -26,7 +29,8 @@ class Step:
     observation: str
     """What the agent saw before it acted."""
     action: str
-    """The text that was executed."""
+    """The text that was executed. Where the context ended in the middle of an answer it is what there is of it, which was not
+    executed: info["executed"] is False then."""
     reward: float = 0.0
     """The environment's own reward; shaping never changes it."""
     shaped_rewards: dict[str, float] = field(default_factory=dict)
@@ -65,7 +69,21 @@ class Trajectory:
     success: bool = False
     score: float = 0.0
     error: str | None = None
-    """Why the episode was cut off by a fault (timeout, crash); None for an episode that the environment ended or timed out."""
+    """Why the episode was cut off by a fault (timeout, crash); None for an episode that the environment ended or timed out, or
+    that outgrew the context."""
+
+    @property
+    def cut_off(self) -> str | None:
+        """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS or another reason; else None.
+
+        Such an episode is lost, and no fault: it counts in every rate.
+        """
+        if self.error is not None or self.success:
+            return None
+        if not self.steps:
+            return CONTEXT  # even the first prompt was too long: no step is there to say so
+        last = self.steps[-1]
+        return str(last.info.get("reason", "time_limit")) if last.truncated else None
 
     @property
     def total_reward(self) -> float:

@@ -20,7 +20,6 @@ be run as asked, 130 interrupted.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -33,13 +32,20 @@ from comparison.summary import summarise
 from rich.console import Console
 
 from agents.credit.text import printable
+from agents.failures import tell
 from envs.structured import ConfigError
+
+WHAT = {
+    "out of context": "outgrew the context and count as lost",
+    "faults": "were cut off by a fault and are in no rate",
+}
+"""What the counts of a report mean."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the comparison and write its report; returns the exit code."""
     if {"-h", "--help"} & set(arguments):
-        _print_help()
+        tell(__doc__ or "")
         return 0
     console = Console(highlight=False)
     try:
@@ -74,14 +80,11 @@ def write(planned: plan.Plan, console: Console) -> None:
             start, final = of_arm["start"], of_arm["all"]
             spread = "" if final["low"] is None else f" [{final['low']:.3f}, {final['high']:.3f}]"
             console.print(f"{arm}, temperature {temperature}: {start['mean']:.3f} -> {final['mean']:.3f}{spread}", markup=False)
+    for arm, cost in report["cost"].items():
+        for what in ("out of context", "faults"):
+            if cost[what]["mean"]:
+                console.print(f"{arm}: {cost[what]['mean']:.0f} episodes a run {WHAT[what]}", markup=False)
     console.print(printable(f"written: {planned.out}/report.html, report.png, report.json"), soft_wrap=True, markup=False)
-
-
-def _print_help() -> None:
-    try:
-        print(__doc__, flush=True)
-    except BrokenPipeError:  # whoever reads (`| head`) has seen enough; what is left must not be written again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

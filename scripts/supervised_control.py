@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.assembly import assemble
+from agents.compose import assignment, command_line
 from agents.evaluation import rate
 from agents.loading import load
 from agents.packing import rows
@@ -31,11 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     options = parser.parse_args()
-    config = load([f"resume={options.run}"])
+    config = load([assignment("resume", options.run)])
     metrics = read_metrics(options.run / "metrics.jsonl")
     keys = {f"eval/success@{t:g}": t for t in config.evaluation.temperature}
     if not metrics or any(key not in metrics[-1] for key in keys):
-        raise SystemExit(f"{options.run} has not been evaluated after its last iteration; finish it: resume={options.run}")
+        finish = command_line("agents.train", assignment("resume", options.run))
+        raise SystemExit(f"{options.run} has not been evaluated after its last iteration; finish it: {finish}")
     budget = metrics[-1]["time/cpu"] - metrics[0]["time/cpu"]
     parts = assemble(config)
     panel = list(parts.env.tasks("train"))
@@ -46,7 +48,14 @@ def main() -> None:
 
     def evaluate() -> dict[float, float]:
         parts.engine.update_weights(parts.policy, 0)
-        return {t: rate(parts.play(parts.rollout(t), parts.panel())).success for t in config.evaluation.temperature}
+        found = {t: rate(parts.play(parts.rollout(t), parts.panel())) for t in config.evaluation.temperature}
+        for t, one in found.items():
+            if one.faults or one.out_of_context:
+                print(
+                    f"temperature {t:g}: {one.out_of_context} of {one.episodes} episodes outgrew the context and are lost; "
+                    f"{one.faults} more were cut off by a fault and are in no rate"
+                )
+        return {t: one.success for t, one in found.items()}
 
     def supervise(dawdling: float) -> tuple[dict[float, float], int, float]:
         """Success, steps and CPU seconds after spending the budget on demonstrations with this share of dawdling."""

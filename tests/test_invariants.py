@@ -33,6 +33,7 @@ INVARIANTS = {
         "envs/test_base.py::test_a_time_limit_is_truncated_never_terminated_never_a_success",
         "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
         "algorithms/test_advantages.py::test_a_failed_episode_is_never_a_success",
+        "agents/test_out_of_context.py::test_with_less_context_a_fixed_policy_wins_no_more_and_every_episode_counts",
     ],
     "6 same seed, same panel, same behaviour": [
         "envs/test_pool.py::test_same_seed_same_behaviour_with_any_number_of_workers",

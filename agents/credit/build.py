@@ -52,6 +52,7 @@ def view(
             success=trajectory.success,
             score=trajectory.score,
             error=None if trajectory.error is None else printable(trajectory.error),
+            cut_off=None if trajectory.cut_off is None else printable(trajectory.cut_off),
             left_out=_left_out(trajectory, credited),
             reward=trajectory.total_reward,
             steps=[],
@@ -113,6 +114,8 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
     """Why an episode took no part in the update; `credited`: whether others of the iteration did."""
     if trajectory.error is not None:
         return f"cut off by a fault, so it took no part in the update: {printable(trajectory.error)}"
+    if not trajectory.steps:
+        return "lost before its first step: the first prompt is longer than the model can read, so nothing is learnt from it"
     if trajectory.group_id.endswith(GREEDY):
         return "played greedily, not trained on"
     if credited and trajectory.steps and not any("credit" in step.info for step in trajectory.steps):
@@ -137,6 +140,8 @@ def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | Non
         for place, (token, text) in enumerate(zip(stored.response_ids, texts, strict=True))
     ]
     marks = [] if stored.valid else ["invalid"]
+    if stored.info.get("executed") is False:
+        marks.append("not executed")
     if stored.truncated:
         marks.append(f"cut off: {printable(str(stored.info.get('reason', 'out of time')))}")
     elif stored.terminated:

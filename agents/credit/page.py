@@ -118,7 +118,7 @@ def _overview(group: Group, scale: Scale) -> Markup:
         tag(
             "tr",
             tag("td", tag("a", f"{episode.number}", href=f"#e{episode.number}")),
-            tag("td", tag("span", episode.outcome, class_=f"outcome {episode.outcome}")),
+            tag("td", tag("span", episode.ending, class_=f"outcome {episode.outcome}")),
             tag("td", f"{episode.reward:g}", class_="num"),
             tag("td", f"{episode.score:.2g}", class_="num"),
             tag("td", f"{len(episode.steps)}", class_="num"),
@@ -149,7 +149,7 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
     return tag(
         "section",
         tag("nav", *links),
-        tag("h2", f"Episode {episode.number} ", tag("span", episode.outcome, class_=f"outcome {episode.outcome}")),
+        tag("h2", f"Episode {episode.number} ", tag("span", episode.ending, class_=f"outcome {episode.outcome}")),
         tag("p", facts, tag("b", signed(episode.mean_advantage)), class_="about"),
         None if episode.left_out is None else tag("p", episode.left_out, class_="note"),
         tag("figure", tag("div", timeline(episode, scale), class_="wide"), tag("figcaption", happened)),

@@ -108,7 +108,7 @@ def _members(iteration: Iteration, episode: Episode, scale: Scale) -> Table:
     for one in iteration.group_of(episode).episodes:
         table.add_row(
             f"{'>' if one is episode else ' '}{one.number}",
-            one.outcome,
+            one.ending,
             f"{one.reward:g}",
             str(len(one.steps)),
             signed(one.mean_advantage),
@@ -213,7 +213,7 @@ def _peers(step: Step, iteration: Iteration, scale: Scale) -> Table:
 
 def _outcome(episode: Episode) -> str:
     mean = signed(episode.mean_advantage)
-    return f"{episode.outcome}, return {episode.reward:g}, {len(episode.steps)} steps, mean advantage {mean}"
+    return f"{episode.ending}, return {episode.reward:g}, {len(episode.steps)} steps, mean advantage {mean}"
 
 
 def _line(text: str) -> str:

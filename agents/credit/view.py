@@ -82,6 +82,8 @@ class Episode:
     score: float
     error: str | None
     """Why it was cut off by a fault."""
+    cut_off: str | None
+    """Why it was stopped before it ended, and lost: time_limit, context, ..."""
     left_out: str | None
     """Why it took no part in the update: a fault, or what it was played for."""
     reward: float
@@ -97,6 +99,11 @@ class Episode:
     def outcome(self) -> str:
         """One word."""
         return "fault" if self.error is not None else "won" if self.success else "lost"
+
+    @property
+    def ending(self) -> str:
+        """The outcome, and what cut the episode off."""
+        return self.outcome if self.cut_off is None else f"{self.outcome}: {self.cut_off.replace('_', ' ')}"
 
     @property
     def advantages(self) -> list[float]:

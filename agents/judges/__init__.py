@@ -125,6 +125,7 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
         m = parts.config.model
         template = Template(parts.policy.tokenizer, False, None, m.chat_template_kwargs, m.date, parts.policy.end_ids)
         return Local(parts.engine, template, config.max_tokens, identity=None)
+    from agents.assembly import weights
     from agents.engines.hf import HFEngine
     from agents.models import load_pretrained, within_reach
     from agents.policy import PolicyError
@@ -134,6 +135,7 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
         policy = load_pretrained(within_reach(model), parts.config.device)
     except PolicyError as error:  # its words name the policy's key
         raise PolicyError(str(error).replace("model.name=", "judge.model=")) from error
+    print(f"judge: {config.model}, {weights(policy, model)}", flush=True)
     identity = fingerprint(policy, config.max_tokens)
     engine = HFEngine(policy, max_batch=config.concurrency)
     template = Template(policy.tokenizer, end_ids=policy.end_ids)

@@ -16,6 +16,13 @@ from typing import Any
 from agents.judges.speaker import Said, SpeakerError
 from envs.structured import ConfigError
 
+REFUSAL = re.compile(
+    r"(un|not |n't )support|unrecogni[sz]ed|unexpected|unknown|not (permitted|allowed)|extra (field|input)", re.IGNORECASE
+)
+"""Words by which a server refuses an option."""
+MOST_TOKENS = 1 << 31
+"""A count of tokens beyond this is none."""
+
 
 class Endpoint:
     """A model of a server. Holds state: connections, which belong to the event loop of the first call."""
@@ -52,12 +59,20 @@ class Endpoint:
         await self._client.close()
 
     def _without(self, options: dict[str, Any], error: Exception) -> bool:
-        """Whether the server refused one of `options` by name, as OpenAI's newer models do; it is then left out from now on."""
-        refused = getattr(error, "param", None)
-        if not isinstance(error, self._openai.BadRequestError) or refused not in options or refused == "max_completion_tokens":
+        """Whether the server refused one of `options` by name, as OpenAI's newer models do; it is then left out from now on.
+
+        Servers in between say it in words alone (`param` is null), or as a path.
+        """
+        if not isinstance(error, self._openai.APIStatusError) or error.status_code not in (400, 422):
             return False
-        value = self._options.pop(refused, None)
-        if refused == "max_tokens" and value is not None:
+        param, told = getattr(error, "param", None), _words(error)
+        named = param.rpartition(".")[2] if isinstance(param, str) else ""
+        if not named and REFUSAL.search(told) and "context" not in told.lower():
+            named = next((option for option in options if re.search(rf"\b{option}\b", told)), "")
+        if named not in options or named == "max_completion_tokens":
+            return False
+        value = self._options.pop(named, None)
+        if named == "max_tokens" and value is not None:
             self._options["max_completion_tokens"] = value
         return True
 
@@ -69,7 +84,7 @@ class Endpoint:
             return SpeakerError("connection", f"{self._address()} cannot be reached ({type(error.__cause__).__name__})")
         if not isinstance(error, openai.APIStatusError):
             return SpeakerError("other", f"{self._address()} sent no answer that can be read ({type(error).__name__})")
-        status, told, wait = error.status_code, self._told(str(error)), _wait(error.response.headers.get("retry-after"))
+        status, told, wait = error.status_code, self._told(_words(error)), _wait(error.response.headers.get("retry-after"))
         if status == 429 and error.code != "insufficient_quota":
             return SpeakerError("rate_limit", told, wait)
         if status in (400, 413, 422) and "context" in told.lower():
@@ -90,10 +105,25 @@ class Endpoint:
 def _said(completion: Any) -> Said:
     """Raises AttributeError, IndexError or TypeError for what is no completion."""
     text = completion.choices[0].message.content
+    if isinstance(text, list):  # in parts, of which some are text
+        text = "".join(_text(part) for part in text)
     if not isinstance(text, str | None):
         raise TypeError("the answer is no text")
     usage = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    return Said(text or "", *(count if isinstance(count, int) else 0 for count in usage))
+    return Said(text or "", *(count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in usage))
+
+
+def _words(error: Any) -> str:
+    """All that a server said of an error: the client leaves some bodies out of its message."""
+    return str(error) if not error.body or str(error.body) in str(error) else f"{error} {error.body}"
+
+
+def _text(part: Any) -> str:
+    """What a part of an answer says; nothing if it is a thought, a picture or the like."""
+    if isinstance(part, str):
+        return part
+    said = part if isinstance(part, dict) else vars(part)
+    return str(said["text"]) if said.get("type") in ("text", "output_text") else ""
 
 
 def _wait(header: str | None) -> float | None:

@@ -16,7 +16,7 @@ from envs import registry
 from envs.base import TextEnv
 from envs.seeding import generator
 from envs.structured import ConfigError
-from envs.trajectory import Step, Trajectory
+from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
 
 Choose = Callable[[list[str] | None], str | None]
 """The next action, given the admissible ones; None: the episode is left as it is."""
@@ -72,17 +72,26 @@ def at_random(env: TextEnv, env_id: str, task_id: str, seed: int, split: str, sa
 
 def told_by(env: TextEnv, trajectory: Trajectory) -> Trajectory:
     """The same actions as `env` tells of them. Raises NotRepeatable if another thing happens than did before."""
-    actions = iter([step.action for step in trajectory.steps])
+    actions = iter([step.action for step in _executed(trajectory)])
     t = trajectory
     told = _play(env, Trajectory(t.env_id, t.task_id, t.group_id, t.seed, t.split, t.context), lambda _: next(actions, None))
     if list(_happened(told)) != list(_happened(trajectory)):
         raise NotRepeatable(f"task {t.task_id} with seed {t.seed} went another way when it was played again with equal actions")
+    if told.steps and t.cut_off in (CONTEXT, NO_ACTIONS):
+        told.steps[-1].truncated, told.steps[-1].info["reason"] = True, t.cut_off
     return told
 
 
+def _executed(trajectory: Trajectory) -> list[Step]:
+    """The steps that the environment knows of: not an answer that the context cut in two."""
+    return [step for step in trajectory.steps if step.info.get("executed", True)]
+
+
 def _happened(trajectory: Trajectory) -> Iterator[tuple[object, ...]]:
-    for step in trajectory.steps:
-        yield step.action, step.reward, step.terminated, step.truncated, [*step.info["subgoals"]], step.info["changed"]
+    by_environment = trajectory.cut_off not in (CONTEXT, NO_ACTIONS)
+    for step in _executed(trajectory):
+        truncated = step.truncated and by_environment
+        yield step.action, step.reward, step.terminated, truncated, [*step.info["subgoals"]], step.info["changed"]
 
 
 def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:

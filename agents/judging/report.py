@@ -25,12 +25,13 @@ PROPOSED = 12
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the filter, a table of scores a form, what its proposed subgoals were taken for, and what the judge cost."""
     judge = results["judge"]
+    left_out = f"; {results['faults']} more are left out, because a fault cut them off" if results.get("faults") else ""
     name = " ".join(str(judge[key]) for key in ("kind", "model") if judge[key])
     noise = f", {judge['noise']:.0%} noise" if judge["noise"] else ""
     console.print(
         Text(
             f"judge {name}{noise} on {results['environment']}, panel {results['panel']}: {results['episodes']} episodes of "
-            f"{'a random policy' if results['policy'] == 'random' else results['policy']}, {results['won']} won"
+            f"{'a random policy' if results['policy'] == 'random' else results['policy']}, {results['won']} won{left_out}"
         )
     )
     kept, transitions = results["kept"], results["transitions"]

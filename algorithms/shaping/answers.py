@@ -6,6 +6,7 @@ Asking a judge, caching its answers and counting the broken ones are left to oth
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import accumulate
@@ -16,8 +17,9 @@ import numpy as np
 from algorithms.base import Bools
 
 AnswerForm = Literal["last", "lenient", "fenced"]
-"""Which part of an answer is the dictionary. last: the last {...} of the text. lenient: from the first { to the last }
-(the official evaluation). fenced: from the last { to the last }, after a ``` (the official annotation)."""
+"""Which part of an answer is the dictionary. last: the last {...} that begins as one, after any thoughts, in Python or JSON.
+lenient: from the first { to the last } (the official evaluation). fenced: from the last { to the last }, after a ``` (the
+official annotation)."""
 Reading = list[tuple[int, str]]
 """(time, subgoal) in the order of the answer."""
 Key = TypeVar("Key", bound=Hashable)
@@ -31,21 +33,30 @@ DEEPEST = 20
 
 # A quote that does not close on its line ends with the line: every character is read once, whatever the text.
 TOKEN = re.compile(r"""[{}\[\]()]|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|\#[^\n]*""", re.DOTALL)
+_GAP = r"(?:\s++|\#[^\n]{0,200}(?:\n|\Z)){0,9}+"  # bounded: no text of brackets and comments takes long
+_KEY = r"""(?:"(?:[^"\\\n]|\\.)*+(?:"|\Z)|'(?:[^'\\\n]|\\.)*+(?:'|\Z)|[-+]?\d[\w.+-]*+|True|False|None|true|false|null)"""
+BEGINNING = re.compile(rf"\{{{_GAP}(?:\}}|\Z|{_KEY}{_GAP}(?::|\Z))", re.DOTALL)
+"""How a dictionary begins, whole or cut off: other braces are sets, formulas or prose."""
+THOUGHTS_BEGIN = re.compile(r"<(?:think|thinking|thought|reasoning)>|\[THINK\]", re.IGNORECASE)
+THOUGHTS_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]", re.IGNORECASE)
+JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 def parse_answer(text: str, form: AnswerForm = "last") -> dict[Any, Any] | None:
-    """The dictionary of an answer, by `ast.literal_eval`; None if there is none, or it is broken or beyond the limits.
+    """The dictionary of an answer, as data that is never run; None if there is none, or it is broken or beyond the limits.
 
-    If the last {...} is broken or not closed, an earlier one is not taken instead: it may be an example or a quotation.
+    If the last dictionary is broken or not closed, an earlier one is not taken instead: it may be an example or a quotation.
     """
     if len(text) > LONGEST_TEXT:
         return None
+    if form == "last":
+        text = _said(text)
     start, end = {"last": _last, "lenient": _lenient, "fenced": _fenced}[form](text)
     source = text[start:end] if 0 <= start < end else ""
     if len(source) > LONGEST_DICTIONARY or max(accumulate(map(_nesting, TOKEN.findall(source))), default=0) > DEEPEST:
         return None
     try:
-        answer = ast.literal_eval(source)
+        answer = _python_or_json(source) if form == "last" else ast.literal_eval(source)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: a list as key
         return None
     return answer if isinstance(answer, dict) else None
@@ -55,11 +66,38 @@ def _nesting(token: str) -> int:
     return (token in "{[(") - (token in "}])")
 
 
+def _said(text: str) -> str:
+    """The text after a model's thoughts; of thoughts that do not end, what stands before them."""
+    ends = [match.end() for match in THOUGHTS_END.finditer(text)]
+    text = text[ends[-1] :] if ends else text
+    begins = THOUGHTS_BEGIN.search(text)
+    return text[: begins.start()] if begins else text
+
+
+def _python_or_json(source: str) -> Any:
+    """What a literal says, of either language or a mixture: true, false and null are names that Python lacks."""
+    try:
+        return json.loads(source)
+    except ValueError:
+        tree = ast.parse(source, mode="eval")
+    for node in ast.walk(tree):
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                setattr(node, field, [_constant(one) for one in value])
+            else:
+                setattr(node, field, _constant(value))
+    return ast.literal_eval(tree)
+
+
+def _constant(node: Any) -> Any:
+    return ast.Constant(JSON_NAMES[node.id]) if isinstance(node, ast.Name) and node.id in JSON_NAMES else node
+
+
 def _last(text: str) -> tuple[int, int]:
-    """Start and end of the last {...}, (-1, -1) if it is not closed; brackets in its strings and comments do not count."""
+    """Start and end of the last dictionary, (-1, -1) if it is not closed; brackets in its strings and comments do not count."""
     start = end = -1
-    while (place := text.find("{", max(end, 0))) >= 0:
-        start, depth = place, 0
+    while beginning := BEGINNING.search(text, max(end, 0)):
+        start, depth = beginning.start(), 0
         for token in TOKEN.finditer(text, start):
             depth += _nesting(token[0])
             if depth == 0:
@@ -92,6 +130,8 @@ def read(answer: Mapping[Any, Any] | None, inverted: bool = True) -> Reading:
             if not inverted:
                 continue
             subgoal, times = value, [subgoal]
+        if isinstance(value, bytes):
+            continue
         try:
             reading += [(int(time), str(subgoal)) for time in times]
         except (TypeError, ValueError, OverflowError):  # not a number, no number in the text, infinity

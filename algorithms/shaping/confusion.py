@@ -1,4 +1,4 @@
-"""A judge's verdicts against labels: precision, recall, F1."""
+"""A judge's verdicts against labels: accuracy, precision, recall, F1."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ class Confusion:
     fp: int
     fn: int
     tn: int
+
+    @property
+    def accuracy(self) -> float:
+        return (self.tp + self.tn) / max(1, self.tp + self.fp + self.fn + self.tn)
 
     @property
     def precision(self) -> float:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Batch, Floats
 from algorithms.shaping import TokenModel
 from algorithms.shaping.preference import BestOf, Fit, cross_entropy, detached_dpo, dpo
 from envs.trajectory import Trajectory
@@ -38,6 +38,9 @@ class ImplicitPRM:
     loss: Literal["dpo", "ce", "detached_dpo"] = "dpo"
     """dpo: all pairs of a positive and a negative trajectory of a group; ce: outcome of each step's episode, by its score;
     detached_dpo: each step against the mean score of the other outcome's steps (both of PRIME, arXiv 2502.01456)."""
+    label: Literal["outcome", "score"] = "outcome"
+    """What ce and detached_dpo fit: whether the episode is positive, or its graded score, of 0 to 1 (official). With a score
+    detached_dpo compares a step with those of lower scores, and a step of score 0 with those of higher ones."""
     score: Literal["sum", "mean"] = "sum"
     """Of a trajectory in dpo: the sum of its steps' scores (Eq. 2), or their mean (official)."""
     best_of: BestOf = "none"
@@ -80,6 +83,12 @@ class ImplicitPRM:
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(hint))}")
+        if self.label == "score" and (self.loss == "dpo" or self.score_threshold is not None):
+            given = "loss is 'dpo'" if self.loss == "dpo" else f"score_threshold is {self.score_threshold:g}"
+            raise ValueError(
+                f"label is 'score', but {given}, which divides episodes into positive and negative ones; allowed with it: "
+                "loss ce or detached_dpo, without a score_threshold"
+            )
         if not self.targets:
             raise ValueError("targets is empty; name the linear layers that get an adapter, for example q_proj")
 
@@ -88,15 +97,15 @@ class ImplicitPRM:
         if self.model is None:
             raise ValueError(f"shaping {NAME} has no model; the trainer sets it before the first iteration")
         played = [one for one in trajectories if one.error is None and one.steps]
-        batch, positive = Batch.from_trajectories(played), self.positive(played)
+        batch, label = Batch.from_trajectories(played), self.labels(played)
         old = self.model.old_logprobs(played)
         ratio = self.model.logprobs(played) - old  # [T]
-        fit, gradient = self.fit(batch, positive, ratio)
+        fit, gradient = self.fit(batch, label, ratio)
         rewards, self.metrics = self.rewards(batch, ratio), {"pairs": float(fit.compared)}
         if fit.compared:
             self.metrics |= {"loss": fit.loss, "accuracy": fit.accuracy} | self.model.descend(played, gradient)
             for _ in range(self.epochs - 1):
-                _, gradient = self.fit(batch, positive, self.model.logprobs(played) - old)
+                _, gradient = self.fit(batch, label, self.model.logprobs(played) - old)
                 self.model.descend(played, gradient)
             if self.reward == "updated":
                 rewards = self.rewards(batch, self.model.logprobs(played) - old)
@@ -104,20 +113,28 @@ class ImplicitPRM:
         for step, reward in zip((step for one in played for step in one.steps), rewards.tolist(), strict=True):
             step.shaped_rewards[NAME] = reward
 
-    def positive(self, trajectories: Sequence[Trajectory]) -> Bools:
-        """[N] trajectories that the model is to prefer."""
+    def labels(self, trajectories: Sequence[Trajectory]) -> Floats:
+        """[N] what the model is to learn of each trajectory: above 0 if it is to prefer it. Raises ValueError."""
+        if self.label == "score":
+            for one in trajectories:
+                if not 0 <= one.score <= 1:
+                    raise ValueError(
+                        f"shaping.{NAME}.label is 'score', but task '{one.task_id}' was given the score {one.score:g}; a "
+                        "score must be within 0 and 1. Set label=outcome, with a score_threshold if success says too little"
+                    )
+            return np.array([one.score for one in trajectories], dtype=np.float64)
         limit = self.score_threshold
-        return np.array([one.success if limit is None else one.score > limit for one in trajectories], dtype=bool)
+        return np.array([one.success if limit is None else one.score > limit for one in trajectories], dtype=np.float64)
 
-    def fit(self, batch: Batch, positive: Bools, ratio: Floats) -> tuple[Fit, Floats]:
-        """The loss, and its gradient [T] with respect to the log-ratios `ratio` [T]. positive: [N]."""
+    def fit(self, batch: Batch, label: Floats, ratio: Floats) -> tuple[Fit, Floats]:
+        """The loss, and its gradient [T] with respect to the log-ratios `ratio` [T]. label: [N]."""
         score, episode = self._scores(batch, ratio), batch.episode  # [S]
         if self.loss == "dpo":
             share = 1 / batch.length if self.score == "mean" else np.ones(len(batch.length))  # [N]
-            found = dpo(np.bincount(episode, score, len(share)) * share, positive, batch.group[batch.position == 0])
+            found = dpo(np.bincount(episode, score, len(share)) * share, label > 0, batch.group[batch.position == 0])
             slope = (found.gradient * share)[episode]  # [S]
         else:
-            step = (score, positive[episode])
+            step = (score, label[episode])
             found = cross_entropy(*step) if self.loss == "ce" else detached_dpo(*step, batch.group, self.best_of)
             slope = found.gradient
         return found, self.beta * np.repeat(slope, batch.tokens)

@@ -13,7 +13,7 @@ import numpy as np
 from algorithms.base import Bools, Floats, Ints
 
 BestOf = Literal["none", "reward", "outcome"]
-"""How `detached_dpo` weighs its units: alike, or as the best of n would be drawn by score or by outcome."""
+"""How `detached_dpo` weighs its units: alike, or as the best of n would be drawn by score or by label."""
 
 
 @dataclass(eq=False)
@@ -45,30 +45,33 @@ def dpo(score: Floats, positive: Bools, group: Ints) -> Fit:
     return Fit(float(_softplus(-margin).mean()), gradient, len(margin), _right(margin))
 
 
-def cross_entropy(score: Floats, positive: Bools) -> Fit:
-    """Mean binary cross-entropy of sigmoid(score) and the outcome (PRIME, arXiv 2502.01456). All [U]."""
-    sign = np.where(positive, 1.0, -1.0)
-    margin = sign * score
-    return Fit(float(_softplus(-margin).mean()), -sign * _sigmoid(-margin) / len(margin), len(margin), _right(margin))
+def cross_entropy(score: Floats, label: Floats) -> Fit:
+    """Mean binary cross-entropy of sigmoid(score) and a label within 0 and 1 (PRIME, arXiv 2502.01456). All [U]."""
+    right, wrong = label * _sigmoid(-score), (1 - label) * _sigmoid(score)
+    loss = label * _softplus(-score) + (1 - label) * _softplus(score)
+    return Fit(float(loss.mean()), (wrong - right) / len(score), len(score), _right((2 * label - 1) * score))
 
 
-def detached_dpo(score: Floats, positive: Bools, group: Ints, best_of: BestOf = "none") -> Fit:
-    """-log sigmoid(+-(score - mean score of the group's other outcome)), that mean without gradient (PRIME). All [U].
+def detached_dpo(score: Floats, label: Floats, group: Ints, best_of: BestOf = "none") -> Fit:
+    """-log sigmoid(+-(score - mean score of the group's others)), that mean without gradient (PRIME). All [U].
 
-    It is 0 where a group has one outcome only. The mean over all units, or their sum with weights n F^(n-1): n units in the
-    group, F the share of them whose score (or outcome) is not above the unit's.
+    + where the label is above 0, beside all units of a lower label; - elsewhere, beside all of a higher one; where there are
+    none that mean is 0. The mean over all units, or their sum with weights n F^(n-1): n units in the group, F the share of
+    them whose score (or label) is not above the unit's.
     """
-    sign, side = np.where(positive, 1.0, -1.0), 2 * group + positive
-    sides = 2 * (int(group.max(initial=-1)) + 1)
-    mean = np.bincount(side, score, sides) / np.maximum(np.bincount(side, minlength=sides), 1)
-    margin = sign * (score - mean[2 * group + ~positive])
-    weight = np.full(len(score), 1 / len(score))
-    if best_of != "none":
-        ranked = score if best_of == "reward" else positive.astype(np.float64)
-        for number in np.unique(group):
-            members = np.flatnonzero(group == number)
-            not_above = np.searchsorted(np.sort(ranked[members]), ranked[members], side="right") / len(members)
-            weight[members] = len(members) * not_above ** (len(members) - 1)
+    sign, others, weight = np.where(label > 0, 1.0, -1.0), np.zeros(len(score)), np.full(len(score), 1 / len(score))
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
+        n, mine = len(members), label[members]
+        order = np.argsort(mine, kind="stable")
+        lower, not_higher = (np.searchsorted(mine[order], mine, side) for side in ("left", "right"))
+        up_to = np.append(0.0, np.cumsum(score[members][order]))
+        below, above = up_to[lower] / np.maximum(lower, 1), (up_to[n] - up_to[not_higher]) / np.maximum(n - not_higher, 1)
+        others[members] = np.where(mine > 0, below, above)
+        if best_of != "none":
+            ranked = (score if best_of == "reward" else label)[members]
+            weight[members] = n * (np.searchsorted(np.sort(ranked), ranked, side="right") / n) ** (n - 1)
+    margin = sign * (score - others)
     gradient = -sign * weight * _sigmoid(-margin)
     return Fit(float((weight * _softplus(-margin)).sum()), gradient, len(margin), _right(margin))
 

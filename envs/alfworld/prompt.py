@@ -44,6 +44,7 @@ class ALFWorldPrompt(Prompt):
     """Texts of ALFWorld. "help" is never listed: it tells what the listing tells better."""
 
     refusal = "That was none of the possible actions."
+    turns_read = 16
 
     def role(self) -> str:
         """One line that says what the agent is."""

@@ -1,6 +1,7 @@
 """Check that an environment keeps the contract and is deterministic: `python -m envs.checker NAME_OR_MODULE:CLASS [key=value]`.
 
-It plays real episodes with seeded actions, and plays them again in the same instance, in a fresh one and in a fresh process.
+It plays real episodes with seeded actions, and plays them again in the same instance, in a fresh one, in a fresh process, after
+the process's random generators were seeded otherwise, and side by side with others, in turns and in threads.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from typing import Any, get_type_hints
 
 from envs.base import TextEnv
 from envs.checker.contract import (
+    check_beginnings,
     check_end,
     check_nonsense,
     check_panels,
     check_records,
+    check_starts,
     check_time_limit,
+    check_turns,
     check_unknown_task,
 )
 from envs.checker.determinism import check_keys, check_repeats
 from envs.checker.playing import Play, explore, spread
 from envs.checker.problems import Problem, Problems
+from envs.checker.surroundings import check_company, check_global_random, check_reading, generators_restored
 from envs.registry import spec
 from envs.seeding import derive
 from envs.structured import build
@@ -36,8 +41,11 @@ def check(env: str | type[TextEnv] | Callable[[], TextEnv], episodes: int = 3, s
     """Problems of an environment (a registered name, "module:Class", a class, or a function that makes one); empty if fine."""
     problems = Problems()
     maker = maker_of(env, config)
-    with problems.on(
-        "it cannot be made", "the constructor takes the configuration and nothing else, and works with its defaults"
+    with (
+        generators_restored(),
+        problems.on(
+            "it cannot be made", "the constructor takes the configuration and nothing else, and works with its defaults"
+        ),
     ):
         one, two = maker(), maker()
         check_panels(one, two, problems)
@@ -50,6 +58,9 @@ def check(env: str | type[TextEnv] | Callable[[], TextEnv], episodes: int = 3, s
             *(Play(derive(seed, split), one.tasks(split)[0]) for split in ("eval", "test")),
             Play(derive(seed, "drawn"), None),
         ]
+        check_turns(maker(), plays[0], problems)
+        if problems.found:
+            return problems.found
         played, records = [], []
         for play in plays:
             with problems.on(f"{play}: an episode cannot be played", "answer every action; an impossible one with valid=False"):
@@ -58,12 +69,19 @@ def check(env: str | type[TextEnv] | Callable[[], TextEnv], episodes: int = 3, s
                 played.append(replace(play, actions=tuple(step["action"] for step in found[1:])))
         for play, found in zip(played, records):
             check_records(play, found, problems)
+        if problems.found and not records:
+            return problems.found
+        check_starts(maker(), problems)
+        check_beginnings(maker(), plays[:-1], problems)
         check_end(maker(), played, records, problems)
         check_nonsense(maker(), plays[0], problems)
         check_time_limit(maker(), plays[0], problems)
         check_unknown_task(maker(), problems)
         check_keys(one, played, records, problems)
+        check_reading(maker(), played[0], records[0], problems)
         check_repeats(maker, one, two, played, records, problems)
+        check_global_random(maker, played, records, problems)
+        check_company(maker, played, records, problems)
     return problems.found
 
 

@@ -10,7 +10,9 @@ from hashlib import sha256
 
 from envs.base import SPLITS
 from envs.checker import check, maker_of
-from envs.registry import UnknownEnvironment
+from envs.checker.hooks import hooks
+from envs.checker.playing import Play
+from envs.registry import UnknownEnvironment, spec
 from envs.structured import ConfigError
 
 
@@ -41,7 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = ", ".join(
         f"{split} {len(panel)} ({sha256(chr(10).join(panel).encode()).hexdigest()[:8]})" for split, panel in panels.items()
     )
-    print(f"{given.env}: no problem found; panels: {sizes}")
+    prompt = None if ":" in given.env else spec(given.env).prompt
+    report = [
+        f"{given.env}: no problem found; panels: {sizes}",
+        "optional parts that it has, and what they bring:",
+        *hooks(env, prompt, Play(given.seed, panels["train"][0])),
+    ]
+    print("\n".join(report))
     return 0
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from envs.base import SPLITS, TaskError, TextEnv
-from envs.checker.playing import Play, Record, replay
+from envs.base import SPLITS, TaskError, TextEnv, Turn
+from envs.checker.playing import Play, Record, replay, spread
 from envs.checker.problems import Problems, short
+from envs.seeding import generator
 
 NONSENSE = "xyzzy the plugh"
+TAGS = ("<action>", "</action>", "<think>", "</think>")
+STARTS = 24
+"""Tasks of each panel that are started, and first actions that are tried."""
+AFTER_THE_END = "leave step() to TextEnv, which refuses it"
 
 
 def check_panels(one: TextEnv, two: TextEnv, problems: Problems) -> None:
@@ -36,6 +42,10 @@ def check_panels(one: TextEnv, two: TextEnv, problems: Problems) -> None:
                         f"task {task!r} is in panel '{owner[task]}' and in '{split}'",
                         "make the panels disjoint, or an evaluation measures what was trained on",
                     )
+            if list(one.tasks(split)) != panel:
+                problems.add(
+                    f"panel '{split}' differs when it is asked for again", "list panels in an order that depends on nothing"
+                )
             if list(two.tasks(split)) != panel:
                 problems.add(
                     f"panel '{split}' differs between two instances", "list panels in an order that depends on nothing"
@@ -69,6 +79,30 @@ def check_records(play: Play, records: list[Record], problems: Problems) -> None
                 "report success only in the Turn that terminates the episode; a time limit is never a success",
             )
         allowed = info.get("admissible_actions")
+        if isinstance(allowed, list):
+            check_actions(where, [action for action in allowed if isinstance(action, str)], problems)
+            if not allowed and not (number and (record["terminated"] or record["truncated"])):
+                problems.add(
+                    f"{where}: no action is admissible, though the episode goes on",
+                    "list an action until the episode is over, or None where they cannot be listed",
+                )
+
+
+def check_actions(where: str, listed: list[str], problems: Problems) -> None:
+    """Listed actions are such as a model can write."""
+    for action in listed:
+        if action != " ".join(action.split()):
+            problems.add(
+                f"{where}: the listed action {short(action)} has white space that answers do not keep",
+                "list actions with single blanks between words: no tab, line break or no-break space, and none around them",
+            )
+        if any(tag in action for tag in TAGS):
+            problems.add(
+                f"{where}: the listed action {short(action)} holds a tag that ends or begins an answer",
+                f"list no actions with {', '.join(TAGS)} in them",
+            )
+    if twice := [action for action, times in Counter(" ".join(action.split()) for action in listed).items() if times > 1]:
+        problems.add(f"{where}: the action {short(twice[0])} is listed twice", "list each action once")
 
 
 def check_info(where: str, play: Play, record: Record, problems: Problems) -> None:
@@ -86,6 +120,11 @@ def check_info(where: str, play: Play, record: Record, problems: Problems) -> No
         "score": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1,
         "subgoals": lambda v: isinstance(v, tuple) and all(isinstance(name, str) for name in v),
     }
+    optional: dict[str, Callable[[Any], bool]] = {
+        "changed": lambda v: isinstance(v, bool),
+        "frame": lambda v: isinstance(v, str),
+    }
+    wanted |= {key: good for key, good in optional.items() if key in info}
     meaning = {
         "task_id": "the id of the task that was asked for",
         "state_key": "a non-empty text that names the state",
@@ -94,6 +133,8 @@ def check_info(where: str, play: Play, record: Record, problems: Problems) -> No
         "success": "True or False",
         "score": "a number from 0 to 1",
         "subgoals": "a tuple of names",
+        "changed": "True or False (Turn.changed may be None: as the state keys say)",
+        "frame": "a text (Turn.frame may be None)",
     }
     for key, good in wanted.items():
         if key not in info:
@@ -110,8 +151,62 @@ def check_end(env: TextEnv, plays: list[Play], records: list[list[Record]], prob
                 env.step(found[-1]["action"])
             except Exception:  # a class of one's own may refuse with an error of its own
                 return
-            problems.add(f"{play}: step() after the end is answered", "leave step() to TextEnv, which refuses it")
+            problems.add(f"{play}: step() after the end is answered", AFTER_THE_END)
             return
+    # No episode came to an end by itself: the time limit ends one.
+    env.max_steps = 1
+    env.reset(seed=plays[0].seed, options={"task": plays[0].task})
+    env.step(NONSENSE)
+    try:
+        env.step(NONSENSE)
+    except Exception:
+        return
+    problems.add(f"{plays[0]}: step() after the time limit is answered", AFTER_THE_END)
+
+
+def check_turns(env: TextEnv, play: Play, problems: Problems) -> None:
+    """start() and act() answer with a Turn."""
+    task = play.task if play.task is not None else env.tasks("train")[0]
+    for name, answer in (
+        ("start", lambda: env.start(task, generator(play.seed, "turn"))),
+        ("act", lambda: env.act(NONSENSE)),
+    ):
+        try:
+            turn = answer()
+        except Exception:  # told by the checks that follow
+            return
+        if not isinstance(turn, Turn):
+            problems.add(f"{name}() returns {short(turn)}, a {type(turn).__name__}", f"return a Turn from {name}()")
+
+
+def check_starts(env: TextEnv, problems: Problems) -> None:
+    """Tasks of all panels can be started."""
+    for split in SPLITS:
+        panel = env.tasks(split)
+        for task in spread(panel, min(STARTS, len(panel))):
+            with problems.on(
+                f"task {task!r} of panel '{split}' cannot be started", "leave out of the panels what cannot be played"
+            ):
+                env.reset(seed=0, options={"task": task})
+
+
+def check_beginnings(env: TextEnv, plays: list[Play], problems: Problems) -> None:
+    """An episode is not over at its first action, whichever it is; unless one of them wins."""
+    tried = 0
+    for play in plays:
+        options = {"task": play.task}
+        _, info = env.reset(seed=play.seed, options=options)
+        for action in (info["admissible_actions"] or [])[:STARTS]:
+            env.reset(seed=play.seed, options=options)
+            _, _, terminated, truncated, info = env.step(action)
+            tried += 1
+            if not (terminated or truncated) or info["success"]:
+                return
+    if tried:
+        problems.add(
+            f"the first action ends every episode, whichever it is ({tried} were tried), and none wins",
+            "terminate where an episode is won or lost for good, and give it more steps than one (max_steps)",
+        )
 
 
 def check_nonsense(env: TextEnv, play: Play, problems: Problems) -> None:
@@ -133,6 +228,12 @@ def check_time_limit(env: TextEnv, play: Play, problems: Problems) -> None:
     env.reset(seed=play.seed, options={"task": play.task})
     for number in range(1, 4):
         _, _, terminated, truncated, info = env.step(NONSENSE)
+        if terminated and number < 3:
+            problems.add(
+                f"{play}: {number} impossible actions end the episode",
+                "answer an impossible action with valid=False and let the episode go on, however many there are",
+            )
+            return
         if terminated or truncated is not (number == 3) or info.get("success"):
             problems.add(
                 f"{play}: with max_steps=3, step {number} is terminated={terminated}, truncated={truncated}, "

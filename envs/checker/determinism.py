@@ -59,11 +59,11 @@ def check_repeats(
     (other, again, process) = fixes
     for play, found in zip(plays, records):
         with problems.on(f"{play}: cannot be played {other}", fixes[other]):
-            _compare(play, found, replay(two, play), other, fixes[other], problems)
+            compare(play, found, replay(two, play), other, fixes[other], problems)
     for play, found in zip(plays, records):
         with problems.on(f"{play}: cannot be played {again}", fixes[again]):
             replay(one, replace(play, actions=(play.actions or ())[:1]))  # a reset in the middle of an episode
-            _compare(play, found, replay(one, play), again, fixes[again], problems)
+            compare(play, found, replay(one, play), again, fixes[again], problems)
     if problems.found:  # what already differs here will differ there, and tells nothing new
         return
     try:
@@ -80,10 +80,10 @@ def check_repeats(
         if panels[split] != list(one.tasks(split)):
             problems.add(f"panel '{split}' differs {process}", fixes[process])
     for play, found, found_there in zip(plays, records, replayed):
-        _compare(play, found, found_there, process, fixes[process], problems)
+        compare(play, found, found_there, process, fixes[process], problems)
 
 
-def _compare(play: Play, first: list[Record], second: list[Record], how: str, fix: str, problems: Problems) -> None:
+def compare(play: Play, first: list[Record], second: list[Record], how: str, fix: str, problems: Problems) -> None:
     for number, (a, b) in enumerate(zip(first, second)):
         for key in a:
             pairs = (

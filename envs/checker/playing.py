@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def explore(env: TextEnv, play: Play) -> list[Record]:
     """Play with seeded actions: admissible ones where they are listed, else words of the observation."""
     rng = generator(play.seed, "actions")
     observation, info = env.reset(seed=play.seed, options=None if play.task is None else {"task": play.task})
-    records = [{"observation": observation, "info": info}]
+    records = [{"observation": observation, "info": copy.deepcopy(info)}]
     for _ in range(STEPS):
         allowed = info.get("admissible_actions")
         if allowed is not None and not allowed:
@@ -58,14 +60,26 @@ def explore(env: TextEnv, play: Play) -> list[Record]:
 
 def replay(env: TextEnv, play: Play) -> list[Record]:
     """Play the same actions again, until the end of either."""
+    return list(replaying(env, play))
+
+
+def replaying(env: TextEnv, play: Play, given: list[tuple[dict[str, Any], dict[str, Any]]] | None = None) -> Iterator[Record]:
+    """The same one by one. `given` gets each info as it was handed out, and a copy of it from then."""
     observation, info = env.reset(seed=play.seed, options=None if play.task is None else {"task": play.task})
-    records = [{"observation": observation, "info": info}]
-    for action in play.actions or ():
+    record: Record = {"observation": observation, "info": copy.deepcopy(info)}
+    for action in (*(play.actions or ()), None):
+        if given is not None:
+            given.append((info, record["info"]))
+        yield record
+        if action is None:
+            return
         observation, reward, terminated, truncated, info = env.step(action)
-        records.append(_record(action, observation, reward, terminated, truncated, info))
+        record = _record(action, observation, reward, terminated, truncated, info)
         if terminated or truncated:
-            break
-    return records
+            if given is not None:
+                given.append((info, record["info"]))
+            yield record
+            return
 
 
 def _record(action: str, observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> Record:
@@ -75,7 +89,7 @@ def _record(action: str, observation: Any, reward: Any, terminated: Any, truncat
         "reward": reward,
         "terminated": terminated,
         "truncated": truncated,
-        "info": info,
+        "info": copy.deepcopy(info),
     }
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from envs.base import TaskError
+from envs.minihack.compiler import Compiled
 from envs.minihack.levels import Level
 from envs.minihack.scene import GROUND, WAYS, Item, Scene, Waiting
 from envs.seeding import derive
@@ -78,10 +79,11 @@ class Game:
         """What can be done now, by name: the commands, or the answers to what the game waits for."""
 
     def reset(self, seeds: Seeds) -> Scene:
-        """Begin the episode that the seeds denote."""
+        """Begin the episode that the seeds denote. Raises TaskError if the compiled level is gone."""
         self._nle.seed(seeds.core, seeds.display, reseed=False)
         # MiniHack judges the first scene too, by what was done last: in the episode before.
         self._nle._previous_action = self._nle._previous_obs = None
+        self._nle.check()
         self._nle.reset()
         self._carried_first = frozenset(letter for letter, _ in self._inventory())
         self._last = None
@@ -177,15 +179,21 @@ def _choices(message: str) -> Iterator[str]:
 
 def _make(level: Level, penalty: float) -> Any:
     gymnasium = load()
+    from gymnasium.envs.registration import load_env_creator
+
     own: dict[str, Any] = {} if level.description is None else {"des_file": level.description}
     name = level.name if level.description is None else "Skill-Custom"
     id = next((id for id in (f"MiniHack-{name}-v0", f"MiniHack-{name}-v1") if id in gymnasium.registry), None)
     if id is None:
         raise TaskError(f"MiniHack has no level '{level.name}'")
-    made = gymnasium.make(id, disable_env_checker=True, observation_keys=KEYS, penalty_step=penalty, fix_moon_phase=True, **own)
-    # The time limit is the environment's own, since NLE reports one as an end; make(max_episode_steps=) does not reach NLE.
-    made.unwrapped._max_episode_steps = NO_LIMIT
-    return made.unwrapped
+    spec = gymnasium.spec(id)
+    kind: Any = load_env_creator(spec.entry_point)
+    made = type(kind.__name__, (Compiled, kind), {})(
+        **{**spec.kwargs, "observation_keys": KEYS, "penalty_step": penalty, "fix_moon_phase": True, **own}
+    )
+    # The time limit is the environment's own, since NLE reports one as an end.
+    made._max_episode_steps = NO_LIMIT
+    return made
 
 
 def load() -> Any:

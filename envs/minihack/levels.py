@@ -5,7 +5,6 @@ Names are MiniHack's ids without "MiniHack-" and the version: "KeyRoom-S5".
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envs.base import TaskError
+from envs.minihack.compiler import compile_level
 from envs.structured import suggestion
 
 
@@ -120,19 +120,5 @@ def _description(name: str, file: str) -> str:
 @lru_cache(maxsize=64)
 def _compile(text: str) -> str | None:
     """None if NetHack's compiler makes the level "mylevel" of a des file; else what is wrong."""
-    try:
-        import nle
-    except ImportError as error:
-        raise ImportError(f"MiniHack needs packages: pip install 'stepcredit[minihack]' ({error})") from error
-    compiler = Path(nle.__file__).parent / "nethackdir" / "lev_comp"
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "level.des").write_text(text, encoding="latin-1")
-        try:
-            done = subprocess.run([str(compiler), "level.des"], cwd=folder, capture_output=True, text=True, timeout=60)
-        except subprocess.TimeoutExpired:
-            return "it takes the compiler more than a minute"
-        said = (done.stdout + done.stderr).strip()
-        if Path(folder, "mylevel.lev").exists() and not done.returncode:
-            return None
-        made = sorted(path.stem for path in Path(folder).glob("*.lev"))
-    return said or f"it must make a level called 'mylevel' (LEVEL: \"mylevel\"); it makes: {', '.join(made) or 'none'}"
+        return compile_level(text, Path(folder))

@@ -29,6 +29,7 @@ class MiniHackPrompt(Prompt):
     """Texts of MiniHack."""
 
     refusal = "That was none of the possible actions."
+    turns_read = 16
 
     def role(self) -> str:
         """What the agent is, and how the compass lies."""

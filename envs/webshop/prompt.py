@@ -24,6 +24,7 @@ class WebShopPrompt(Prompt):
     """Texts of WebShop. Suggested searches are not listed: whoever can write may search for anything."""
 
     refusal = "That was none of the possible actions."
+    turns_read = 16
 
     def role(self) -> str:
         """What the agent is, and what it can do."""

@@ -1,15 +1,20 @@
 """Where an iteration's time goes, and how many tokens are computed against a layout that rebuilds the prompt at every step.
 
     python scripts/bench/iteration.py [runs/demo] [--json FILE]
+    python scripts/bench/iteration.py --formats [key=value ...]
 
 Reads a run's metrics.jsonl; medians over its iterations. "rebuild" computes, at every step of an episode, the whole
 conversation so far, as trainers do that turn each step into a row of its own.
+
+--formats trains SmolLM2 for one small iteration in float32 and in bfloat16 on this processor, with the same seed, and shows
+both beside each other; other settings as for agents.train. CPU seconds tell most where other work runs beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.tracking import read_metrics
+
+FORMATS = ("float32", "bfloat16")
+SMALL = [
+    *("env=alfworld", "algo=gigpo", "model=smollm2", "engine.constrained=admissible", "env.max_steps=3", "threads=1"),
+    *("rollout.groups=1", "rollout.group_size=2", "loss.skip_zero=false", "iterations=1", "tracker=console"),
+    *("evaluation.before=false", "evaluation.after=false", "evaluation.every=0"),
+]
+"""One iteration of two episodes of three steps."""
 
 
 def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -46,11 +59,50 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def formats(overrides: list[str]) -> dict[str, dict[str, float]]:
+    """The same iteration in each number format: seconds, CPU seconds and tokens."""
+    from agents.loading import load
+    from agents.trainer import Trainer
+
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in FORMATS:
+            Trainer(load([*SMALL, *overrides, f"model.dtype={name}", f"out={folder}", f"run={name}"])).run()
+            rows = read_metrics(Path(folder, name, "metrics.jsonl"))
+            found[name] = measure(rows) | {"cpu_s": rows[1]["time/cpu"] - rows[0]["time/cpu"]}
+    return found
+
+
+def show_formats(found: dict[str, dict[str, float]]) -> None:
+    """Both formats beside each other, and how many times as long the second takes for a token."""
+    table = Table(title="one iteration of SmolLM2")
+    for column in ("", *FORMATS, "bfloat16 takes"):
+        table.add_column(column, justify="left" if not column else "right")
+    tokens = {name: {part: found[name][f"{part}_tokens"] for part in ("rollout", "update")} for name in FORMATS}
+    for part in ("rollout", "update"):
+        table.add_row(f"{part}, tokens", *(f"{tokens[name][part]:,.0f}" for name in FORMATS), "")
+        seconds = [found[name][f"{part}_s"] for name in FORMATS]
+        each = [found[name][f"{part}_s"] / tokens[name][part] for name in FORMATS]
+        table.add_row(f"{part}, seconds", *(f"{one:.2f}" for one in seconds), f"{each[1] / each[0]:.1f}x a token")
+    each = [found[name]["cpu_s"] / sum(tokens[name].values()) for name in FORMATS]
+    table.add_row(
+        "both, CPU seconds", *(f"{found[name]['cpu_s']:.2f}" for name in FORMATS), f"{each[1] / each[0]:.1f}x a token"
+    )
+    Console().print(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="default: the newest one in runs/")
+    parser.add_argument("--formats", nargs="*", metavar="key=value", help="train in float32 and in bfloat16 instead")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.formats is not None:
+        found_formats = formats(options.formats)
+        show_formats(found_formats)
+        if options.json:
+            options.json.write_text(json.dumps(found_formats, indent=1))
+        return
     if options.run is None:
         newest = max(Path("runs").glob("*/metrics.jsonl"), key=lambda file: file.stat().st_mtime, default=None)
         if newest is None:

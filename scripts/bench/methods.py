@@ -109,7 +109,14 @@ def compare(
     methods: Sequence[str], options: argparse.Namespace, folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Figures by method, and why others have none."""
-    begin = ["iterations=0", "evaluation.before=false", "run=start", f"out={folder}", f"algo={REFERENCE}", *options.overrides]
+    begin = [
+        "iterations=0",
+        "evaluation.before=false",
+        "run=start",
+        compose.assignment("out", folder),
+        f"algo={REFERENCE}",
+        *options.overrides,
+    ]
     call("-m", "agents.train", *begin)
 
     def ask(what: str, method: str, player: str) -> dict[str, Any]:

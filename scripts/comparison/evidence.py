@@ -17,6 +17,7 @@ import numpy as np
 from agents.console import EVAL
 from agents.tracking import read_metrics
 from envs.structured import ConfigError
+from envs.trajectory import CONTEXT
 
 from .intervals import Floats
 from .plan import Plan, Run
@@ -24,6 +25,7 @@ from .settings import differences, settings
 
 Rows = Sequence[Mapping[str, Any]]
 NOT_TYPES = ("success", "faults")
+"""Of an evaluation's metrics; neither are its counts of episodes that were cut off, cut_off/<reason>."""
 EVERY = "success"
 """Stands for all tasks as one type."""
 
@@ -89,8 +91,9 @@ def _samples_differently(one: Run, other: Run) -> bool:
 
 
 def measured(row: Mapping[str, Any]) -> dict[str, float]:
-    """What a line says of held-out episodes."""
-    return {key: value for key, value in row.items() if key.startswith("eval/") and value is not None}
+    """What a line says of the policy's held-out episodes; those of random actions say nothing of it."""
+    of_policy = (key for key in row if key.startswith("eval/") and not key.startswith("eval/random_"))
+    return {key: row[key] for key in of_policy if row[key] is not None}
 
 
 def temperatures(table: Rows) -> list[str]:
@@ -106,7 +109,10 @@ def task_types(tables: Sequence[Rows], files: Sequence[Path], temperature: str) 
     """
     lines = [row for table in tables for row in table if row.get(f"{EVAL}{temperature}") is not None]
     names = [[key.removeprefix("eval/").rpartition("@") for key in measured(row)] for row in lines]
-    found = [{name for name, _, end in of_row if end == temperature and name not in NOT_TYPES} for of_row in names]
+    found = [
+        {name for name, _, end in of_row if end == temperature and name not in NOT_TYPES and not name.startswith("cut_off/")}
+        for of_row in names
+    ]
     found += [set(_final(file, temperature)) - {"all"} for file in files]
     common = set.intersection(*found)
     return sorted(common) or [EVERY], sorted(set.union(*found) - common)
@@ -127,8 +133,13 @@ def curve(table: Rows, x: str, types: Sequence[str], temperature: str) -> tuple[
     return places, np.array([success(row, types, temperature)[1] for row in lines], dtype=np.float64)
 
 
-def success(row: Mapping[str, Any], types: Sequence[str], temperature: str) -> tuple[float, list[float]]:
-    """Success over all tasks of the evaluation in a line, and by type."""
+def success(row: Mapping[str, Any], types: Sequence[str], temperature: str, whose: str = "") -> tuple[float, list[float]]:
+    """Success over all tasks of the evaluation in a line, and by type. Raises ConfigError where there is no number."""
+    if row[f"{EVAL}{temperature}"] is None:
+        raise ConfigError(
+            f"{whose}: in the evaluation after iteration {row['iteration']}, temperature {temperature}, every episode was cut "
+            "off by a fault: mend the environment, delete the run's folder and give the same command"
+        )
     return float(row[f"{EVAL}{temperature}"]), [float(row[f"eval/{kind}@{temperature}"]) for kind in types]
 
 
@@ -142,7 +153,21 @@ def final(run: Run, types: Sequence[str], temperature: str, file: Path | None) -
         if "all" not in found:
             raise ConfigError(f"{run.name}: in {file} no episode ended without a fault. Delete it and give the same command")
         return found["all"], [found["all" if kind == EVERY else kind] for kind in types]
-    return success(next(row for row in reversed(rows(run)) if row.get(f"{EVAL}{temperature}") is not None), types, temperature)
+    return success(last_evaluation(run, temperature), types, temperature, run.name)
+
+
+def last_evaluation(run: Run, temperature: str) -> Mapping[str, Any]:
+    """The line of the last evaluation of the training."""
+    return next(row for row in reversed(rows(run)) if f"{EVAL}{temperature}" in row)
+
+
+def cut_off(run: Run, temperature: str, file: Path | None) -> tuple[int, int]:
+    """Of the final evaluation: episodes that a fault cut off, which are in no rate, and that outgrew the context, which are."""
+    if file is not None:
+        of_all = json.loads(file.read_text())["temperatures"][temperature]["types"]["all"]
+        return of_all.get("faults", 0), of_all.get("cut_off", {}).get(CONTEXT, 0)
+    last = last_evaluation(run, temperature)
+    return tuple(int(last.get(f"eval/{name}@{temperature}") or 0) for name in ("faults", f"cut_off/{CONTEXT}"))  # type: ignore[return-value]
 
 
 def cost(table: Rows) -> dict[str, float]:
@@ -152,6 +177,9 @@ def cost(table: Rows) -> dict[str, float]:
 
     def total(key: str) -> float:
         return float(sum(row.get(key) or 0.0 for row in trained))
+
+    def evaluated(name: str) -> float:
+        return float(sum(v for row in table for key, v in measured(row).items() if key.startswith(f"eval/{name}@")))
 
     return {
         "iterations": float(last["iteration"]),
@@ -163,5 +191,6 @@ def cost(table: Rows) -> dict[str, float]:
         "evaluation s": total("time/evaluation"),
         "rollout tokens": total("tokens/rollout"),
         "update tokens (all models)": total("tokens/update"),
-        "faults": total("train/faults") + sum(v for row in table for key, v in measured(row).items() if "/faults@" in key),
+        "out of context": total(f"train/cut_off/{CONTEXT}") + evaluated(f"cut_off/{CONTEXT}"),
+        "faults": total("train/faults") + total("train/greedy_faults") + evaluated("faults"),
     }

@@ -150,8 +150,9 @@ def _cost(cost: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [[escape(arm), *(f"{of_arm[name]['mean']:,.0f}" for name in names)] for arm, of_arm in cost.items()]
     caption = """A run's, mean over seeds, after the evaluation before training (the warm start is common to all arms). Seconds
         of rollout, update and evaluation are wall-clock and depend on how many runs shared the machine. Tokens are those that
-        models computed: in the rollout the policy, in the update policy, critic and reward models. Faults: episodes cut off,
-        in training and evaluation."""
+        models computed: in the rollout the policy, in the update policy, critic and reward models. Out of context:
+        episodes that outgrew what the model can read, which count as lost. Faults: episodes cut off by a crash or a hang, which
+        are in no rate. Both in training and evaluation."""
     return "<h2>Cost</h2>" + _table(["arm", *names], rows, caption)
 
 

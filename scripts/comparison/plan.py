@@ -141,7 +141,7 @@ def read(arguments: Sequence[str]) -> Plan:
         for seed in seeds:
             folder = f"{name}-seed{seed}"
             one = replace(config, seed=seed, run=folder, out=str(out))
-            lines = [*wanted, f"seed={seed}", f"run={folder}", f"out={shlex.quote(str(out))}"]
+            lines = [*wanted, f"seed={seed}", compose.assignment("run", folder), compose.assignment("out", out)]
             runs.append(Run(name, seed, one, lines, RunFolder(out / folder)))
     jobs = _natural(own, "jobs", None) or _jobs(runs[0].config)
     repeats = _natural(own, "repeats", 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from agents.compose import assignment, command_line
 from agents.credit.text import printable
 
 from . import evidence
@@ -36,15 +37,16 @@ def final_file(run: Run) -> Path:
 def next_command(run: Run, repeats: int) -> list[str] | None:
     """What is still to be done for a run: training, going on with it, its final evaluation, or nothing."""
     if run.status != "finished":
-        return ["agents.train", f"resume={run.folder.path}"] if run.status else ["agents.train", *run.overrides]
+        return ["agents.train", *([assignment("resume", run.folder.path)] if run.status else run.overrides)]
     if repeats > 1 and not _evaluated(run, repeats):
-        return ["agents.evaluate", f"run={run.folder.path}", f"evaluation.repeats={repeats}", f"out={final_file(run)}"]
+        places = assignment("run", run.folder.path), assignment("out", final_file(run))
+        return ["agents.evaluate", *places, f"evaluation.repeats={repeats}"]
     return None
 
 
 def shown(run: Run) -> str:
     """The command that trains the run from the beginning, as one would type it."""
-    return shlex.join(["python", "-m", "agents.train", *run.overrides])
+    return command_line("agents.train", *run.overrides)
 
 
 def execute(plan: Plan, show: Callable[[dict[str, str]], None]) -> None:
@@ -125,7 +127,10 @@ def _reason(run: Run, code: int) -> str:
     if said.get("status") == "failed" and said.get("reason"):
         return str(said["reason"])
     lines = [line for line in log_file(run).read_text(errors="replace").splitlines() if line.strip()]
-    return f"exit code {code}: {lines[-1] if lines else 'it said nothing'}"
+    said_last = next(
+        (line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "it said nothing"
+    )
+    return f"exit code {code}: {said_last}"
 
 
 @contextmanager

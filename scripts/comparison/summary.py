@@ -68,7 +68,11 @@ def summarise(plan: Plan) -> dict[str, Any]:
             "differing": differing,
             "common": {key: value for key, value in first.items() if key not in differing and key != "seed"},
         },
-        "notes": _notes(plan, done, tables, {kind for _, others in types.values() for kind in others}, min(tasks.values())),
+        "notes": [
+            *_cut_off(plan, done, list(types), sum(tasks.values())),
+            *_notes(plan, done, tables, {kind for _, others in types.values() for kind in others}, min(tasks.values())),
+            *_floor(tables),
+        ],
     }
 
 
@@ -86,7 +90,7 @@ def _measured(
         finals = [evidence.final(run, types, temperature, final_file(run) if plan.repeats > 1 else None) for run in runs]
         totals[arm] = {run.seed: total for run, (total, _) in zip(runs, finals, strict=True)}
         scores[arm] = np.array([by_type for _, by_type in finals])
-        starts = [evidence.success(tables[run.name][0], types, temperature)[0] for run in runs]
+        starts = [evidence.success(tables[run.name][0], types, temperature, run.name)[0] for run in runs]
         arms[arm] = {
             "start": _mean(np.array(starts)),
             "all": _mean(np.array(list(totals[arm].values()))),
@@ -182,6 +186,29 @@ def _pair(first: str, second: str, scores: Mapping[str, Floats], totals: Mapping
 def _cost(tables: Sequence[evidence.Rows]) -> dict[str, dict[str, Any]]:
     costs = [evidence.cost(table) for table in tables]
     return {name: {"mean": float(np.mean([c[name] for c in costs])), "seeds": [c[name] for c in costs]} for name in costs[0]}
+
+
+def _cut_off(plan: Plan, done: Mapping[str, Sequence[Run]], temperatures: Sequence[str], tasks: int) -> list[str]:
+    """What the final evaluations lost: a rate that leaves episodes out says of how many it is."""
+    notes = []
+    repeats = plan.repeats if plan.repeats > 1 else plan.runs[0].config.evaluation.repeats
+    for run in [run for runs in done.values() for run in runs]:
+        for temperature in temperatures:
+            faults, outgrown = evidence.cut_off(run, temperature, final_file(run) if plan.repeats > 1 else None)
+            which = f"of the {tasks * repeats} episodes of the final evaluation of {run.name}, temperature {temperature},"
+            if faults:
+                notes.append(f"{which} {faults} were cut off by a fault and are not in its success")
+            if outgrown:
+                notes.append(
+                    f"{which} {outgrown} outgrew the context (model.max_length={run.config.model.max_length}) and count as lost"
+                )
+    return notes
+
+
+def _floor(tables: Mapping[str, evidence.Rows]) -> list[str]:
+    """What random actions reach on the panel."""
+    found = [value for table in tables.values() if (value := table[0].get("eval/random_success")) is not None]
+    return [f"actions drawn at random win {np.mean(found):.3f} of the episodes"] if found else []
 
 
 def _notes(

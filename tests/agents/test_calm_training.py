@@ -23,8 +23,7 @@ def closed_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_the_rules_verdicts_pay_beside_the_environments_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path / "cache"))
+def test_the_rules_verdicts_pay_beside_the_environments_reward(tmp_path: Path) -> None:
     rows = train(tmp_path, "run", *QUIET, "algo=gigpo", "shaping.calm.coefficient=2", "iterations=1")
     played = episodes(tmp_path / "run", 1)
     known = sum(len(t.steps[-1].info["subgoals"]) for t in played)
@@ -34,8 +33,7 @@ def test_the_rules_verdicts_pay_beside_the_environments_reward(tmp_path: Path, m
     assert {step.reward for t in played for step in t.steps} <= {0.0, 10.0}
 
 
-def test_a_noisy_judge_goes_on_after_a_stop_as_if_there_was_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path / "cache"))
+def test_a_noisy_judge_goes_on_after_a_stop_as_if_there_was_none(tmp_path: Path) -> None:
     settings = (*QUIET, "algo=ppo", "shaping.calm.form=potential", "judge.noise=0.3")
     train(tmp_path, "whole", *settings, "iterations=2")
     train(tmp_path, "stopped", *settings, "iterations=1")
@@ -50,9 +48,8 @@ def test_a_noisy_judge_goes_on_after_a_stop_as_if_there_was_none(tmp_path: Path,
 
 
 def test_training_goes_on_without_its_judge_and_counts(
-    tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, closed_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path / "cache"))
     address = f"judge.base_url=http://127.0.0.1:{closed_port}/v1"
     rows = train(tmp_path, "run", *QUIET, "judge=endpoint", "judge.model=any", address, "judge.retries=0", "iterations=2")
     assert [row["iteration"] for row in rows] == [0, 1, 2]

@@ -196,7 +196,7 @@ except checkpoint.CheckpointError as exc:
 
 
 def test_a_write_that_breaks_off_leaves_the_checkpoint_before_it_intact(tmp_path: Path) -> None:
-    out, err = python(LIMITED, tmp_path).communicate(timeout=60)
+    out, err = python(LIMITED, tmp_path).communicate()
     for part in ("iteration_000002 was not written", "needs about 1.4 MB", "free", "iteration_000001 is intact", "resume="):
         assert part in out, err
     assert os.listdir(tmp_path / "checkpoints") == ["iteration_000001"]
@@ -245,7 +245,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     child = python(ENDLESS, tmp_path)
     assert child.stdout is not None
     reached = 0
-    for delay in (0.0, 0.001, 0.002, 0.003, 0.005, 0.007):
+    for delay in (0.0, 0.002, 0.004, 0.007):
         if reached:
             child = python(ENDLESS, tmp_path)
         assert child.stdout is not None

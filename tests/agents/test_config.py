@@ -1,7 +1,6 @@
 """The configuration: what it accepts, what it refuses, and in which words."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents import config, loading, sweep, usage
+from agents import config, loading, sweep
 from envs.structured import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def train(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), path, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "agents.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def refusal(*overrides: str) -> str:
@@ -127,7 +126,7 @@ def test_the_configuration_is_checked_without_torch() -> None:
         "import sys; from agents import loading; loading.load(['algo=grpo', 'env.max_steps=7']);"
         "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_the_environments_own_keys_stand_beside_the_common_ones() -> None:
@@ -170,26 +169,6 @@ def test_printed_configuration_is_complete_yaml() -> None:
     assert done.returncode == 0
     printed = yaml.safe_load(done.stdout)
     assert loading.finish(config.TrainConfig, printed) == loading.load(["env.max_steps=9"])
-
-
-def test_help_names_groups_options_and_meanings() -> None:
-    overview, section = train("--help"), train("--help", "optim")
-    assert overview.returncode == section.returncode == 0
-    for word in ("gigpo", "alfworld", "smollm2", "wandb", "--multirun", "optim"):
-        assert word in overview.stdout
-    assert re.search(r"optim\.grad_clip .*default 1\.0.*\n.*norm of the gradient", section.stdout)
-
-
-def test_help_says_that_a_time_limit_of_steps_needs_workers(capsys: pytest.CaptureFixture[str]) -> None:
-    usage.show(["env.pool"])
-    limit = capsys.readouterr().out.partition("env.pool.step_timeout")[2].partition("env.pool.retries")[0]
-    assert "not kept with mode=inline" in " ".join(limit.split())
-
-
-def test_help_on_a_section_that_does_not_exist_names_the_sections() -> None:
-    done = train("--help", "optm")
-    assert done.returncode == 2
-    assert "'optim'" in done.stderr
 
 
 def test_a_plugin_brings_its_environment_and_its_yaml_file(tmp_path: Path) -> None:

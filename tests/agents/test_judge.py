@@ -284,7 +284,14 @@ def test_a_refusal_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge.main(["--help"]) == 0
+    assert judge.main(["--help"]) == judge.main(["--help", "forms", "judge"]) == 0
     printed = capsys.readouterr().out
-    for key in ("episodes", "panel", "match", "forms.map", "forms.actions", "judge.model", "judge.noise"):
+    for key in (
+        "episodes=100",
+        "panel=train",
+        "match=80.0",
+        "forms.map = [crop, full]",
+        "judge.model = null",
+        "judge.noise = 0.0",
+    ):
         assert key in printed

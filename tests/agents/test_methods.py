@@ -20,12 +20,6 @@ METHODS = groups()["algo"]
 CONSTANT = ["optim.warmup=0", "optim.schedule=constant", "critic.lr=1e-3", "evaluation.every=0", "evaluation.before=false"]
 
 
-@pytest.fixture(scope="session")
-def warm_starts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the methods share their warm start."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def train(out: Path, name: str, *arguments: str) -> list[dict[str, float]]:
     Trainer(loading.load([*SMALL, *CONSTANT, f"out={out}", f"run={name}", *arguments])).run()
     return read_metrics(out / name / "metrics.jsonl")
@@ -36,8 +30,7 @@ def episodes(run: Path, iteration: int) -> list[Trajectory]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_trains(method: str, tmp_path: Path, warm_starts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPCREDIT_CACHE", str(warm_starts))
+def test_it_trains(method: str, tmp_path: Path) -> None:
     rows = train(tmp_path, "run", f"algo={method}", "iterations=2", "evaluation.after=false")
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     assert all(torch.isfinite(torch.tensor(row["update/loss"])) for row in rows[1:])
@@ -51,10 +44,7 @@ def test_it_trains(method: str, tmp_path: Path, warm_starts: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("method", ["poad", "oprl"])
-def test_what_learns_beside_the_policy_goes_on_too(
-    method: str, tmp_path: Path, warm_starts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEPCREDIT_CACHE", str(warm_starts))
+def test_what_learns_beside_the_policy_goes_on_too(method: str, tmp_path: Path) -> None:
     settings = (f"algo={method}", "evaluation.after=false")
     whole = train(tmp_path, "whole", *settings, "iterations=3")
     train(tmp_path, "stopped", *settings, "iterations=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -151,15 +152,6 @@ def test_an_answer_that_is_no_action_is_told_and_the_episode_goes_on() -> None:
     assert played[0].error is None
 
 
-def test_a_conversation_that_outgrows_the_model_is_a_cut_off() -> None:
-    policy = corridor_policy()
-    policy.max_length = 24
-    played, _, _ = play(HFEngine(policy), CORRIDOR, "inline", n=2)
-    assert all(t.error is None or t.error.startswith("context") for t in played)
-    assert any(t.error for t in played)
-    assert not any(t.success for t in played if t.error)
-
-
 def test_members_of_a_group_share_the_game_and_differ_in_sampling() -> None:
     made = group_episodes(7, "train", 3, ["a", "b"], 4, "train")
     assert len(made) == 8
@@ -181,6 +173,12 @@ def test_rates_leave_faults_out_and_report_them() -> None:
     assert by_type(played, lambda task: task)["b"].episodes == 1
 
 
+def test_a_mean_of_no_episodes_is_no_number() -> None:
+    found = rate([outcome("a", False, "crash: gone")])
+    assert (found.episodes, found.faults) == (0, 1)
+    assert all(math.isnan(number) for number in (found.success, found.score, found.steps))
+
+
 def test_wilsons_interval_holds_the_known_values() -> None:
     low, high = wilson(8, 10)
     assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
@@ -192,3 +190,10 @@ def test_pass_at_k_is_the_unbiased_estimate() -> None:
     assert pass_at(played, 1) == pytest.approx(0.25)
     assert pass_at(played, 2) == pytest.approx((1 - 1 / 6) / 2)
     assert pass_at(played, 5) is None
+
+
+def test_a_task_without_an_attempt_leaves_no_mean_over_the_others() -> None:
+    played = [outcome("a", True), outcome("a", True), outcome("b", False, "crash: gone"), outcome("b", False)]
+    assert pass_at(played, 1) == 0.5
+    assert pass_at(played, 2) is None
+    assert pass_at([outcome("a", True), outcome("b", False, "crash: gone")], 1) is None

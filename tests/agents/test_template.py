@@ -10,7 +10,7 @@ import pytest
 
 from agents.answers import THINK, Listener
 from agents.policy import PolicyError
-from agents.prompting import Chat
+from agents.prompting import Chat, Plain
 from agents.template import THOUGHTS_STAY, Template
 from envs.alfworld.prompt import ALFWorldPrompt
 from envs.prompt import Window
@@ -252,6 +252,13 @@ def test_white_space_in_a_listed_action_does_not_make_it_impossible() -> None:
     both = ["open  fridge 1", "open fridge 1"]
     for action in both:
         assert one.action([*one.spell(action, both), one.stop_ids[0]], both) == (action, True)
+
+
+def test_half_a_character_in_an_observation_is_read_as_a_question_mark() -> None:
+    one = Chat(tokenizer_for(CHATML), ALFWorldPrompt())
+    assert one.template.tokenizer.decode(one.template.opening("a \ud83d b")).count("a ? b") == 1
+    plain = Plain(tokenizer_for(None), ALFWorldPrompt())
+    assert tokenizer_for(None).decode(plain.turn("a \ud83d b", None, True, [])) == "\na ? b\n>"
 
 
 def test_a_template_that_moves_its_system_message_is_known_not_to_grow() -> None:

@@ -6,14 +6,16 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console as Terminal
 
-from agents.config import ConsoleConfig, TensorboardConfig, TrackerConfig
+from agents.config import ConsoleConfig, TensorboardConfig, TrackerConfig, WandbConfig
 from agents.console import Console, sparkline
-from agents.tracking import MetricsFile, Silent, Trackers, open_trackers, read_metrics
+from agents.tracking import MetricsFile, Silent, Trackers, _logged_in, _mode, open_trackers, read_metrics
 from envs.trajectory import Step, Trajectory
 
 EPISODE = Trajectory("env", "task-1", "g", 0, "train", steps=[Step("a room", "look", reward=1.0)], success=True)
@@ -76,7 +78,25 @@ def test_what_is_no_number_is_not_shown_and_faults_are() -> None:
     output = io.StringIO()
     console = Console(ConsoleConfig(), "my-run", 20, terminal=Terminal(file=output, width=60))
     console.log(3, {"train/success": float("nan"), "eval/success@1": float("nan"), "train/faults": 2.0, "eval/faults@1": 1.0})
-    assert output.getvalue() == "[3/20] faults 3\n"
+    console.log(4, {"train/cut_off/context": 5.0, "eval/cut_off/context@1": 0.0, "eval/random_success": 0.125})
+    said = output.getvalue().splitlines()
+    assert said == ["[3/20] faults 2, 1 in evaluation", "[4/20] out of context 5  random actions 0.125"]
+
+
+def test_what_is_to_be_read_at_once_is_printed_above_the_live_table_and_rare_columns_come_when_needed() -> None:
+    output = io.StringIO()
+    terminal = Terminal(file=output, width=160, force_terminal=True, color_system=None)
+    console = Console(ConsoleConfig(live=True), "my-run", 20, terminal=terminal)
+    console.log(0, {"eval/success@1": 0.5, "eval/random_success": 0.125})
+    assert "out of context" not in output.getvalue()
+    console.say("warning: [31 of 120] episodes outgrew the context")
+    console.log(1, METRICS | {"train/cut_off/context": 31.0})
+    console.close("finished")
+    shown = output.getvalue()
+    assert shown.count("warning: [31 of 120] episodes outgrew the context\n") == 1
+    assert "out of context" in shown.partition("outgrew the context")[2]
+    assert "random actions 0.12" in shown
+    assert "faults" not in shown
 
 
 def test_on_a_terminal_a_live_table_shows_iterations_and_the_evaluation_curve() -> None:
@@ -145,26 +165,127 @@ def test_tensorboard_files_hold_the_numbers_and_nothing_after_the_checkpoint(tmp
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
 
-def test_wandb_records_offline_where_nobody_is_logged_in(tmp_path: Path) -> None:
+WANDB = """
+import sys
+from pathlib import Path
+from agents.config import TrackerConfig, WandbConfig
+from agents.tracking import open_trackers
+from tests.agents.test_tracking import EPISODE, METRICS
+folder = Path(sys.argv[1])
+trackers = open_trackers(TrackerConfig(wandb=WandbConfig(mode=sys.argv[2], artifacts=True)), folder, {"seed": 7}, 2)
+trackers.log(1, METRICS)
+trackers.episodes(1, [EPISODE])
+trackers.artifact(folder / "metrics.jsonl")
+trackers.close("finished")
+"""
+
+
+def wandb_run(folder: Path, mode: str = "auto", **variables: str) -> subprocess.CompletedProcess[str]:
+    """A run of the real package in a process of its own, where nobody is logged in unless `variables` say so."""
     pytest.importorskip("wandb")
-    code = (
-        "import sys; from pathlib import Path; from agents.config import TrackerConfig, WandbConfig;"
-        "from agents.tracking import open_trackers; from tests.agents.test_tracking import EPISODE, METRICS;"
-        "trackers = open_trackers(TrackerConfig(wandb=WandbConfig(artifacts=True)), Path(sys.argv[1]), {'seed': 7}, 2);"
-        "trackers.log(1, METRICS); trackers.episodes(1, [EPISODE]); trackers.artifact(Path(sys.argv[1]) / 'metrics.jsonl');"
-        "trackers.close('finished')"
-    )
+    folder.mkdir(exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    environment |= {"HOME": str(folder), "NETRC": str(folder / "none"), **variables}
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
+    code = [sys.executable, "-c", WANDB, str(folder), mode]
+    return subprocess.run(code, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_wandb_records_offline_where_nobody_is_logged_in(tmp_path: Path) -> None:
+    done = wandb_run(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "left out" not in done.stderr
+    assert f"W&B: offline (nobody is logged in); upload it later: wandb sync {tmp_path}/wandb/offline-run-*" in done.stdout
     run = next((tmp_path / "wandb").glob("offline-run-*"))
     written = next(run.glob("*.wandb")).read_bytes()
     for part in (b"train/success", b"seed", b"episodes"):
         assert part in written
     table = json.loads(next(run.rglob("*.table.json")).read_text())
     assert table["data"] == [[1, "task-1", True, 1.0, 1, "a room\n> look"]]
+
+
+KEY = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+"""Logged in at a server that nobody can reach."""
+
+
+def test_wandb_records_offline_soon_where_the_server_cannot_be_reached(tmp_path: Path) -> None:
+    done = wandb_run(tmp_path, WANDB_INIT_TIMEOUT="2", **KEY)
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
+    assert "W&B: offline (the server did not take the run: " in done.stdout
+    run = next((tmp_path / "wandb").glob("offline-run-*"))
+    assert b"train/success" in next(run.glob("*.wandb")).read_bytes()
+    assert (tmp_path / "wandb_id").read_text() in run.name
+
+
+def test_wandb_disabled_writes_nothing_and_costs_nothing(tmp_path: Path) -> None:
+    done = wandb_run(tmp_path, WANDB_MODE="disabled", **KEY)
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
+    assert "W&B: disabled (WANDB_MODE=disabled)" in done.stdout
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """The package as in a process where nobody is logged in; it reads its settings once, when they are first asked for."""
+    wandb = pytest.importorskip("wandb")
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wandb.teardown()
+    yield wandb
+    wandb.teardown()
+
+
+@pytest.mark.parametrize(
+    ("setting", "variables", "mode", "why"),
+    [
+        ("auto", {"WANDB_MODE": "offline", **KEY}, "offline", "WANDB_MODE=offline"),
+        ("auto", {"WANDB_MODE": "dryrun", **KEY}, "offline", "WANDB_MODE=dryrun"),
+        ("auto", {"WANDB_MODE": "Online"}, "online", "WANDB_MODE=online"),
+        ("auto", {"WANDB_MODE": "disabled", **KEY}, "disabled", "WANDB_MODE=disabled"),
+        ("auto", KEY, "online", "logged in"),
+        ("auto", {"WANDB_IDENTITY_TOKEN_FILE": "token"}, "online", "logged in"),
+        ("auto", {}, "offline", "nobody is logged in"),
+        ("online", {"WANDB_MODE": "offline"}, "online", "tracker.wandb.mode=online; WANDB_MODE=offline does not count"),
+        ("offline", {"WANDB_MODE": "dryrun", **KEY}, "offline", "tracker.wandb.mode=offline"),
+    ],
+)
+def test_the_setting_decides_over_wandbs_own_mode_and_that_over_being_logged_in(
+    setting: Any, variables: dict[str, str], mode: str, why: str, wandb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert _mode(WandbConfig(mode=setting), wandb) == (mode, why)
+
+
+def test_wandb_offline_in_the_folder_counts_for_who_is_logged_in(
+    wandb: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = subprocess.run([sys.executable, "-m", "wandb", "offline"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", KEY["WANDB_API_KEY"])
+    assert _mode(WandbConfig(), wandb) == ("offline", "W&B's settings file")
+    assert _mode(WandbConfig(mode="online"), wandb)[0] == "online"
+
+
+@pytest.mark.parametrize("host", ["api.wandb.ai", "api.forge.coreweave.com"])
+def test_a_key_for_either_name_of_the_public_server_is_a_login(
+    host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "netrc").write_text(f"machine {host}\n  login user\n  password {'a' * 40}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert _logged_in("https://api.forge.coreweave.com")
+    assert _logged_in("https://api.wandb.ai")
+    assert not _logged_in("https://wandb.example.com:8080")
+
+
+def test_a_mode_that_wandb_does_not_know_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ValueError, match="WANDB_MODE is 'ofline'; allowed: online, run, offline, dryrun, disabled"):
+        _mode(WandbConfig(), None)

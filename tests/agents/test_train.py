@@ -2,19 +2,24 @@
 
 import io
 import json
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from agents import evaluate
+from agents import evaluate, replay
 from agents.runfolder import RunFolder
 from agents.train import main
 from envs import registry
+from envs.base import Unsolvable
+from tests.agents.models_for_tests import small_policy
 from tests.envs import toys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +35,17 @@ SMALL = [
 ]
 COMMAND = "import sys; from tests.agents import test_train; from agents.train import main;sys.exit(main(sys.argv[1:]))"
 
+
+class Locked(toys.Corridor):
+    """Has demonstrations of some tasks, as far as one can tell without asking for one."""
+
+    name = "locked"
+
+    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+        raise Unsolvable(f"nobody gets out of {task_id}")
+
+
+registry.register("locked", "tests/Locked-v0", Locked, toys.CorridorConfig, toys.CorridorPrompt)
 registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
 
 
@@ -47,10 +63,12 @@ def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None
     while not child.stdout.readline().startswith("[3/"):
         assert child.poll() is None
     child.send_signal(signal.SIGTERM)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate()
     folder = RunFolder(tmp_path / "it")
     assert child.returncode == 130
     assert folder.resume_command in errors
+    assert errors.rstrip().endswith(folder.last_lines())
+    assert f"python -m agents.replay {folder.path}" in errors
     assert "Traceback" not in errors
     status = folder.get_status()
     assert status["status"] == "interrupted"
@@ -65,6 +83,27 @@ def test_an_environment_that_cannot_begin_ends_the_command_before_a_folder_is_ma
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["model=hub", "model.name={tmp}/model", "model.max_length=128", "engine.max_tokens=8"], "chat template"),
+        (["model=hub", "model.name={tmp}/cut", "model.max_length=128", "engine.max_tokens=8"], "error: "),
+        (["env=locked", "warmstart.enabled=true"], "nobody gets out of length-"),  # found out by the run itself
+    ],
+)
+def test_a_start_that_fails_leaves_no_folder_and_advises_no_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], said: str
+) -> None:
+    small_policy().save(tmp_path / "model")  # whose tokenizer has no chat template
+    weights = Path(shutil.copytree(tmp_path / "model", tmp_path / "cut")) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main([*SMALL, f"out={tmp_path}/runs", "run=it", *(line.format(tmp=tmp_path) for line in wrong)]) != 0
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "resume=" not in shown
+    assert not list(tmp_path.glob("runs/*"))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is over, with checkpoints of iterations 2 and 4."""
@@ -73,6 +112,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main([*SMALL, f"out={out}", "run=it", "iterations=4"]) == 0
     signal.signal(signal.SIGTERM, before)
     return out / "it"
+
+
+def test_the_last_lines_of_a_run_say_where_everything_is_and_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, f"out={tmp_path}", "run=it", "iterations=1", "evaluation.every=0"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    last = dict(line.split(maxsplit=1) if line[14:] == "" else (line[:14].rstrip(), line[14:]) for line in said[-6:])
+    run = tmp_path / "it"
+    for name, place in {"model": "model", "plots": "plots", "table": "metrics.jsonl", "trajectories": "trajectories"}.items():
+        assert last[name] == str(run / place)
+        assert Path(last[name]).exists()
+    evaluation = shlex.split(last["evaluate it"])
+    assert evaluation[:3] == ["python", "-m", "agents.evaluate"]
+    assert evaluate.main([*evaluation[3:], "evaluation.episodes=2"]) == 0
+    assert list(run.glob("evaluation-test-*.json"))
+    replaying = shlex.split(last["replay it"])
+    assert replaying[:3] == ["python", "-m", "agents.replay"]
+    assert replay.main(replaying[3:]) == 0
 
 
 @pytest.mark.parametrize("iterations", [3, 4])

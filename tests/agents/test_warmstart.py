@@ -10,9 +10,10 @@ import torch
 
 from agents.assembly import assemble
 from agents.config import WarmstartConfig
+from agents.demonstrations import demonstrate
 from agents.loading import load
 from agents.packing import Row
-from agents.warmstart import clone, demonstrate, demonstrations, warm_start
+from agents.warmstart import clone, demonstrations, warm_start
 from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
 from envs.base import Unsolvable
 from tests.agents.models_for_tests import small_policy

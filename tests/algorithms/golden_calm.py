@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 
@@ -24,8 +23,11 @@ def postprocess(case: Case, tolerance: float) -> None:
     recorded = {int(time): str(subgoal) for time, subgoal in expected["time_to_reason"].items()}
     assert answers.by_time(reading) == recorded
     assert answers.detected(reading) == expected["detected"]
-    strict: Any = answers.parse_answer(text, "fenced")
-    assert json.loads(json.dumps(strict or {})) == expected["strict_dict"]
+    strict = answers.parse_answer(text, "fenced")
+    if isinstance(expected["strict_dict"], str):  # the released annotation takes whatever Python object it is, and then fails
+        assert strict is None
+    else:
+        assert json.loads(json.dumps(strict or {})) == expected["strict_dict"]
 
 
 def evaluate(case: Case, tolerance: float) -> None:
@@ -34,6 +36,15 @@ def evaluate(case: Case, tolerance: float) -> None:
         for who in ("prediction", "human")
     }
     assert confusion(found["prediction"], found["human"]) == Confusion(**case["outputs"])
+
+
+def scores(case: Case, tolerance: float) -> None:
+    given = case["inputs"]
+    assert given["n"] == sum(given[name] for name in ("tp", "fp", "fn", "tn"))
+    found = Confusion(given["tp"], given["fp"], given["fn"], given["tn"])
+    for name, value in case["outputs"].items():
+        # The official ratios have 1e-9 added below, so that those of nothing are 0; here they are exact.
+        close(getattr(found, name), value, 1e-8)
 
 
 def attach_rewards(case: Case, tolerance: float) -> None:
@@ -69,6 +80,7 @@ def paper_form(case: Case, tolerance: float) -> None:
 KINDS: dict[str, Check] = {
     "response": postprocess,
     "prediction": evaluate,
+    "tp": scores,
     "episodes": attach_rewards,
     "counts": shaped,
     "transitions": paper_form,

@@ -25,6 +25,7 @@ from algorithms.reinforce import ReinforceBaseline, ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
 from algorithms.stats import whiten
+from envs.state_key import state_key
 from envs.trajectory import Step, Trajectory
 from tests.algorithms.golden_rows import NORMS, Case, Rows, close, per_token, scored
 
@@ -121,17 +122,12 @@ def rewards_apart(given: Case, rows: int) -> dict[str, tuple[list[float], float]
 class TokenRows:
     """Rewards of tokens [rows, width] under a mask; each token under it is a step, each row a trajectory."""
 
-    def __init__(self, given: Case, cut_at_holes: bool = False) -> None:
+    def __init__(self, given: Case) -> None:
         self.given = given
         self.mask = np.array(given["response_mask"]) > 0
         self.row, self.column = np.nonzero(self.mask)
         self.reward = np.array(given["token_level_rewards"], dtype=np.float64)
         group = given.get("index", ["task"] * len(self.mask))
-        of = (
-            self.row
-            if not cut_at_holes
-            else np.cumsum((np.diff(self.row, prepend=-1) != 0) | (np.diff(self.column, prepend=-2) != 1))
-        )
         trajectories = [
             Trajectory(
                 "golden",
@@ -141,7 +137,7 @@ class TokenRows:
                 "train",
                 steps=[Step("", "", self.reward[self.row[m], self.column[m]], response_ids=[0]) for m in members],
             )
-            for members in (np.flatnonzero(of == number) for number in dict.fromkeys(of.tolist()))
+            for members in (np.flatnonzero(self.row == number) for number in dict.fromkeys(self.row.tolist()))
         ]
         self.batch = Batch.from_trajectories(trajectories)
 
@@ -182,16 +178,12 @@ def gae(case: Case, tolerance: float) -> None:
 
 
 def reinforce_pp(case: Case, tolerance: float) -> None:
-    # The official return is reset wherever the mask is 0, so what stands between two holes is a trajectory of its own.
-    tokens, ((output, expected),) = TokenRows(case["inputs"], cut_at_holes=True), case["outputs"].items()
-    gamma = case["inputs"]["gamma"]
-    found = ReinforcePP(gamma=gamma).advantages(tokens.batch)
-    if output == "advantages":
-        close(np.where(tokens.mask, tokens.carried(found.values), 0.0), expected, tolerance)
-        return
-    table = tokens.carried(found.parts["return"])
-    following = np.append(np.where(tokens.mask, table, 0.0)[:, 1:], np.zeros((len(table), 1)), axis=1)
-    close(np.where(tokens.mask, table, tokens.reward + gamma * following), expected, tolerance)
+    # Holes of the mask count for nothing, neither their rewards nor a discount: the tokens on both sides are neighbours.
+    tokens, ((output, expected),) = TokenRows(case["inputs"]), case["outputs"].items()
+    found = ReinforcePP(gamma=case["inputs"]["gamma"]).advantages(tokens.batch)
+    table = np.zeros(tokens.mask.shape)
+    table[tokens.mask] = found.values if output == "advantages" else found.parts["return"]
+    close(table, expected, tolerance)
 
 
 def remax(case: Case, tolerance: float) -> None:
@@ -223,8 +215,9 @@ def optimal_token_baseline(case: Case, tolerance: float) -> None:
     if not any(form in case["name"] for form in ("tir", "multi_turn")):
         # The single-turn form compares columns, holes included; where the longest row stands alone is told by lengths.
         credit = against_optimal_baseline(returns, energy, tokens.column, batch.group, batch.episode, batch.counted, "zero")
-        alone = np.bincount(batch.group[batch.position == 0])[batch.group] == 1
-        credit = np.where(alone | (tail & tokens.beyond_second_longest()), returns, credit)
+        credit = np.where(tail & tokens.beyond_second_longest(), returns, credit)
+    alone = np.bincount(batch.group[batch.position == 0])[batch.group] == 1
+    credit = np.where(alone, returns, credit)
     table = np.zeros(tokens.mask.shape)
     table[tokens.mask] = credit
     close(table, expected, tolerance)
@@ -249,9 +242,9 @@ def verl_advantages(case: Case, tolerance: float) -> None:
 
 def hgpo_advantage(case: Case, tolerance: float) -> None:
     given, expected = case["inputs"], case["outputs"]
-    keys = [one if isinstance(one, str) else repr(one) for one in given["anchor_obs"]]
-    rows = Rows(given["index"], given["traj_uid"], [Step("", "", state_key=key) for key in keys])
-    score, step_return = np.zeros((2, len(keys)))
+    steps = [Step("", "", state_key=state_key([one])) for one in given["anchor_obs"]]
+    rows = Rows(given["index"], given["traj_uid"], steps)
+    score, step_return = np.zeros((2, len(steps)))
     score[rows.place], step_return[rows.place] = given["row_score"], given["step_rewards"]
     method = HGPO(
         **OFFICIAL,

@@ -22,8 +22,8 @@ from tests.algorithms.golden_rows import Case, Rows, close, per_token
 
 LOSSES: dict[str, dict[str, Any]] = {
     "eto": {"loss": "dpo", "score": "mean"},
-    "ce": {"loss": "ce"},
-    "detach_dpo": {"loss": "detached_dpo"},
+    "ce": {"loss": "ce", "label": "score"},
+    "detach_dpo": {"loss": "detached_dpo", "label": "score"},
 }
 BEST_OF: dict[str, BestOf] = {"none": "none", "bon_rm": "reward", "bon_acc": "outcome"}
 
@@ -41,8 +41,10 @@ def istar_prm_loss(case: Case, tolerance: float) -> None:
     flat = np.concatenate([q[kept[row], : lengths[kept[row]]] for row in np.argsort(rows.place)])
 
     def fitted(**settings: Any) -> tuple[Any, Floats]:
-        prm = ImplicitPRM(given["beta"], score_threshold=0.0, best_of=BEST_OF[given.get("bon_mode", "none")], **settings)
-        return prm.fit(batch, prm.positive(rows.trajectories), flat)
+        if settings["loss"] == "dpo":
+            settings["score_threshold"] = 0.0
+        prm = ImplicitPRM(given["beta"], best_of=BEST_OF[given.get("bon_mode", "none")], **settings)
+        return prm.fit(batch, prm.labels(rows.trajectories), flat)
 
     fit, gradient = fitted(**LOSSES[given["kind"]])
     close(fit.loss, expected["loss"], tolerance)

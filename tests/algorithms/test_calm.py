@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -41,6 +42,15 @@ episodes = st.tuples(st.integers(0, 12), st.integers(0, 4)).flatmap(lambda shape
         ),
         ("{'key':\n -3,\n}", {"key": -3}),
         ("{}", {}),
+        ('{"key": true, "door": false, "chest": null}', {"key": True, "door": False, "chest": None}),
+        ("{'key': true, 'door': [True, null], }  # mixed", {"key": True, "door": [True, None]}),
+        (r'{"key \u00e9 \/": 1}', {"key é /": 1}),
+        ('```json\n{\n  "key": 1\n}\n```\nHere {key} was taken, of the set {1, 2}, in {door: open}, \\frac{a}{b}.', {"key": 1}),
+        ('{"key": 1} and the set {1, 2}', {"key": 1}),
+        ('{{"key": 1}}', {"key": 1}),
+        ('<think>Is it {"key": 2}? Or {"door": broken</think>\n{"key": 1}', {"key": 1}),
+        ('It may be {"key": 2}.</think>{"key": 1}', {"key": 1}),
+        ('{"key": 1} <think>or {"key": 2}', {"key": 1}),
     ],
 )
 def test_the_last_dictionary_of_the_text_is_the_answer(text: str, answer: dict[str, Any]) -> None:
@@ -54,7 +64,13 @@ def test_the_last_dictionary_of_the_text_is_the_answer(text: str, answer: dict[s
         "I cannot tell.",
         'Example: {"key": True}. Answer: {"key": perhaps}',
         'Example: {"key": True}. Answer: {"key": Fal',
-        '{"key": 1} and the set {1, 2}',
+        '{"key": 1}; or {"door',
+        '{"key": 1}; or {"door"',
+        '{"key": 1}; or {1',
+        '<think>{"key": 1}',
+        '<think>It is {"key": 1}.</think> I do not know.',
+        "{'key', 'door'}",
+        "{true, null}",
         '{"key": 1]',
         "{[1]: 2}",
         '{"key": 1 + 2}',
@@ -118,6 +134,19 @@ def test_hostile_dictionaries_are_broken_even_on_a_small_stack(inside: str, form
     assert found == [None]
 
 
+@pytest.mark.parametrize(
+    "part", ["{", "{#", "{#\n", "#{#\n", "{ ", "{'a", "<think>", "</think>", '{"a":', '{"a" ', "{1", '{"a":1}']
+)
+def test_a_long_answer_is_read_in_time_that_grows_with_its_length(part: str) -> None:
+    def seconds(length: int) -> float:
+        text = part * (length // len(part)) + "\nx"
+        started = time.process_time()
+        parse_answer(text)
+        return time.process_time() - started
+
+    assert seconds(320_000) < 40 * max(seconds(40_000), 0.01)  # 8 times as long; were it squared, 64 times
+
+
 def test_a_number_too_long_to_be_written_is_left_out() -> None:
     assert answers.read(parse_answer("{0x" + "f" * 9_000 + ": True, 'key': 1e999, 'door': 2}")) == [(2, "door")]
 
@@ -150,6 +179,7 @@ def test_times_are_read_in_every_way_the_official_evaluation_reads_them() -> Non
         "f": "7",
         8: "g",
         "h": {9},
+        "k": b"3",
         "i": (),
         (1,): "j",
     }

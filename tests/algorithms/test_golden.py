@@ -19,6 +19,7 @@ from algorithms.gigpo import OFFICIAL, GiGPO
 from algorithms.grouping import same_state, similar_text
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.stats import discounted_returns, episode_returns
+from envs.state_key import state_key
 from envs.trajectory import Step
 from tests.algorithms.golden_calm import calm_reward
 from tests.algorithms.golden_correction import verl_rollout_correction
@@ -41,9 +42,9 @@ def gigpo_step_returns(case: Case, tolerance: float) -> None:
 
 def gigpo_step_groups(case: Case, tolerance: float) -> None:
     given = case["inputs"]
-    # Arrays as observations: state keys are text here, so the flattened values stand for them.
-    keys = [one if isinstance(one, str) else repr(np.asarray(one).ravel().tolist()) for one in given["anchor_obs"]]
-    steps = [Step(key, "", state_key=key) for key in keys]
+    # JSON has lists for arrays too; only of arrays the shape does not count.
+    states = [np.asarray(one) if "array" in case["name"] else one for one in given["anchor_obs"]]
+    steps = [Step(str(state), "", state_key=state_key([state])) for state in states]
     batch = Rows(given["index"], [str(row) for row in range(len(steps))], steps).batch
     groups = similar_text(batch, given["similarity_thresh"]) if given["enable_similarity"] else same_state(batch)
     assert canonical(groups.tolist()) == case["outputs"]["labels"]

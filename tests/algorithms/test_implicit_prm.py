@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from algorithms.base import Batch, Floats, Ints
 from algorithms.shaping.implicit_prm import ImplicitPRM
-from algorithms.shaping.preference import detached_dpo
+from algorithms.shaping.preference import cross_entropy, detached_dpo
 from envs.trajectory import Step, Trajectory
 
 quick = settings(max_examples=25, deadline=None)
@@ -71,7 +71,8 @@ def random_group(
             for _ in range(rng.integers(1, 5))
         ]
 
-    return [played(steps(), success=number % 2 == 0, group=group) for number in range(episodes)]
+    scores = rng.choice([0.0, 0.25, 0.25, 0.9, 1.0], size=episodes).tolist()
+    return [played(steps(), success=number % 2 == 0, group=group, score=scores[number]) for number in range(episodes)]
 
 
 def rewards(trajectories: Sequence[Trajectory]) -> list[list[float]]:
@@ -238,6 +239,7 @@ LOSSES: list[dict[str, Any]] = [
     {"loss": "dpo"},
     {"loss": "dpo", "score": "mean"},
     {"loss": "ce"},
+    {"loss": "ce", "label": "score"},
 ]
 
 
@@ -248,13 +250,13 @@ def test_the_gradient_is_the_derivative_of_the_loss(loss: dict[str, Any], seed: 
     rng = np.random.default_rng(seed)
     group = random_group(rng, 5, 4) + random_group(rng, 5, 4, episodes=3, group="other")
     prm = ImplicitPRM(beta=0.7, **loss)
-    batch, positive = Batch.from_trajectories(group), prm.positive(group)
+    batch, label = Batch.from_trajectories(group), prm.labels(group)
     ratio = rng.normal(size=batch.tokens.sum())
-    _, gradient = prm.fit(batch, positive, ratio)
+    _, gradient = prm.fit(batch, label, ratio)
     for token in rng.choice(len(ratio), size=4, replace=False):
         nudge = np.zeros_like(ratio)
         nudge[token] = 1e-5
-        up, down = (prm.fit(batch, positive, ratio + sign * nudge)[0].loss for sign in (1, -1))
+        up, down = (prm.fit(batch, label, ratio + sign * nudge)[0].loss for sign in (1, -1))
         assert gradient[token] == pytest.approx((up - down) / 2e-5, abs=1e-8)
 
 
@@ -264,30 +266,63 @@ def test_the_dpo_loss_is_the_mean_over_all_pairs_of_all_groups() -> None:
     ]
     prm = ImplicitPRM(beta=1.0)
     scores = [1.0, 2.0, -1.0, 0.5, 1.5, 0.0]
-    fit, _ = prm.fit(Batch.from_trajectories(group), prm.positive(group), np.array(scores))
+    fit, _ = prm.fit(Batch.from_trajectories(group), prm.labels(group), np.array(scores))
     margins = np.array([1.0 + 1.0, 2.0 + 1.0, 0.5 - 1.5, 0.5 - 0.0])
     assert fit.loss == pytest.approx(np.log1p(np.exp(-margins)).mean())
     assert (fit.compared, fit.accuracy) == (4, 0.75)
 
 
 def test_a_detached_mean_is_that_of_the_other_outcome_in_the_own_group() -> None:
-    score, positive = np.array([1.0, -1.0, 3.0, 5.0]), np.array([True, False, False, True])
-    fit = detached_dpo(score, positive, np.array([0, 0, 0, 1]))
+    score, label = np.array([1.0, -1.0, 3.0, 5.0]), np.array([1.0, 0.0, 0.0, 1.0])
+    fit = detached_dpo(score, label, np.array([0, 0, 0, 1]))
     margins = np.array([1.0 - 1.0, 1.0 + 1.0, 1.0 - 3.0, 5.0 - 0.0])
     assert fit.loss == pytest.approx(np.log1p(np.exp(-margins)).mean())
-    weighted = detached_dpo(score, positive, np.array([0, 0, 0, 1]), "outcome")
+    weighted = detached_dpo(score, label, np.array([0, 0, 0, 1]), "outcome")
     weights = np.array([3.0, 3 * (2 / 3) ** 2, 3 * (2 / 3) ** 2, 1.0])
     assert weighted.loss == pytest.approx((weights * np.log1p(np.exp(-margins))).sum())
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, {"loss": "detached_dpo"}], ids=str)
+units = st.integers(1, 12).flatmap(
+    lambda n: st.tuples(
+        *(
+            st.lists(one, min_size=n, max_size=n)
+            for one in (st.floats(-5, 5), st.sampled_from([0, 0.25, 0.5, 1]), st.integers(0, 2))
+        )
+    )
+)
+"""Scores, labels and groups of some units."""
+
+
+@given(units)
+@quick
+def test_beside_graded_labels_stand_the_mean_of_lower_ones_or_of_higher_ones(drawn: tuple[list[float], ...]) -> None:
+    score, label, group = (np.array(one, dtype=float) for one in drawn)
+    expected = []
+    for mine, grade, number in zip(score, label, group):
+        others = score[(group == number) & ((label < grade) if grade > 0 else (label > grade))]
+        expected.append((1 if grade > 0 else -1) * (mine - (others.mean() if len(others) else 0.0)))
+    found = detached_dpo(score, label, group.astype(np.int64))
+    assert found.loss == pytest.approx(np.log1p(np.exp(-np.array(expected))).mean())
+
+
+@given(units)
+@quick
+def test_cross_entropy_is_least_where_the_probability_is_the_label(drawn: tuple[list[float], ...]) -> None:
+    score, label, _ = (np.array(one, dtype=float) for one in drawn)
+    probability = 1 / (1 + np.exp(-score))
+    np.testing.assert_allclose(cross_entropy(score, label).gradient, (probability - label) / len(score), atol=1e-12)
+    assert cross_entropy(score, probability).gradient == pytest.approx(0.0, abs=1e-12)
+    assert cross_entropy(score, probability).loss <= cross_entropy(score + 1, probability).loss
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, {"loss": "detached_dpo"}, {"loss": "detached_dpo", "label": "score"}], ids=str)
 def test_fitting_puts_pairs_in_order(loss: dict[str, Any]) -> None:
     """In state 0 action 0 is taken by those that succeed."""
     old = np.zeros((2, 3))
     model = Table(old, old, lr=20.0)
 
     def episodes() -> list[Trajectory]:
-        return [played([(0, [0 if won else 1])], won) for won in (True, False, False)]
+        return [played([(0, [0 if won else 1])], won, score=float(won)) for won in (True, False, False)]
 
     prm = shaped(model, episodes(), **loss)
     first = dict(prm.metrics)
@@ -347,8 +382,14 @@ def test_episodes_cut_off_by_a_fault_take_no_part() -> None:
 
 def test_a_score_above_the_threshold_is_positive_where_there_is_no_success() -> None:
     group = [played([(0, [0])], False, score=score) for score in (5.0, 6.0, 7.5)]
-    assert ImplicitPRM(score_threshold=6.0).positive(group).tolist() == [False, False, True]
-    assert ImplicitPRM().positive(group).tolist() == [False, False, False]
+    assert ImplicitPRM(score_threshold=6.0).labels(group).tolist() == [0.0, 0.0, 1.0]
+    assert ImplicitPRM().labels(group).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("score", [-0.5, 1.5, float("nan")])
+def test_a_score_beyond_0_and_1_is_no_label_and_its_task_is_named(score: float) -> None:
+    with pytest.raises(ValueError, match=f"task 'room 3' was given the score {score}"):
+        ImplicitPRM(loss="ce", label="score").labels([played([(0, [0])], False, score=score, group="room 3")])
 
 
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
@@ -389,6 +430,9 @@ def test_the_environments_reward_stays_and_no_episode_is_no_error() -> None:
         ({"epochs": 0}, "epochs is 0"),
         ({"kind": "lora"}, "kind is 'lora'; allowed: adapter, copy"),
         ({"targets": []}, "targets is empty"),
+        ({"label": "graded"}, "label is 'graded'; allowed: outcome, score"),
+        ({"label": "score"}, "label is 'score', but loss is 'dpo'"),
+        ({"label": "score", "loss": "ce", "score_threshold": 6.0}, "label is 'score', but score_threshold is 6"),
     ],
 )
 def test_a_mistake_in_the_settings_is_named(settings: dict[str, Any], message: str) -> None:

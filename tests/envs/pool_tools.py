@@ -56,8 +56,8 @@ def children() -> list[int]:
 
 
 def ends(pid: int) -> bool:
-    """Whether the process is gone (or a zombie that awaits init) within some seconds."""
-    for _ in range(200):
+    """Whether the process is gone (or a zombie that awaits init) within some minutes."""
+    for _ in range(6000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:

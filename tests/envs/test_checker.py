@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from envs.base import TextEnv
 from envs.checker import check
 from envs.checker.__main__ import main
+from envs.checker.hooks import hooks
+from envs.checker.playing import Play
+from envs.prompt import Prompt
 from tests.envs import toys
 
 ROOT = Path(__file__).parents[2]
+PLAY = Play(0, "length-3")
 
 
 def test_a_sound_environment_has_no_problem() -> None:
@@ -37,6 +42,25 @@ def test_a_sound_environment_has_no_problem() -> None:
         (toys.RaisesOnNonsense, "the action 'xyzzy the plugh' raises: ValueError"),
         (toys.TimesOutAsTerminated, "with max_steps=3, step 3 is terminated=True, truncated=False"),
         (toys.GoesOnAfterTheEnd, "step() after the end is answered"),
+        (toys.DrawsGlobalRandom, "differs when random, numpy.random and torch were seeded otherwise before"),
+        (toys.DrawsGlobalNumpy, "differs when random, numpy.random and torch were seeded otherwise before"),
+        (toys.DrawsGlobalTorch, "it draws from the process's generator torch"),
+        (toys.ConsumesGlobalRandom, "it draws from the process's generator random"),
+        (toys.SeedsGlobalRandom, "it seeds the process's generator random"),
+        (toys.PanelsByGlobalRandom, "panel 'train' differs"),
+        (toys.EndsAtOnce, "the first action ends every episode, whichever it is (15 were tried)"),
+        (toys.NothingToDo, "reset: no action is admissible, though the episode goes on"),
+        (toys.StopsOnThirdNonsense, "2 impossible actions end the episode"),
+        (toys.GoesOnAfterTheTimeLimit, "step() after the time limit is answered"),
+        (toys.SharesItsPlace, "differs when other instances play in between"),
+        (toys.RacesInThreads, "in threads, while others play"),
+        (toys.ChangesWhenRead, "when somebody reads its tasks meanwhile"),
+        (toys.ReusesItsList, "info['admissible_actions'] changes when the episode goes on"),
+        (toys.HasALockedTask, "task 'length-9' of panel 'eval' cannot be started: TaskError: length-9 is locked"),
+        (toys.AnswersText, "act() returns 'You go.', a str"),
+        (toys.ListsTuples, "info['admissible_actions'] is ('left', 'right', 'wait')"),
+        (toys.WrongFrame, "info['frame'] is ['#@#']"),
+        (toys.WrongChanged, "info['changed'] is 'no'"),
         (toys.Broken, "it cannot be made: FileNotFoundError: the map of the corridor is missing"),
     ],
 )
@@ -44,6 +68,41 @@ def test_each_breach_is_found_and_comes_with_advice(env: type[TextEnv], what: st
     problems = check(env)
     assert any(what in problem.what for problem in problems), [str(problem) for problem in problems]
     assert all(problem.fix for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("action", "what"),
+    [
+        ("go  left", "has white space that answers do not keep"),
+        (" left", "has white space that answers do not keep"),
+        ("left\n", "has white space that answers do not keep"),
+        ("go\tleft", "has white space that answers do not keep"),
+        ("go\u00a0left", "has white space that answers do not keep"),
+        ("say </action>", "holds a tag that ends or begins an answer"),
+        ("left", "the action 'left' is listed twice"),
+        ("", "info['admissible_actions'] is ['left', 'right', 'wait', '']"),
+    ],
+)
+def test_a_listed_action_that_no_model_can_take_is_found(action: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toys.Lists, "more", action)
+    problems = check(toys.Lists)
+    assert any(what in problem.what for problem in problems), [str(problem) for problem in problems]
+
+
+def test_the_process_is_left_as_it_was() -> None:
+    random.seed(7)
+    before = random.getstate(), sys.getswitchinterval()
+    check(toys.SeedsGlobalRandom)
+    check(toys.Corridor)
+    assert (random.getstate(), sys.getswitchinterval()) == before
+
+
+def test_the_report_tells_the_optional_parts_that_are_given_from_those_that_are_not() -> None:
+    said = {line.split()[1]: line.split()[0] for line in hooks(toys.Generous(toys.CorridorConfig()), toys.GenerousPrompt, PLAY)}
+    assert set(said.values()) == {"yes"}
+    assert set(said) > {"task_type", "subgoals", "demonstration", "stochastic", "Turn.frame", "Turn.changed", "Prompt.parse"}
+    said = {line.split()[1]: line.split()[0] for line in hooks(toys.Corridor(toys.CorridorConfig()), Prompt, PLAY)}
+    assert [name for name, given in said.items() if given == "yes"] == ["Turn.admissible_actions", "Turn.subgoals"]
 
 
 def test_chance_by_the_episode_seed_is_sound_if_the_class_says_so() -> None:

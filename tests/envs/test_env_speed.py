@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts/bench/env_speed.py"
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
 
 
 def figures(file: Path, *arguments: str) -> dict[str, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -259,3 +260,269 @@ class GoesOnAfterTheEnd(Corridor):
 class Slippery(Corridor):
     name = "slippery"
     stochastic = True
+
+
+class DrawsGlobalRandom(Corridor):
+    name = "draws-global-random"
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        turn = super().start(task_id, rng)
+        turn.observation += f" The walls are {random.choice(['red', 'green', 'blue', 'grey', 'white'])}."
+        return turn
+
+
+class DrawsGlobalNumpy(Corridor):
+    name = "draws-global-numpy"
+
+    def act(self, action: str) -> Turn:
+        turn = super().act(action)
+        turn.observation += f" You hear {np.random.randint(1000)} mice."
+        return turn
+
+
+class DrawsGlobalTorch(Corridor):
+    name = "draws-global-torch"
+
+    def act(self, action: str) -> Turn:
+        import torch
+
+        torch.rand(1)
+        return super().act(action)
+
+
+class ConsumesGlobalRandom(Corridor):
+    """Its episodes do not depend on what it draws; those of others do."""
+
+    name = "consumes-global-random"
+
+    def act(self, action: str) -> Turn:
+        random.random()
+        return super().act(action)
+
+
+class SeedsGlobalRandom(Corridor):
+    """As some libraries do at a reset: reproducible alone, and never beside another."""
+
+    name = "seeds-global-random"
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        random.seed(task_id)
+        return super().start(task_id, rng)
+
+
+class PanelsByGlobalRandom(Corridor):
+    name = "panels-by-global-random"
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        panel = list(super().tasks(split))
+        random.Random(random.getrandbits(64)).shuffle(panel)
+        return panel
+
+
+class EndsAtOnce(Corridor):
+    name = "ends-at-once"
+
+    def act(self, action: str) -> Turn:
+        turn = super().act(action)
+        turn.terminated, turn.success, turn.score, turn.reward = turn.valid, False, 0.0, 0.0
+        return turn
+
+
+class NothingToDo(Corridor):
+    name = "nothing-to-do"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.admissible_actions = []
+        return turn
+
+
+class StopsOnThirdNonsense(Corridor):
+    name = "stops-on-third-nonsense"
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        self.nonsense = 0
+        return super().start(task_id, rng)
+
+    def act(self, action: str) -> Turn:
+        turn = super().act(action)
+        self.nonsense += not turn.valid
+        turn.terminated = turn.terminated or self.nonsense == 2
+        return turn
+
+
+class GoesOnAfterTheTimeLimit(Corridor):
+    """Nobody ever gets out of it, and nobody is refused."""
+
+    name = "goes-on-after-the-time-limit"
+
+    def __init__(self, config: CorridorConfig) -> None:
+        super().__init__(CorridorConfig(max_steps=1000))
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:  # type: ignore[type-arg]
+        self._over = False
+        return super().step("wait" if action in ("left", "right") else action)
+
+
+class SharesItsPlace(Corridor):
+    """Where it is, all are."""
+
+    name = "shares-its-place"
+
+    @property
+    def cell(self) -> int:
+        return SharesItsPlace.place
+
+    @cell.setter
+    def cell(self, value: int) -> None:  # type: ignore[override]
+        SharesItsPlace.place = value
+
+    place = 0
+
+
+class RacesInThreads(Corridor):
+    """Steps through a note that all instances use, one after another."""
+
+    name = "races-in-threads"
+    note = 0
+
+    def act(self, action: str) -> Turn:
+        RacesInThreads.note = self.cell
+        time.sleep(0.001)
+        self.cell = RacesInThreads.note
+        return super().act(action)
+
+
+class ChangesWhenRead(Corridor):
+    name = "changes-when-read"
+    read = 0
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        self.read = 0
+        return super().start(task_id, rng)
+
+    def task_type(self, task_id: str) -> str:
+        self.read += 1
+        return "all"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.observation += f" {self.read} people know of you."
+        return turn
+
+
+class ReusesItsList(Corridor):
+    name = "reuses-its-list"
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        self.actions: list[str] = []
+        return super().start(task_id, rng)
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        self.actions.clear()
+        self.actions += turn.admissible_actions or []
+        if self.cell == 0 and "left" in self.actions:
+            self.actions.remove("left")
+        turn.admissible_actions = self.actions
+        return turn
+
+
+class HasALockedTask(Corridor):
+    name = "has-a-locked-task"
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        if task_id == "length-9":
+            raise TaskError("length-9 is locked")
+        return super().start(task_id, rng)
+
+
+class AnswersText(Corridor):
+    name = "answers-text"
+
+    def act(self, action: str) -> Turn:
+        return "You go."  # type: ignore[return-value]
+
+
+class ListsTuples(Corridor):
+    name = "lists-tuples"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.admissible_actions = tuple(turn.admissible_actions or ())  # type: ignore[assignment]
+        return turn
+
+
+class WrongFrame(Corridor):
+    name = "wrong-frame"
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.frame = ["#@#"]  # type: ignore[assignment]
+        return turn
+
+
+class WrongChanged(Corridor):
+    name = "wrong-changed"
+
+    def act(self, action: str) -> Turn:
+        turn = super().act(action)
+        turn.changed = "no"  # type: ignore[assignment]
+        return turn
+
+
+class Lists(Corridor):
+    """Lists one more action than there is."""
+
+    name = "lists"
+    more = ""
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.admissible_actions = [*(turn.admissible_actions or []), self.more]
+        return turn
+
+
+class Generous(Corridor):
+    """Has every optional part of an environment."""
+
+    name = "generous"
+
+    def __init__(self, config: CorridorConfig) -> None:
+        super().__init__(config)
+        self.stochastic = config.slippery >= 0  # type: ignore[misc]
+
+    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+        return ["right"] * 12
+
+    def task_type(self, task_id: str) -> str:
+        return "long" if len(task_id) > 8 else "short"
+
+    def subgoals(self, task_id: str) -> Sequence[str]:
+        return ("out",)
+
+    def panel_hash(self, split: Split) -> str:
+        return super().panel_hash(split)
+
+    def _turn(self, text: str, valid: bool = True) -> Turn:
+        turn = super()._turn(text, valid)
+        turn.frame, turn.changed = "." * self.cell + "@", valid
+        return turn
+
+
+class GenerousPrompt(Prompt):
+    """Has every optional part of a prompt."""
+
+    stop = ("</do>",)
+
+    def parse(self, text: str) -> str | None:
+        return text.strip() or None
+
+    def plain(self, observation: str) -> str:
+        return observation.lower()
+
+    def legend(self, observation: str) -> str:
+        return "@ you"
+
+    def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
+        return ["You are in cell"], []

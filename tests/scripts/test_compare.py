@@ -168,10 +168,16 @@ def test_lists_may_do_without_brackets(tmp_path: Path, written: str) -> None:
     assert list(plan.read([*SMALL, "algos=grpo", f"out={tmp_path}"]).arms) == ["grpo"]
 
 
+def begin(run: Run, panel: str = "abc") -> RunFolder:
+    folder = RunFolder.open(run.config)
+    folder.begin(run.config, {"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": panel, "eval": "e", "test": "t"})
+    return folder
+
+
 def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     asked = [*SMALL, "algos=[grpo]", "seeds=1", "budget=100", f"out={tmp_path}"]
     (run,) = plan.read(asked)
-    RunFolder.open(run.config)
+    begin(run)
     assert len(plan.read(asked).runs) == 1
     with pytest.raises(ConfigError) as refused:
         plan.read([*asked, "optim.lr=0.5", "loss.entropy=0.25"])
@@ -184,8 +190,7 @@ def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: 
 
 def write(run: Run, success: list[tuple[int, float, float]], panel: str = "abc", start: float = 0.25) -> None:
     """A finished run of two task types: (environment steps, success at either) of each evaluation."""
-    folder = RunFolder.open(run.config)
-    folder.write_panels({"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": panel, "eval": "e", "test": "t"})
+    folder = begin(run, panel)
     lines = []
     for number, (steps, pick, heat) in enumerate([(0, start, start), *success]):
         line = {"iteration": number, "env/steps": steps, "time/cpu": 5.0 + steps / 10, "time/wall": 7.0 + steps / 5}
@@ -302,6 +307,44 @@ def test_a_final_evaluation_of_faults_alone_is_an_error_that_names_it(compared: 
         summarise(compared)
 
 
+def note(run: Run, lines: slice, **more: float | None) -> None:
+    """Add to what some lines of a run's metrics say."""
+    rows = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
+    for row in rows[lines]:
+        row |= more
+    run.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_episodes_that_were_cut_off_are_counted_and_are_no_task_type(compared: Plan) -> None:
+    first, *others = compared
+    for run in compared:
+        note(run, slice(None), **{"eval/cut_off/context@1": 0.0, "eval/random_success": 0.125})
+    note(first, slice(-1, None), **{"eval/cut_off/context@1": 7.0, "eval/faults@1": 2.0})
+    note(first, slice(1, None), **{"train/cut_off/context": 5.0, "train/greedy_faults": 1.0})
+    report = summarise(compared)
+    assert report["temperatures"]["1"]["types"] == ["heat", "pick"]
+    assert report["cost"]["steady"]["out of context"]["seeds"] == [17.0, 0.0]
+    assert report["cost"]["steady"]["faults"]["seeds"] == [4.0, 0.0]
+    notes = "\n".join(report["notes"])
+    assert f"episodes of the final evaluation of {first.name}, temperature 1, 2 were cut off by a fault" in notes
+    assert "7 outgrew the context (model.max_length=2048) and count as lost" in notes
+    assert "actions drawn at random win 0.125 of the episodes" in notes
+    assert f"final evaluation of {others[0].name}" not in notes
+
+
+@pytest.mark.parametrize("line", [0, -1])
+def test_an_evaluation_of_faults_alone_is_an_error_and_no_earlier_one_stands_in_for_it(compared: Plan, line: int) -> None:
+    first = compared.runs[0]
+    note(first, slice(line, None if line else 1), **{"eval/success@1": None})
+    with pytest.raises(ConfigError, match=rf"{first.name}: in the evaluation after iteration \d.* every episode was cut"):
+        summarise(compared)
+
+
+def test_random_actions_say_nothing_of_how_a_run_starts(compared: Plan) -> None:
+    note(compared.runs[0], slice(0, 1), **{"eval/random_success": 0.5})
+    evidence.refuse_unequal(compared)
+
+
 def test_equal_numbers_give_equal_pages(compared: Plan) -> None:
     report = summarise(compared)
     assert page(report) == page(report)
@@ -389,7 +432,7 @@ def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_n
         assert first.poll() is None, first.communicate()
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
-    _, errors = first.communicate(timeout=60)
+    _, errors = first.communicate()
     assert first.returncode == 130
     assert "Go on with the same command" in errors
     assert "Traceback" not in errors
@@ -398,7 +441,7 @@ def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_n
     assert status["status"] == "interrupted"
 
     second = start(tmp_path)
-    said, errors = second.communicate(timeout=200)
+    said, errors = second.communicate()
     assert second.returncode == 1, errors
     assert "blocked, seed 0 failed" in errors
     assert folder.get_status()["status"] == "finished"

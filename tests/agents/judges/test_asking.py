@@ -27,7 +27,7 @@ def asker(server: Server, runner: asyncio.Runner) -> Iterator[Made]:
     """Makes askers of the server, and closes them."""
     made: list[Asker] = []
 
-    def make(timeout_s: float = 20.0, cache: AnswerCache | None = None, **settings: Any) -> Asker:
+    def make(timeout_s: float = 600.0, cache: AnswerCache | None = None, **settings: Any) -> Asker:
         made.append(Asker(Endpoint("m", server.url, None, 160, timeout_s), cache, first_pause=0.01, **settings))
         return made[-1]
 

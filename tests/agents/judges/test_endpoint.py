@@ -23,7 +23,7 @@ KEY = "sk-secret-0123456789"
 pytest.importorskip("openai")
 
 
-def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 20.0) -> Said:
+def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 600.0) -> Said:
     """One question to a new speaker."""
     return runner.run(_ask(lambda: Endpoint("judge-7b", server.url, KEY, 160, timeout_s), prompt))
 
@@ -36,7 +36,7 @@ async def _ask(make: Callable[[], Endpoint], prompt: str) -> Said:
         await endpoint.close()
 
 
-def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 20.0) -> SpeakerError:
+def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 600.0) -> SpeakerError:
     with pytest.raises(SpeakerError) as raised:
         asked(server, runner, timeout_s=timeout_s)
     return raised.value
@@ -111,6 +111,29 @@ def test_tokens_that_are_not_told_are_0_and_no_words_are_an_empty_answer(server:
     assert asked(server, runner) == Said("", 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": '{"a": '}, {"type": "text", "text": "1}"}], '{"a": 1}'),
+        ([{"type": "thinking", "thinking": "{}"}, {"type": "output_text", "text": "{}"}], "{}"),
+        (["{}"], "{}"),
+        ([], ""),
+    ],
+)
+def test_an_answer_in_parts_is_their_text(server: Server, runner: asyncio.Runner, content: Any, text: str) -> None:
+    server.answers(Reply(body=json.dumps({"choices": [{"message": {"content": content}}]}).encode()))
+    assert asked(server, runner).text == text
+
+
+@pytest.mark.parametrize("count", [-5, 10**400, 1e30, True, None, "7", [7]])
+def test_a_count_of_tokens_that_can_be_none_is_0(server: Server, runner: asyncio.Runner, count: Any) -> None:
+    answer = {"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": count, "completion_tokens": 3}}
+    server.answers(Reply(body=json.dumps(answer).encode()))
+    said = asked(server, runner)
+    assert said.prompt_tokens in (0, 1)
+    assert said.answer_tokens == 3
+
+
 def test_a_compressed_answer_and_one_that_is_not_unicode_are_read(server: Server, runner: asyncio.Runner) -> None:
     server.answers(Reply(body=gzip.compress(Reply('{"a": 1}').bytes()), headers={"Content-Encoding": "gzip"}))
     assert asked(server, runner).text == '{"a": 1}'
@@ -140,6 +163,59 @@ def test_options_that_a_newer_model_refuses_are_left_out_from_then_on(server: Se
     assert runner.run(twice()) == ['{"open the door": 1}'] * 5
     assert server.requests[-1]["max_completion_tokens"] == 160
     assert "temperature" not in server.requests[-1]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda name: error(400, f"Unsupported parameter: '{name}' is not supported with this model.", param=None),
+        lambda name: error(400, f"litellm.BadRequestError: Unrecognized request argument supplied: {name}"),
+        lambda name: error(400, "no", param=f"body.{name}"),
+        lambda name: Reply(
+            status=422,
+            body=json.dumps(
+                {"detail": [{"loc": ["body", name], "msg": "Extra inputs are not permitted", "input": 0}]}
+            ).encode(),
+        ),
+    ],
+    ids=["param null", "words", "path", "detail"],
+)
+def test_a_server_in_between_refuses_options_in_words(server: Server, runner: asyncio.Runner, refusal: Any) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        return next((refusal(name) for name in ("max_tokens", "temperature") if name in request), Reply())
+
+    server.reply = reply
+    assert asked(server, runner).text == '{"open the door": 1}'
+    assert "temperature" not in server.requests[-1]
+    assert server.requests[-1]["max_completion_tokens"] == 160
+
+
+@pytest.mark.parametrize("odd", [None, 7, [], ["max_tokens"], {"a": 1}, True])
+@pytest.mark.parametrize("field", ["param", "code", "message", "type"])
+def test_an_odd_type_in_an_error_is_a_refusal_like_any_other(
+    server: Server, runner: asyncio.Runner, field: str, odd: Any
+) -> None:
+    body = {"error": {"message": "no", "type": "bad", "param": None, "code": None, field: odd}}
+    server.answers(Reply(status=400, body=json.dumps(body).encode()))
+    assert failure(server, runner).kind == "refused"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": null}', b'{"error": "no"}', b'{"error": ["no"]}', b"[1]", b"7", b"null", b'{"detail": 3}']
+)
+@pytest.mark.parametrize("status", [400, 422, 429, 500])
+def test_an_odd_body_of_an_error_is_an_error_of_its_status(
+    server: Server, runner: asyncio.Runner, body: bytes, status: int
+) -> None:
+    server.answers(Reply(status=status, body=body))
+    assert failure(server, runner).kind == {400: "refused", 422: "refused", 429: "rate_limit", 500: "server"}[status]
+
+
+def test_a_question_too_long_is_no_refused_option_though_its_error_names_one(server: Server, runner: asyncio.Runner) -> None:
+    server.answers(error(400, "context length exceeded: 9000 tokens and max_tokens 160 are not supported"))
+    assert failure(server, runner).kind == "context"
+    assert len(server.requests) == 1
 
 
 def test_a_server_that_refuses_every_option_is_refused_in_the_end(server: Server, runner: asyncio.Runner) -> None:
@@ -183,7 +259,7 @@ def test_without_a_key_none_is_sent_but_a_word_in_its_place(
     server: Server, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    runner.run(_ask(lambda: Endpoint("judge-7b", server.url, None, 160, 20.0), "Was it?"))
+    runner.run(_ask(lambda: Endpoint("judge-7b", server.url, None, 160, 600.0), "Was it?"))
     assert server.keys == ["Bearer none"]
 
 
@@ -219,7 +295,7 @@ def test_the_key_is_in_no_log_and_no_error(
 
 def test_a_name_and_a_password_in_the_address_are_in_no_error(runner: asyncio.Runner) -> None:
     with pytest.raises(SpeakerError) as raised:
-        runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 20.0), "Was it?"))
+        runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 600.0), "Was it?"))
     assert "127.0.0.1:9" in str(raised.value)
     assert "secret" not in str(raised.value)
 
@@ -236,7 +312,7 @@ def test_a_cancelled_question_stays_cancelled(server: Server, runner: asyncio.Ru
     server.answers(Reply(hangs=True))
 
     async def cancelled() -> bool:
-        endpoint = Endpoint("m", server.url, None, 160, 20.0)
+        endpoint = Endpoint("m", server.url, None, 160, 600.0)
         work: Coroutine[Any, Any, Said] = endpoint.ask("Was it?")
         task = asyncio.create_task(work)
         while not server.requests:

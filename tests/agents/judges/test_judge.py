@@ -35,7 +35,7 @@ def text_judge(server: Server, runner: asyncio.Runner) -> Iterator[Made]:
         subgoals: Proposals | None = None,
         prompt: Prompt = PROMPT,
         cache: AnswerCache | None = None,
-        timeout_s: float = 20.0,
+        timeout_s: float = 600.0,
         budget: int | None = None,
         **settings: Any,
     ) -> TextJudge:
@@ -206,7 +206,7 @@ def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
     server: Server, text_judge: Made, caplog: pytest.LogCaptureFixture, reply: Reply | None, kind: str
 ) -> None:
     hangs = reply is not None and reply.hangs
-    judge = text_judge(timeout_s=0.2 if hangs else 20.0)
+    judge = text_judge(timeout_s=0.2 if hangs else 600.0)
     if not hangs:
         server.answers(Reply('{"open the door": 1}'))
         assert judge.judge(rooms(3)) == [[DOOR]] * 3

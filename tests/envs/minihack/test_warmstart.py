@@ -9,8 +9,9 @@ import pytest
 from agents import train
 from agents.assembly import assemble
 from agents.compose import ROOT
+from agents.demonstrations import PATIENCE
 from agents.loading import load
-from agents.warmstart import PATIENCE, demonstrations
+from agents.warmstart import demonstrations
 from envs.base import NoOracle
 
 SMALL = [

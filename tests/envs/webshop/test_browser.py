@@ -28,7 +28,7 @@ from tests.envs.webshop.test_serve import MARKUP, hostile_shop, serving
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 FLAGS = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-FLAGS += ["disable-component-update", "disable-sync", "window-size=1280,1000"]
+FLAGS += ["disable-dev-shm-usage", "disable-component-update", "disable-sync", "window-size=1280,1000"]
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """The key of an element's id, by the standard."""
 CONFIG = ServeConfig(port=0, products=100)
@@ -51,7 +51,7 @@ class Browser:
         data = json.dumps(body).encode() if method == "POST" else None
         request = urllib.request.Request(self._window + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error

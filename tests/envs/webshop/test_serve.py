@@ -77,7 +77,7 @@ def ask(shopfront: Shopfront, method: str, path: str, body: str | bytes | None =
         data = body or b""
         sent |= {"Origin": f"http://{host}", "Content-Type": FORM, "Content-Length": str(len(data))}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = HTTPConnection("127.0.0.1", shopfront.server_port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", shopfront.server_port)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in sent.items():
         if value is not None:
@@ -308,5 +308,5 @@ def test_ctrl_c_ends_it_with_one_line() -> None:
     assert process.stdout is not None
     assert re.fullmatch(r"WebShop is at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\n", process.stdout.readline())
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == ("\nWebShop is closed\n", "")
+    assert process.communicate() == ("\nWebShop is closed\n", "")
     assert process.returncode == 0

@@ -142,7 +142,7 @@ def test_pages_have_no_script_no_style_of_their_own_and_nothing_from_elsewhere(s
 
 def raw(shopfront: Shopfront, request: bytes) -> bytes:
     """What is answered to these bytes; nothing if the server only hangs up."""
-    with socket.create_connection(("127.0.0.1", shopfront.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", shopfront.server_port)) as connection:
         answer = b""
         try:
             connection.sendall(request)
