@@ -162,7 +162,8 @@ def test_candidates_are_not_scored_side_by_side_where_masks_are_not_taken(
 ) -> None:
     command = [*training(folder(tmp_path / "model", "mistral"), tmp_path), "algo=twosome", "engine.constrained=scored"]
     for more in (["run=it"], ["--dry-run"]):
-        assert main([*command, *more]) != 0
+        assert main([*command, *more]) == 2
+        assert not (tmp_path / "it").exists()
         assert re.search(
             r"constrained is 'scored', but .*last 48 tokens only.*allowed with it: none, admissible", capsys.readouterr().err
         )
