@@ -137,6 +137,20 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
         raise ConfigError(
             f"engine.constrained is '{constrained}', but environment '{name}' does not list its actions; allowed here: none"
         )
+    if Path(config.model.name).is_dir() and config.engine.name == "hf":
+        _check_shape(config)
+
+
+def _check_shape(config: TrainConfig | EvaluateConfig) -> None:
+    """What a model's configuration and files tell: whether it can be sampled and trained here. Its weights are not read."""
+    from agents.models import check_scoring, shape_of
+    from agents.policy import PolicyError
+
+    try:
+        shape_of(config.model)
+        check_scoring(config)
+    except PolicyError as exc:
+        raise ConfigError(str(exc)) from exc
 
 
 def _panels(config: TrainConfig | EvaluateConfig) -> dict[Split, str]:

@@ -71,7 +71,12 @@ def _policy(model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig,
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         except ValueError as error:
             raise PolicyError(f"model.gradient_checkpointing: model.name={config.name} cannot do it: {error}") from error
-    policy = Policy(model, tokenizer, place)
+    try:
+        policy = Policy(model, tokenizer, place)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # code of any model, at its first pass
+        raise PolicyError(_in_words(config.name, error)) from error
     policy.max_length = min(policy.max_length, config.max_length)
     return policy
 
@@ -143,7 +148,7 @@ def _pretrained(config: ModelConfig, place: torch.device, seed: int) -> tuple[An
         name = _smollm2() if name == "smollm2" else name
         model, tokenizer = _from_folder(name, config, place)
         if (adapter.parent / "tokenizer_config.json").exists():
-            tokenizer = AutoTokenizer.from_pretrained(adapter.parent)
+            tokenizer = _tokenizer(str(adapter.parent), config)
         model = lora.with_adapter_of(model, config.name, name, trained=config.lora.enabled)
     else:
         model, tokenizer = _from_folder(name, config, place)
@@ -159,8 +164,10 @@ def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[A
     attention, why = architecture.attention_of(shape, config.attention)
     if why:
         log.warning("model.name=%s: attention is %s, since %s", name, attention, why)
+    if attention.startswith("flash") and (place.type != "cuda" or dtype == torch.float32):
+        raise PolicyError(f"model.attention is '{attention}', which needs a GPU and bfloat16; here: {place.type}, {dtype}")
+    tokenizer = _tokenizer(name, config)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
         architecture.silence(shape)
         model, report = AutoModelForCausalLM.from_pretrained(
             name,
@@ -187,6 +194,13 @@ def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[A
         for p in model.parameters():
             p.requires_grad_(p in reading)
     return model, tokenizer
+
+
+def _tokenizer(name: str, config: ModelConfig) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+    except Exception as error:  # whatever can be wrong with its files
+        raise PolicyError(_in_words(name, error)) from error
 
 
 def shape_of(config: ModelConfig) -> Any:

@@ -31,7 +31,14 @@ def probe(policy: Policy, name: str) -> None:
     ids, others = _ordinary(policy, 2 * sum(CHUNKS)).to(policy.device).chunk(2)
     places = torch.arange(len(ids), device=policy.device)
     bound = BOUNDS.get(policy.dtype, COARSE)
-    whole = policy.forward(ids[None], None, None, places)
+    try:
+        whole = policy.forward(ids[None], None, None, places)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # code of any model
+        raise PolicyError(
+            f"model.name={name} cannot read {len(ids)} tokens: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
     if not bool(torch.isfinite(whole).all()):
         raise PolicyError(
             f"model.name={name} gives logits that are not finite: its weights are damaged, or model.dtype is too coarse"

@@ -1,7 +1,8 @@
-"""Folders with small models of real families: random weights, a tokenizer of bytes, and a chat template."""
+"""Folders with small models of real families (random weights, a tokenizer of bytes, a template), and runs that train them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from envs import registry
 from tests.agents.judges.chat_model import TEMPLATE
+from tests.envs import toys
+
+registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
 
 SIZE: dict[str, Any] = {
     "hidden_size": 32,
@@ -144,3 +149,18 @@ def folder(path: Path, kind: str, scale: float = 3.0, **settings: Any) -> Path:
     model.save_pretrained(path)
     fast.save_pretrained(path)
     return path
+
+
+def training(model: Path, out: Path) -> list[str]:
+    """An iteration of a real run: two episodes of three steps, and an update that also pushes where returns are equal."""
+    return [
+        *("env=hallway", "env.max_steps=3", "model=hub", f"model.name={model}", "model.max_length=1024", "engine.max_tokens=6"),
+        *("rollout.groups=1", "rollout.group_size=2", "loss.entropy=0.01", "optim.lr=1e-3", "iterations=1", "threads=1"),
+        *("evaluation.before=false", "evaluation.after=false", f"out={out}"),
+    ]
+
+
+def updates(run: Path) -> list[dict[str, float]]:
+    """Metrics of a run's iterations."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "update/mismatch_max" in row]

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from agents import export, lora
+from agents import evaluate, export, lora
 from agents.config import LoraConfig, ModelConfig
 from agents.models import load_policy
 from agents.policy import Policy, PolicyError
+from agents.train import main
 from envs.alfworld.prompt import ALFWorldPrompt
-from tests.agents.families import folder
+from tests.agents.families import folder, training, updates
 
 IDS = torch.arange(40, 70)[None]
 
@@ -202,3 +203,23 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(what: str, trained: tu
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(PolicyError, match=r"does not fit its base .*"):
         load(trained[0])
+
+
+def test_what_a_run_leaves_is_trained_on_resumed_and_evaluated_by_the_commands(base: Path, tmp_path: Path) -> None:
+    def train(*more: str) -> int:
+        return main([*training(base, tmp_path), "model.lora.enabled=true", "loss.kl.kind=k3", "loss.kl.coefficient=0.1", *more])
+
+    assert train("run=first") == 0
+    first = tmp_path / "first" / "model"
+    assert train("run=second", f"model.name={first}") == 0
+    assert main([f"resume={tmp_path}/second", "iterations=2"]) == 0
+    metrics = updates(tmp_path / "second")
+    assert [row["iteration"] for row in metrics] == [1, 2]
+    assert metrics[0]["update/kl_to_reference"] == pytest.approx(0, abs=1e-6)  # its reference is where it began
+    assert metrics[1]["update/kl_to_reference"] > 0
+    policy = load(tmp_path / "second" / "model")
+    assert not torch.allclose(logits(policy), logits(load(first)), atol=1e-5)
+    given = ["env=hallway", "model=hub", f"model.name={tmp_path}/second/model", "model.max_length=1024", "engine.max_tokens=6"]
+    out = tmp_path / "evaluation.json"
+    assert evaluate.main([*given, "env.max_steps=2", "evaluation.episodes=1", "threads=1", f"out={out}"]) == 0
+    assert json.loads(out.read_text())["model"] == f"{tmp_path}/second/model"
