@@ -155,6 +155,7 @@ def training(model: Path, out: Path) -> list[str]:
     """An iteration of a real run: two episodes of three steps, and an update that also pushes where returns are equal."""
     return [
         *("env=hallway", "env.max_steps=3", "model=hub", f"model.name={model}", "model.max_length=1024", "engine.max_tokens=6"),
+        "model.dtype=float32",
         *("rollout.groups=1", "rollout.group_size=2", "loss.entropy=0.01", "optim.lr=1e-3", "iterations=1", "threads=1"),
         *("evaluation.before=false", "evaluation.after=false", f"out={out}"),
     ]

@@ -37,7 +37,7 @@ def _signals() -> Iterator[None]:
 
 
 def load(path: Path, max_length: int = 1024) -> Policy:
-    return load_policy(ModelConfig(str(path), max_length=max_length), ALFWorldPrompt(), (), "cpu", 0)
+    return load_policy(ModelConfig(str(path), dtype="float32", max_length=max_length), ALFWorldPrompt(), (), "cpu", 0)
 
 
 def difference(policy: Policy, sessions: int = 2, turns: int = 4) -> float:
@@ -137,7 +137,11 @@ def test_what_sees_takes_no_part_in_a_model_that_also_reads(tmp_path: Path) -> N
 )
 def test_attention_is_what_the_setting_and_the_model_allow(kind: str, attention: Any, taken: str, tmp_path: Path) -> None:
     policy = load_policy(
-        ModelConfig(str(folder(tmp_path, kind)), max_length=1024, attention=attention), ALFWorldPrompt(), (), "cpu", 0
+        ModelConfig(str(folder(tmp_path, kind)), dtype="float32", max_length=1024, attention=attention),
+        ALFWorldPrompt(),
+        (),
+        "cpu",
+        0,
     )
     assert policy.attention == policy.causal.config._attn_implementation == taken
     assert difference(policy) < 1e-3
@@ -154,7 +158,7 @@ def test_attention_is_what_the_setting_and_the_model_allow(kind: str, attention:
 )
 def test_attention_that_a_model_cannot_use_is_refused_by_name(kind: str, attention: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=message):
-        shape_of(ModelConfig(str(folder(tmp_path, kind)), max_length=1024, attention=attention))
+        shape_of(ModelConfig(str(folder(tmp_path, kind)), dtype="float32", max_length=1024, attention=attention))
 
 
 def test_candidates_are_not_scored_side_by_side_where_masks_are_not_taken(

@@ -23,7 +23,7 @@ IDS = torch.arange(40, 70)[None]
 
 
 def load(path: Path, **settings: Any) -> Policy:
-    return load_policy(ModelConfig(str(path), max_length=256, **settings), ALFWorldPrompt(), (), "cpu", 0)
+    return load_policy(ModelConfig(str(path), dtype="float32", max_length=256, **settings), ALFWorldPrompt(), (), "cpu", 0)
 
 
 def adapted(path: Path, **settings: Any) -> Policy:

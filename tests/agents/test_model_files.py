@@ -23,7 +23,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def load(path: Path, **settings: Any) -> Policy:
-    return load_policy(ModelConfig(str(path), max_length=256, **settings), ALFWorldPrompt(), (), "cpu", 0)
+    return load_policy(ModelConfig(str(path), dtype="float32", max_length=256, **settings), ALFWorldPrompt(), (), "cpu", 0)
 
 
 def rewrite(path: Path, change: Callable[[Tensors], Tensors]) -> None:

@@ -34,7 +34,7 @@ def test_an_adapter_depends_on_the_seed_alone() -> None:
 def saved(tmp_path: Path, config: PretrainedConfig) -> ModelConfig:
     """A model of this architecture with random weights in a folder, as `model=hub` reads it."""
     Policy(AutoModelForCausalLM.from_config(config), small_policy().tokenizer).save(tmp_path)
-    return ModelConfig(str(tmp_path), max_length=64)
+    return ModelConfig(str(tmp_path), dtype="float32", max_length=64)
 
 
 def test_a_model_without_a_chat_template_is_refused_in_words() -> None:
