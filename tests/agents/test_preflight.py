@@ -30,7 +30,7 @@ class SilentConfig:
 class SilentEnv(TextEnv):
     """Says nothing about which actions are possible."""
 
-    name = "silent"
+    name = "speechless"
 
     def __init__(self, settings: SilentConfig) -> None:
         super().__init__(settings.max_steps)
@@ -48,8 +48,8 @@ class SilentEnv(TextEnv):
         return Turn("a dark room", state_key="", terminated=True)
 
 
-registry.register("silent", "tests/Silent-v0", SilentEnv, SilentConfig)
-SILENT = ["env=silent", "engine.constrained=none", "warmstart.enabled=false"]
+registry.register("speechless", "tests/Speechless-v0", SilentEnv, SilentConfig)
+SILENT = ["env=speechless", "engine.constrained=none", "warmstart.enabled=false"]
 
 
 def test_constrained_sampling_needs_an_environment_that_lists_its_actions() -> None:
@@ -59,7 +59,7 @@ def test_constrained_sampling_needs_an_environment_that_lists_its_actions() -> N
 
 
 def test_missing_data_is_told_in_the_environments_own_words() -> None:
-    with pytest.raises(ConfigError, match=r"env=silent: env\.data=there is no folder: download the games"):
+    with pytest.raises(ConfigError, match=r"env=speechless: env\.data=there is no folder: download the games"):
         preflight(loading.load([*SILENT, "env.data=there"]))
 
 
@@ -72,7 +72,7 @@ def test_a_subgoal_that_no_task_has_is_refused_before_anything_is_trained() -> N
 
 
 def test_a_panel_that_is_played_must_have_tasks() -> None:
-    with pytest.raises(ConfigError, match="env=silent: the train panel has no tasks"):
+    with pytest.raises(ConfigError, match="env=speechless: the train panel has no tasks"):
         preflight(loading.load([*SILENT, "env.games=0"]))
     unmeasured = ["evaluation.every=0", "evaluation.before=false", "evaluation.after=false"]
     with pytest.raises(ConfigError, match=r"the eval panel has no tasks; choose another with evaluation\.panel=, or"):
@@ -80,7 +80,7 @@ def test_a_panel_that_is_played_must_have_tasks() -> None:
     preflight(loading.load([*SILENT, "env.held_out=0", *unmeasured]))
     preflight(loading.load([*SILENT, "env.held_out=0", "evaluation.panel=train"]))
     with pytest.raises(ConfigError, match=r"the test panel has no tasks; choose another with evaluation\.panel="):
-        preflight(loading.load_evaluate(["env=silent", "env.held_out=0", "engine.constrained=none", "evaluation.panel=test"]))
+        preflight(loading.load_evaluate(["env=speechless", "env.held_out=0", "engine.constrained=none", "evaluation.panel=test"]))
 
 
 def test_a_warm_start_needs_an_environment_with_demonstrations() -> None:
