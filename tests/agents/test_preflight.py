@@ -54,7 +54,7 @@ SILENT = ["env=speechless", "engine.constrained=none", "warmstart.enabled=false"
 
 def test_constrained_sampling_needs_an_environment_that_lists_its_actions() -> None:
     preflight(loading.load([*SILENT, "engine.constrained=none"]))
-    with pytest.raises(ConfigError, match=r"engine\.constrained.*'silent' does not list its actions; allowed here: none"):
+    with pytest.raises(ConfigError, match=r"engine\.constrained.*'speechless' does not list its actions; allowed here: none"):
         preflight(loading.load([*SILENT, "engine.constrained=admissible"]))
 
 
@@ -84,12 +84,12 @@ def test_a_panel_that_is_played_must_have_tasks() -> None:
 
 
 def test_a_warm_start_needs_an_environment_with_demonstrations() -> None:
-    with pytest.raises(ConfigError, match=r"environment 'silent' has none: set warmstart\.enabled=false"):
+    with pytest.raises(ConfigError, match=r"environment 'speechless' has none: set warmstart\.enabled=false"):
         preflight(loading.load([*SILENT, "warmstart.enabled=true"]))
 
 
 def test_a_shaping_that_asks_a_judge_needs_subgoals() -> None:
-    with pytest.raises(ConfigError, match=r"'silent' names no subgoals of its own: set judge\.subgoals=proposed"):
+    with pytest.raises(ConfigError, match=r"'speechless' names no subgoals of its own: set judge\.subgoals=proposed"):
         preflight(loading.load([*SILENT, "shaping=calm"]))
 
 
