@@ -51,6 +51,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     preflight(config)
     parts = assemble(config, policy=policy_of_run(config) if config.run else None)
     console.print(f"weights: {weights(parts.policy, config.model)}", soft_wrap=True)
+    if parts.prompter.summary:
+        console.print(f"dialogue: {parts.prompter.summary}", soft_wrap=True, markup=False)
     e = config.evaluation
     panel_hash = parts.env.panel_hash(e.panel)
     identity = _identity(config, panel_hash)[:12]

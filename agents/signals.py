@@ -160,10 +160,12 @@ class Signals:
     def _unread(self, played: Sequence[Trajectory], share: float, where: str) -> str:
         words = self._unknown_words(played)
         examples = f", for example {', '.join(map(repr, words))}" if words else ""
+        made_here = self._config.model.name == "tiny"
+        cure = "Set model.tiny.text=exact" if made_here else "Take a model whose tokenizer can spell any text"
         return (
             f"{share:.1%} of the tokens in the prompts of {where} are unknown to the tokenizer of model.name="
             f"{self._config.model.name}{examples}: the model reads {self._tokenizer.unk_token} for all of them and cannot tell "
-            "them apart. Take a model whose tokenizer knows the environment's words and signs"
+            f"them apart. {cure}"
         )
 
     def _unknown_words(self, played: Sequence[Trajectory]) -> list[str]:

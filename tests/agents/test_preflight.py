@@ -80,7 +80,9 @@ def test_a_panel_that_is_played_must_have_tasks() -> None:
     preflight(loading.load([*SILENT, "env.held_out=0", *unmeasured]))
     preflight(loading.load([*SILENT, "env.held_out=0", "evaluation.panel=train"]))
     with pytest.raises(ConfigError, match=r"the test panel has no tasks; choose another with evaluation\.panel="):
-        preflight(loading.load_evaluate(["env=speechless", "env.held_out=0", "engine.constrained=none", "evaluation.panel=test"]))
+        preflight(
+            loading.load_evaluate(["env=speechless", "env.held_out=0", "engine.constrained=none", "evaluation.panel=test"])
+        )
 
 
 def test_a_warm_start_needs_an_environment_with_demonstrations() -> None:
