@@ -26,8 +26,13 @@ _MARKED = re.compile(r"""\[[^\[\]\n]+\]|(?<=')[^'\n]+(?=')|(?<=")[^"\n]+(?=")|(?
 
 
 def corpus(env: TextEnv, prompt: Prompt) -> Iterator[str]:
-    """What a model would read and write on some train tasks."""
+    """What a model would read and write on some train tasks.
+
+    Of an episode that breaks down what came before is read; rollouts will count it. Raises what the first one raised if nothing
+    could be read at all.
+    """
     turns = 0
+    broken: Exception | None = None
     known: dict[str, None] = {}
     for task_id in env.tasks("train")[:TASKS]:
         if turns >= TURNS:
@@ -35,9 +40,14 @@ def corpus(env: TextEnv, prompt: Prompt) -> Iterator[str]:
         shown = [] if prompt.turns_read else _demonstration(env, task_id)
         known.update(dict.fromkeys(shown))
         for actions in (shown, None) if shown else (None,):
-            for texts in _episode(env, prompt, task_id, actions, list(known)):
-                turns += 1
-                yield from texts
+            try:
+                for texts in _episode(env, prompt, task_id, actions, list(known)):
+                    turns += 1
+                    yield from texts
+            except Exception as error:  # of any environment
+                broken = broken or error
+    if broken is not None and not turns:
+        raise broken
 
 
 def _episode(

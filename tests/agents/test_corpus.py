@@ -137,3 +137,27 @@ def test_an_answer_in_free_text_is_executed_as_it_was_written() -> None:
 def test_the_vocabulary_of_an_environment_whose_lexicon_is_whole_stays_that_of_its_published_numbers() -> None:
     env, prompt = ALFWorldEnv(ALFWorldConfig(max_steps=20, train_games=16000)), ALFWorldPrompt()
     assert len(build(corpus(env, prompt), *prompt.lexicon())) == 509
+
+
+class Crumbling(Riddle):
+    """Some rooms fall in; with depth=0 all do."""
+
+    depth = 3
+
+    def act(self, action: str) -> Turn:
+        if self._steps >= self.depth:
+            raise ZeroDivisionError("the room has fallen in")
+        return super().act(action)
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        if self.depth < 0:
+            raise ZeroDivisionError("there is no room")
+        return super().start(task_id, rng)
+
+
+def test_what_an_episode_shows_before_it_breaks_down_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Crumbling(RiddleConfig(oracle=False))
+    assert any("blunder number 3" in text for text in corpus(env, Prompt()))
+    monkeypatch.setattr(Crumbling, "depth", -1)
+    with pytest.raises(ZeroDivisionError, match="there is no room"):
+        list(corpus(env, Prompt()))

@@ -323,10 +323,10 @@ def test_a_greedy_episode_that_a_fault_cut_off_is_counted(tmp_path: Path) -> Non
 
 
 class Shaky(Corridor):
-    """Breaks down where one walks about for long."""
+    """Breaks down in one of the tasks that are trained on."""
 
     def act(self, action: str) -> Turn:
-        if self._steps > 16:
+        if self._task_id == self.tasks("train")[0]:
             raise ZeroDivisionError("the corridor has fallen in")
         return super().act(action)
 

@@ -75,7 +75,8 @@ def test_importing_envs_imports_no_environment_and_nothing_heavy() -> None:
         "import sys, envs; heavy = ('envs.', 'agents', 'torch', 'hydra', 'omegaconf', 'yaml');"
         "print(sorted(m for m in sys.modules if m.startswith(heavy)))"
     )
-    assert ast.literal_eval(found) == ["envs.base", "envs.prompt", "envs.registry", "envs.seeding", "envs.structured"]
+    light = ["envs.base", "envs.prompt", "envs.registry", "envs.seeding", "envs.state_key", "envs.structured"]
+    assert ast.literal_eval(found) == light
 
 
 def test_an_unknown_name_is_answered_with_the_names_and_the_nearest() -> None:
