@@ -13,9 +13,15 @@ from agents.engines.base import Request, Sampling
 from agents.engines.hf import HFEngine
 from agents.policy import Policy
 from agents.tracking import read_metrics
+from agents.train import main
 from agents.trainer import Trainer
+from envs import registry
+from tests.agents.families import FAMILIES, folder, training, updates
 from tests.agents.models_for_tests import full_logprobs, small_policy
 from tests.agents.test_training import SMALL
+from tests.envs import toys
+
+registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -60,3 +66,15 @@ def test_what_methods_ask_for_runs_there_too(method: str, tmp_path: Path) -> Non
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["iteration"] == 2
     assert last["update/mismatch_mean"] < 0.05
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_is_trained_there_on_what_was_sampled(kind: str, dtype: str, tmp_path: Path) -> None:
+    """Slots and own caches alike, in the format that GPUs train in too."""
+    model = folder(tmp_path / "model", kind)
+    assert main([*training(model, tmp_path), "device=cuda", f"model.dtype={dtype}", "run=it"]) == 0
+    (metrics,) = updates(tmp_path / "it")
+    print(f"{kind} {dtype}: mismatch mean {metrics['update/mismatch_mean']:.1e} max {metrics['update/mismatch_max']:.1e}")
+    assert metrics["update/mismatch_mean"] < (1e-4 if dtype == "float32" else 0.05)
+    assert metrics["update/grad_norm"] > 0
