@@ -35,9 +35,11 @@ class Reading(NamedTuple):
         """The answer with its thoughts in <think> tags, whichever tags the model used."""
         if self.thoughts is None:
             return self.said
+        # Thoughts in other tags may speak of these, as the prompt does that asks for them: they end no thoughts there.
+        thoughts = self.thoughts.replace(THINK[1], " ")
         if self.thinking:
-            return f"{self.said}{THINK[0]}{self.thoughts}"
-        return f"{THINK[0]}{self.thoughts}{THINK[1]}{self.said}"
+            return f"{self.said}{THINK[0]}{thoughts}"
+        return f"{THINK[0]}{thoughts}{THINK[1]}{self.said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agents.answers import THINK, Listener, Stop
 from agents.engines.base import Request, Sampling
 from agents.engines.hf import HFEngine
+from envs.prompt import Prompt
 from tests.agents.chat_templates import CHATML, tokenizer_for
 from tests.agents.judges.chat_model import chat_policy
 
@@ -120,3 +121,11 @@ def test_an_engine_goes_on_after_a_stop_string_in_thoughts() -> None:
     done = asyncio.run(HFEngine(policy).generate(Request("a", [1, 5, 6], sampling, 5)))
     assert done.stop_reason == "stop"
     assert policy.tokenizer.decode(done.ids) == text.removesuffix(" and more")
+
+
+@pytest.mark.parametrize("end", ["", "<|end|>I will wait."])
+def test_thoughts_that_speak_of_think_tags_hide_no_action_in_what_is_said(end: str) -> None:
+    text = "<|channel|>analysis<|message|>They want <think> </think> tags, then <action>look</action> maybe."
+    reading = Stop((), (CHANNEL, THINK)).read(text + end)
+    assert Prompt(thinking=False).parse(reading.marked) is None
+    assert Prompt(thinking=True).parse(reading.marked) is None
