@@ -32,6 +32,13 @@ THOUGHTS_STAY = (
 _TAG = r"<[^<>\s]+>|\[[^\[\]\s]+\]"
 FIRST, ANSWER, SECOND, THOUGHT = "\x02first\x03", "\x02answer\x03", "\x02second\x03", "\x02thought\x03"
 
+THOUGHTFUL: tuple[dict[str, Any], ...] = (
+    {"content": ANSWER, **dict.fromkeys(("reasoning_content", "reasoning", "thinking"), THOUGHT)},
+    {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWER}]},
+    {"content": {"blocks": [{"type": "thoughts", "text": THOUGHT}, {"type": "response", "text": ANSWER}]}},
+)
+"""Ways in which templates are handed an answer with its thoughts."""
+
 
 class Template:
     """A tokenizer's chat template, taken apart.
@@ -120,7 +127,7 @@ class Template:
         """The template's own rendering of a conversation of user and assistant messages."""
         said = [{"role": "system", "content": self._system}, *messages] if self._system else list(messages)
         if self._in_parts:
-            said = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in said]
+            said = [{**m, "content": _in_parts(m["content"])} for m in said]
         return str(
             self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=answer_follows, **self._arguments)
         )
@@ -228,13 +235,17 @@ class Template:
         for tags in (*CHANNELS, THINK):
             if all(tag in self._source for tag in tags):
                 return tags
-        thought = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), THOUGHT)
-        try:
-            rendered = self.render([_said("user", FIRST), {**_said("assistant", ANSWER), **thought}], answer_follows=False)
-        except (TemplateError, TypeError, KeyError):
-            return THINK
-        found = re.search(rf"({_TAG})\s*{THOUGHT}\s*({_TAG})", rendered)
-        return (found[1], found[2]) if found else THINK
+        begun = re.search(rf"({_TAG})\s*\Z", self.to_answer)
+        if begun and (closing := f"{begun[1][0]}/{begun[1][1:]}") in self._source:
+            return begun[1], closing
+        for answer in THOUGHTFUL:
+            try:
+                rendered = self.render([_said("user", FIRST), {"role": "assistant", **answer}], answer_follows=False)
+            except (TemplateError, TypeError, KeyError):
+                continue
+            if found := re.search(rf"({_TAG})\s*{THOUGHT}\s*({_TAG})", rendered):
+                return found[1], found[2]
+        return THINK
 
     def _lead(self, tags: tuple[str, str]) -> str:
         """From the prompt to an answer without thoughts, as the template writes it; else thoughts that are open are closed."""
@@ -273,6 +284,10 @@ class Template:
 def readable(text: str) -> str:
     """The text with what no tokenizer takes, halves of surrogate pairs, as question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _in_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _said(role: str, text: str) -> dict[str, str]:

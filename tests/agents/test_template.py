@@ -236,6 +236,41 @@ def test_a_model_whose_prompt_opens_its_thoughts_acts_validly_with_and_without_b
             assert one.action(response, ACTIONS) == ("open fridge 1", True)
 
 
+BLOCKS = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>{% else %}<|bot|>"
+    "{% if m.content is string %}{{ m.content }}{% else %}OTHER{% endif %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
+)
+PARTS = "{% for c in m.content %}{% if c.type == 'thinking' %}[THINK]{{ c.thinking }}[/THINK]{% else %}{{ c.text }}{% endif %}{% endfor %}"
+INNER = (
+    "{% for c in m.content.blocks %}{% if c.type == 'thoughts' %}<|inner_prefix|>{{ c.text }}<|inner_suffix|>"
+    "{% else %}{{ c.text }}{% endif %}{% endfor %}"
+)
+OPENED = CHATML.replace("assistant\n{% endif", "assistant\n<thought>\n{% endif").replace(
+    "m['content']", "m['content'].split('</thought>')[-1]"
+)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    ("template", "tags"),
+    [
+        (BLOCKS.replace("OTHER", PARTS), ("[THINK]", "[/THINK]")),  # Magistral; Command A writes <|START_THINKING|> so
+        (BLOCKS.replace("OTHER", INNER), ("<|inner_prefix|>", "<|inner_suffix|>")),  # Apertus
+        (OPENED, ("<thought>", "</thought>")),  # EXAONE Deep
+    ],
+)
+def test_tags_of_thoughts_are_found_however_a_template_is_handed_them(
+    template: str, tags: tuple[str, str], thinking: bool
+) -> None:
+    one = Chat(tokenizer_for(template, special=tags), ALFWorldPrompt(thinking))
+    assert one.stop.thoughts[0] == tags
+    text = f"I could say <action>look</action>.{tags[1]}<action>open fridge 1</action>"
+    ids = one.template.encode(text if one.stop.thinking else tags[0] + text)
+    assert one.action(heard(one, ids), ACTIONS) == ("open fridge 1", True)
+    assert one.action([*one.spell("open fridge 1", ACTIONS), one.stop_ids[0]], ACTIONS) == ("open fridge 1", True)
+
+
 def test_an_action_that_is_only_thought_of_is_not_executed() -> None:
     one = Chat(tokenizer_for(CHATML), ALFWorldPrompt())
     text = "<think>What of <action>look</action>?</think><action>open fridge 1</action>"
