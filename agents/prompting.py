@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from agents.answers import THINK, Stop
 from agents.constraint import ActionTries
 from agents.policy import PolicyError
-from agents.template import Template, readable
+from agents.template import Template, inside, readable
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
 
@@ -73,7 +73,7 @@ class Plain:
         self._control = _spelled(tokenizer.all_special_tokens)
         self._bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         eos = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-        own = ACT in tokenizer.get_vocab()
+        self._own = own = ACT in tokenizer.get_vocab()
         line = [] if own else self._encode("\n")
         self._act = [int(tokenizer.convert_tokens_to_ids(ACT))] if own else self._encode("\n>")
         self._lead = "" if own else " "
@@ -86,20 +86,24 @@ class Plain:
         self.stop = Stop(strings=(*(stop or ()), *(() if own else ("\n",))))
         self.tries = ActionTries(lambda words: self._encode(self._lead + words), self.stop_ids[0], prompt.plain_actions)
 
-    def _tokenise(self, text: str) -> tuple[int, ...]:
+    def _tokenise(self, text: str, begins: bool = False) -> tuple[int, ...]:
         text = readable(text)
         places = [0, *(m.start() + 1 for m in self._control.finditer(text)), len(text)]
         pieces = [text[a:b] for a, b in pairwise(places)]
-        return tuple(i for piece in pieces for i in self._tokenizer(piece, add_special_tokens=False).input_ids)
+        ids: list[int] = []
+        for piece in pieces:
+            whole = self._own or (begins and not ids)
+            ids += self._tokenizer(piece, add_special_tokens=False).input_ids if whole else inside(self._tokenizer, piece)
+        return tuple(ids)
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._ids(text))
+    def _encode(self, text: str, begins: bool = False) -> list[int]:
+        return list(self._ids(text, begins))
 
     def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
         return self.tries.spell(action, admissible or [])
 
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
-        return self._bos + self._encode(self._prompt.plain(observation)) + self._act
+        return self._bos + self._encode(self._prompt.plain(observation), begins=True) + self._act
 
     def turn(self, observation: str, admissible: Sequence[str] | None, valid: bool, response_ids: Sequence[int]) -> list[int]:
         ended = not self._line or "\n" in self._tokenizer.decode(list(response_ids[-1:]))
@@ -107,7 +111,7 @@ class Plain:
 
     def window(self, now: Window) -> list[int]:
         past = [self._prompt.plain(o) + " " + a for o, a in now.history]
-        return self._bos + self._encode("\n".join([now.task, *past, self._prompt.plain(now.observation)])) + self._act
+        return self._bos + self._encode("\n".join([now.task, *past, self._prompt.plain(now.observation)]), begins=True) + self._act
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         if admissible:
@@ -146,7 +150,7 @@ class Chat:
         if prompt.thinking and t.stop.read(lead).thoughts is None:
             lead = f"{THINK[0]}\n\n{THINK[1]}\n\n{lead}"  # an answer that was asked for thoughts is not valid without
         self.tries = ActionTries(
-            lambda words: t.encode(lead + words),
+            lambda words: t.written(lead + words),
             self.stop_ids[0],
             lambda actions: [f"<action>{action}</action>" for action in actions],
         )

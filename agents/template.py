@@ -98,13 +98,12 @@ class Template:
         after = self.after
         if self._end_text and self.tokenizer.decode(list(response_ids)).rstrip().endswith(self._end_text):
             after = after.lstrip().removeprefix(self._end_text)
-        ids = self._ids(after, text, self.to_next)
         last = response_ids[-1] if response_ids else None
         if last in self.stop_ids:
             closing = self.encode(after)
             if last in closing:
-                return ids[closing.index(last) + 1 :]
-        return ids
+                return self._ids(after, text, self.to_next)[closing.index(last) + 1 :]
+        return self._ids(after, text, self.to_next, goes_on=True)
 
     def read(self, response_ids: Sequence[int]) -> Reading:
         """An answer taken apart into thoughts and what is said, without its end."""
@@ -122,6 +121,12 @@ class Template:
         """Ids of text that may hold control tokens. Half of a surrogate pair, which is no character, is read as `?`."""
         found: list[int] = self.tokenizer(readable(text), add_special_tokens=False).input_ids
         return found
+
+    def written(self, answer: str) -> list[int]:
+        """Ids of an answer that goes on from the prompt."""
+        before = self.encode(self.to_answer)
+        found = self.encode(self.to_answer + answer)
+        return found[len(before) :] if found[: len(before)] == before else inside(self.tokenizer, answer)
 
     def render(self, messages: Sequence[Mapping[str, Any]], answer_follows: bool = True) -> str:
         """The template's own rendering of a conversation of user and assistant messages."""
@@ -271,14 +276,33 @@ class Template:
         tokens = {token for token in tokens if token.strip()}
         return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True))) if tokens else None
 
-    def _ids(self, before: str, text: str, after: str) -> list[int]:
+    def _ids(self, before: str, text: str, after: str, goes_on: bool = False) -> list[int]:
         """Ids of the template's words around a message. A control token inside the message is cut in two: it stays text."""
         cuts = [m.start() + 1 for m in self._control.finditer(text)] if self._control else []
-        if not cuts:
-            return self.encode(before + text + after)
         places = [0, *cuts, len(text)]
         pieces = [text[a:b] for a, b in pairwise(places)]
-        return [i for piece in (before + pieces[0], *pieces[1:-1], pieces[-1] + after) for i in self.encode(piece)]
+        pieces[0] = before + pieces[0]
+        pieces[-1] += after
+        first = inside(self.tokenizer, pieces[0]) if goes_on else self.encode(pieces[0])
+        return first + [i for piece in pieces[1:] for i in inside(self.tokenizer, piece)]
+
+
+_MARK = "\x01"
+"""A character that stands alone in every vocabulary."""
+
+
+def inside(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of text that goes on from other text: a tokenizer that sets a blank before a text (Llama 2's) sets none here."""
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        return found
+
+    text, mark = readable(text), ids(_MARK)
+    if ids(f"{_MARK}x")[len(mark) :] == ids("x"):
+        return ids(text)
+    marked = ids(_MARK + text)
+    return marked[len(mark) :] if marked[: len(mark)] == mark else ids(text)
 
 
 def readable(text: str) -> str:
