@@ -150,7 +150,7 @@ class Chat:
         if prompt.thinking and t.stop.read(lead).thoughts is None:
             lead = f"{THINK[0]}\n\n{THINK[1]}\n\n{lead}"  # an answer that was asked for thoughts is not valid without
         self.tries = ActionTries(
-            lambda words: t.written(lead + words),
+            lambda words: t.written(lead + words + t.tail),
             self.stop_ids[0],
             lambda actions: [f"<action>{action}</action>" for action in actions],
         )

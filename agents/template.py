@@ -137,6 +137,11 @@ class Template:
             self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=answer_follows, **self._arguments)
         )
 
+    @property
+    def tail(self) -> str:
+        """What stands between an answer and the token that ends it: Llama 2 sets a blank."""
+        return "" if self._end_text else self.after[: len(self.after) - len(self.after.lstrip())]
+
     def differences(self) -> list[str]:
         """How a growing conversation differs from the template's rendering of the same messages; empty where it does not."""
         if (self._thinking or self.stop.thinking) and not self._keeps_thoughts():
@@ -144,7 +149,8 @@ class Template:
         users, answers = ["one", "two", "three"], ["<action>first</action>", "<action>second</action>"]
         grown = self.before + users[0] + self.to_answer
         for answer, user in zip(answers, users[1:], strict=True):
-            grown += self.lead + answer + self.after + user + self.to_next
+            ended = str(self.tokenizer.decode(self.stop_ids[0])) if self._end_text else ""
+            grown += self.lead + answer + ended + self.after + user + self.to_next
         messages = [_said("user", users[0])]
         for answer, user in zip(answers, users[1:], strict=True):
             messages += [_said("assistant", answer), _said("user", user)]

@@ -212,10 +212,27 @@ def test_further_end_tokens_of_the_model_end_an_answer() -> None:
     assert heard(one, ids) == one.template.encode("I wait.<|endoftext|>")
 
 
+@pytest.mark.parametrize("gap", ["", " ", "\n"])
+def test_an_answer_that_is_written_here_ends_as_the_template_ends_it(gap: str) -> None:
+    llama2 = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}GAP</s>{% endif %}{% endfor %}"
+    one = Chat(tokenizer_for(llama2.replace("GAP", gap), eos="</s>"), ALFWorldPrompt())
+    response = [*one.spell("open fridge 1", ACTIONS), one.stop_ids[0]]
+    ids = one.opening(ROOM, ACTIONS) + response + one.turn("Fine.", ACTIONS, True, response)
+    prompt = ALFWorldPrompt()
+    said = [prompt.opening(ROOM, ACTIONS), "<action>open fridge 1</action>", prompt.turn("Fine.", ACTIONS, True)]
+    roles = ["user", "assistant", "user"]
+    assert one.template.differences() == []
+    assert one.template.tokenizer.decode(ids) == one.template.render(
+        [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    )
+    assert one.action(response, ACTIONS) == ("open fridge 1", True)
+
+
 def test_a_template_without_end_tokens_ends_a_turn_with_its_text() -> None:
     turns = "{% for m in messages %}### {{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     alpaca = turns + "{% if add_generation_prompt %}### assistant:{% endif %}"
     one = Chat(tokenizer_for(alpaca), ALFWorldPrompt(), stop=())
+    assert "'\\n### user: two" in one.summary and "'<eos>\\n### user" in one.summary  # answers written here end with eos
     text = " I wait.\n### user: and you?"
     response = heard(one, one.template.encode(text))
     assert one.template.tokenizer.decode(response) == " I wait.\n###"
