@@ -23,6 +23,9 @@ from agents.template import Template, inside, readable
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
 
+_ODD = re.compile(r"[^\S ]|^ | $|  |<|\[/?[A-Z]+\]")
+"""Actions that reading an answer might change: white space that is not one blank, and what may be a tag."""
+
 
 class Prompter(Protocol):
     """What a rollout needs to speak with a model."""
@@ -150,7 +153,7 @@ class Chat:
         if prompt.thinking and t.stop.read(lead).thoughts is None:
             lead = f"{THINK[0]}\n\n{THINK[1]}\n\n{lead}"  # an answer that was asked for thoughts is not valid without
         self.tries = ActionTries(
-            lambda words: t.written(lead + words + t.tail),
+            lambda words: t.written(f"{lead}<action>", words.removeprefix("<action>"), t.tail),
             self.stop_ids[0],
             lambda actions: [f"<action>{action}</action>" for action in actions],
         )
@@ -168,8 +171,8 @@ class Chat:
         return self.template.opening(self._prompt.window(now))
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
-        if admissible and any(" ".join(a.split()) != a for a in admissible):
-            # Such actions are told apart by their tokens alone: in an answer white space is one blank.
+        if admissible and any(_ODD.search(a) for a in admissible):
+            # Such actions are told apart by their tokens alone: in an answer white space is one blank, and tags mean something.
             spelled = self.tries.action(admissible, response_ids)
             if spelled is not None:
                 return spelled, True

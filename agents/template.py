@@ -122,11 +122,11 @@ class Template:
         found: list[int] = self.tokenizer(readable(text), add_special_tokens=False).input_ids
         return found
 
-    def written(self, answer: str) -> list[int]:
-        """Ids of an answer that goes on from the prompt."""
-        before = self.encode(self.to_answer)
-        found = self.encode(self.to_answer + answer)
-        return found[len(before) :] if found[: len(before)] == before else inside(self.tokenizer, answer)
+    def written(self, before: str, text: str, after: str) -> list[int]:
+        """Ids of an answer that goes on from the prompt: the template's words around `text`."""
+        prompt = self.encode(self.to_answer)
+        found = self._ids(self.to_answer + before, text, after)
+        return found[len(prompt) :] if found[: len(prompt)] == prompt else self._ids(before, text, after, goes_on=True)
 
     def render(self, messages: Sequence[Mapping[str, Any]], answer_follows: bool = True) -> str:
         """The template's own rendering of a conversation of user and assistant messages."""

@@ -306,6 +306,18 @@ def test_white_space_in_a_listed_action_does_not_make_it_impossible() -> None:
         assert one.action([*one.spell(action, both), one.stop_ids[0]], both) == (action, True)
 
 
+@pytest.mark.parametrize(
+    "odd", ["say </action> now", "say <think> now", "press <|im_end|>", "say <action> x", "<think>a</think>b", "[look] <b>"]
+)
+def test_tags_in_a_listed_action_do_not_make_it_another(odd: str) -> None:
+    one = Chat(tokenizer_for(CHATML), ALFWorldPrompt())
+    listed = [odd, "look", "say"]
+    for action in listed:
+        response = [*one.spell(action, listed), one.stop_ids[0]]
+        assert one.action(response, listed) == (action, True)
+        assert [i for i in response if i in one.stop_ids] == [one.stop_ids[0]]
+
+
 def test_half_a_character_in_an_observation_is_read_as_a_question_mark() -> None:
     one = Chat(tokenizer_for(CHATML), ALFWorldPrompt())
     assert one.template.tokenizer.decode(one.template.opening("a \ud83d b")).count("a ? b") == 1
