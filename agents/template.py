@@ -8,7 +8,7 @@ next; `differences` says where that is not what the template would render of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date as Date
 from itertools import pairwise
 from typing import Any
@@ -62,7 +62,13 @@ class Template:
                 "this tokenizer has no chat template: choose an instruction-tuned model, or for a policy model.prompt=plain"
             )
         self.tokenizer = tokenizer
-        self._source = str(tokenizer.get_chat_template())
+        try:
+            self._source = str(tokenizer.get_chat_template())
+        except ValueError:  # several, none of them the one for ordinary conversations
+            raise PolicyError(
+                f"this tokenizer has chat templates for {', '.join(sorted(tokenizer.chat_template))} and none called default: "
+                "save the one that is meant as tokenizer.chat_template, in a copy of the model's folder"
+            ) from None
         self._thinking = thinking
         try:
             today = Date.fromisoformat(date)
@@ -72,6 +78,7 @@ class Template:
         self._system = system
         self._in_parts = False
         self._take_apart()
+        self._shown = self._trimming()
         self._control = self._control_tokens()
         end, self._end_text = self._end_of_turn()
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([end, *self._eos(), *end_ids]))
@@ -91,11 +98,11 @@ class Template:
 
     def opening(self, text: str) -> list[int]:
         """Ids from the beginning of a conversation to its first answer."""
-        return self._ids(self.before, text, self.to_answer)
+        return self._ids(self.before, self._shown(text), self.to_answer)
 
     def following(self, text: str, response_ids: Sequence[int]) -> list[int]:
         """Ids from the end of an answer to the next one: the rest of the turn that `response_ids` leave open, and `text`."""
-        after = self.after
+        after, text = self.after, self._shown(text)
         if self._end_text and self.tokenizer.decode(list(response_ids)).rstrip().endswith(self._end_text):
             after = after.lstrip().removeprefix(self._end_text)
         last = response_ids[-1] if response_ids else None
@@ -210,6 +217,14 @@ class Template:
         if self._system and self._system.strip() not in self.before:
             raise PolicyError("this model's chat template leaves out system messages: leave model.system away")
 
+    def _trimming(self) -> Callable[[str], str]:
+        """What the template does with white space around a user's message: Llama 3 and Gemma take it away."""
+        found = self.render([_said("user", f" {FIRST} ")])
+        for keep in (str.strip, str.rstrip, str.lstrip):
+            if found == self.before + keep(f" {FIRST} ") + self.to_answer:
+                return keep
+        return str
+
     def _attempt(self, messages: list[dict[str, str]]) -> str:
         """A rendering; templates for pictures too want the text of a message as one of its parts."""
         error: Exception | None = None
@@ -235,7 +250,9 @@ class Template:
         eos = self._eos()
         if not eos:
             raise PolicyError("neither this model's chat template nor its tokenizer says which token ends a turn")
-        return eos[0], after.split()[0] if after else ""
+        # What may change from turn to turn (a number), and further lines, are no part of it.
+        words = re.split(r"[\d\n]", after)[0].rstrip()
+        return eos[0], words or (after.split()[0] if after else "")
 
     def _eos(self) -> list[int]:
         eos = self.tokenizer.eos_token_id

@@ -235,7 +235,7 @@ def test_a_template_without_end_tokens_ends_a_turn_with_its_text() -> None:
     assert "'\\n### user: two" in one.summary and "'<eos>\\n### user" in one.summary  # answers written here end with eos
     text = " I wait.\n### user: and you?"
     response = heard(one, one.template.encode(text))
-    assert one.template.tokenizer.decode(response) == " I wait.\n###"
+    assert one.template.tokenizer.decode(response) == " I wait.\n### user:"
     assert one.action(response, ACTIONS) == ("I wait.", False)
     assert one.template.tokenizer.decode(response + one.turn("Fine.", None, True, response)) == (
         " I wait.\n### user: Fine.\n### assistant:"
@@ -323,6 +323,29 @@ def test_half_a_character_in_an_observation_is_read_as_a_question_mark() -> None
     assert one.template.tokenizer.decode(one.template.opening("a \ud83d b")).count("a ? b") == 1
     plain = Plain(tokenizer_for(None), ALFWorldPrompt())
     assert tokenizer_for(None).decode(plain.turn("a \ud83d b", None, True, [])) == "\na ? b\n>"
+
+
+def test_a_heading_is_not_the_end_of_a_turn_that_ends_with_text() -> None:
+    alpaca = "{% for m in messages %}### {{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    one = Chat(tokenizer_for(alpaca + "{% if add_generation_prompt %}### assistant:{% endif %}"), ALFWorldPrompt())
+    ids = one.template.encode(" ### Plan\nI open it. <action>open fridge 1</action>")
+    assert one.action(heard(one, ids), ACTIONS) == ("open fridge 1", True)
+
+
+@pytest.mark.parametrize("how", ["", " | trim", ".rstrip()", ".lstrip()"])
+def test_white_space_around_an_observation_is_what_the_template_leaves(how: str) -> None:
+    t = Template(tokenizer_for(CHATML.replace("m['content']", f"(m['content']{how})" if "|" in how else f"m['content']{how}")))
+    for text in ("A note.\n", "  a map\n", " \n", ""):
+        assert t.opening(text) == t.encode(t.render([{"role": "user", "content": text}]))
+
+
+def test_named_templates_without_a_default_are_refused_in_words() -> None:
+    tokenizer = tokenizer_for(None, special=("<|im_start|>", "<|im_end|>", "<named>"))
+    tokenizer.chat_template = {"default": CHATML, "tool_use": "x"}
+    assert Template(tokenizer).stop_ids
+    tokenizer.chat_template = {"tool_use": CHATML, "rag": CHATML}
+    with pytest.raises(PolicyError, match="chat templates for rag, tool_use and none called default"):
+        Template(tokenizer)
 
 
 def test_a_template_that_moves_its_system_message_is_known_not_to_grow() -> None:
