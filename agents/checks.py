@@ -95,6 +95,8 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         raise ConfigError(
             f"engine.max_tokens is {config.engine.max_tokens}; it must be below model.max_length={model.max_length}"
         )
+    if "" in (config.engine.stop or ()):
+        raise ConfigError("engine.stop holds an empty string, which would end every answer at its first token; leave it out")
     if config.env.thinking and config.engine.constrained != "none":
         raise ConfigError(
             f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "
