@@ -122,7 +122,12 @@ class Template:
         if self._end_text:
             text = text.rstrip().removesuffix(self._end_text)
         reading = self.stop.read(text)
-        return reading._replace(said=self._control.sub("", reading.said) if self._control else reading.said)
+        if not self._control:
+            return reading
+        said = reading.said
+        if self._control.search(self.lead):  # gpt-oss names role and channel between thoughts and answer
+            said = said.rpartition(self.lead)[2]
+        return reading._replace(said=self._control.sub("", said))
 
     def encode(self, text: str) -> list[int]:
         """Ids of text that may hold control tokens. Half of a surrogate pair, which is no character, is read as `?`."""

@@ -187,6 +187,8 @@ def test_gpt_oss_ends_its_analysis_without_ending_its_turn() -> None:
     analysis = encode("<|channel|>analysis<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>")
     response = heard(one, [*analysis, *encode("<action>open fridge 1</action><|return|>")])
     assert one.action(response, ACTIONS) == ("open fridge 1", True)
+    plain = [*analysis, *encode("1. open the fridge<|return|>")]
+    assert one.template.read(plain).said == "1. open the fridge"
 
 
 def test_a_turn_that_ends_with_another_token_than_eos_ends_there() -> None:
