@@ -114,7 +114,8 @@ class Plain:
 
     def window(self, now: Window) -> list[int]:
         past = [self._prompt.plain(o) + " " + a for o, a in now.history]
-        return self._bos + self._encode("\n".join([now.task, *past, self._prompt.plain(now.observation)]), begins=True) + self._act
+        text = "\n".join([now.task, *past, self._prompt.plain(now.observation)])
+        return self._bos + self._encode(text, begins=True) + self._act
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         if admissible:
