@@ -169,7 +169,8 @@ class Template:
         official = self.render(messages)
         if grown == official:
             return []
-        if _without_thoughts(grown, self.stop) == _without_thoughts(official, self.stop):
+        thoughtful = any(tag in grown + official for tags in self.stop.thoughts for tag in tags)
+        if thoughtful and _without_thoughts(grown, self.stop) == _without_thoughts(official, self.stop):
             return [THOUGHTS_STAY]
         place = next((i for i, (a, b) in enumerate(zip(grown, official)) if a != b), min(len(grown), len(official)))
         return [

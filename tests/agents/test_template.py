@@ -356,6 +356,13 @@ def test_named_templates_without_a_default_are_refused_in_words() -> None:
         Template(tokenizer)
 
 
+def test_a_difference_of_white_space_alone_is_not_said_to_be_one_of_thoughts() -> None:
+    wide = CHATML.replace("assistant\n{% endif", "assistant\n\n{% endif")
+    (difference,) = Template(tokenizer_for(wide)).differences()
+    assert difference.startswith("the template writes '<action>first")
+    assert r"the conversation has '\n<action>first" in difference
+
+
 def test_a_template_that_moves_its_system_message_is_known_not_to_grow() -> None:
     mistral = (
         "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] "
