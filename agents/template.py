@@ -270,7 +270,8 @@ class Template:
             if all(tag in self._source for tag in tags):
                 return tags
         begun = re.search(rf"({_TAG})\s*\Z", self.to_answer)
-        if begun and (closing := f"{begun[1][0]}/{begun[1][1:]}") in self._source:
+        closing = f"{begun[1][0]}/{begun[1][1:]}" if begun else ""
+        if begun and closing in self._source and closing not in self.after:  # what is closed after an answer is the turn
             return begun[1], closing
         for answer in THOUGHTFUL:
             try:

@@ -296,6 +296,18 @@ def test_tags_of_thoughts_are_found_however_a_template_is_handed_them(
     assert one.action([*one.spell("open fridge 1", ACTIONS), one.stop_ids[0]], ACTIONS) == ("open fridge 1", True)
 
 
+@pytest.mark.parametrize("tag", ["assistant", "s"])
+def test_a_tag_around_a_whole_answer_opens_no_thoughts(tag: str) -> None:
+    turns = (
+        "{% for m in messages %}{% if m.role == 'user' %}<user>{{ m.content }}</user>{% else %}<TAG>{{ m.content }}</TAG>"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}<TAG>{% endif %}"
+    ).replace("TAG", tag)
+    one = Chat(tokenizer_for(turns, special=(f"<{tag}>", f"</{tag}>")), ALFWorldPrompt())
+    assert not one.stop.thinking
+    ids = one.template.encode(f"<action>open fridge 1</action></{tag}>")
+    assert one.action(heard(one, ids), ACTIONS) == ("open fridge 1", True)
+
+
 def test_an_action_that_is_only_thought_of_is_not_executed() -> None:
     one = Chat(tokenizer_for(CHATML), ALFWorldPrompt())
     text = "<think>What of <action>look</action>?</think><action>open fridge 1</action>"
