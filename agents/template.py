@@ -331,8 +331,10 @@ def inside(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     text, mark = readable(text), ids(_MARK)
     if ids(f"{_MARK}x")[len(mark) :] == ids("x"):
         return ids(text)
-    marked = ids(_MARK + text)
-    return marked[len(mark) :] if marked[: len(mark)] == mark else ids(text)
+    marked, alone = ids(_MARK + text), ids(text)
+    rest = marked[len(mark) :] if marked[: len(mark)] == mark else alone
+    # A vocabulary of words takes the mark and the word behind it for one.
+    return rest if tokenizer.decode(rest).strip() == tokenizer.decode(alone).strip() else alone
 
 
 def readable(text: str) -> str:

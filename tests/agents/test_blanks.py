@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from agents.prompting import Chat, Plain
+from agents.template import inside
 from envs.alfworld.prompt import ALFWorldPrompt
 
 ACTIONS = ["open fridge 1", "look"]
@@ -52,3 +53,10 @@ def test_a_base_model_ends_its_line_with_the_lines_end() -> None:
     ids = plain.opening("You see.", ACTIONS) + response + plain.turn("Fine.", ACTIONS, True, response)
     assert tokenizer.decode(ids) == "<s> You see.\n> look\nFine.\n>"
     assert plain.action(response, ACTIONS) == ("look", True)
+
+
+def test_a_vocabulary_of_words_loses_none() -> None:
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "open": 1, "fridge": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    assert tokenizer.decode(inside(tokenizer, "open fridge")) == "open fridge"
