@@ -97,6 +97,11 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         )
     if "" in (config.engine.stop or ()):
         raise ConfigError("engine.stop holds an empty string, which would end every answer at its first token; leave it out")
+    if config.env.thinking and config.model.chat_template_kwargs.get("enable_thinking") is False:
+        raise ConfigError(
+            "env.thinking=true makes an answer without thoughts invalid, and model.chat_template_kwargs.enable_thinking=false "
+            "tells the model to give none; leave one of them away"
+        )
     if config.env.thinking and config.engine.constrained != "none":
         raise ConfigError(
             f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "

@@ -198,15 +198,19 @@ class Template:
 
     def _told(self, thinking: bool, arguments: Mapping[str, Any], date: Date) -> dict[str, Any]:
         """What the template is told: each name only if the template knows it."""
-        unknown = [name for name in arguments if not re.search(rf"\b{re.escape(name)}\b", self._source)]
+
+        def known(name: str) -> bool:
+            return re.search(rf"\b{re.escape(name)}\b", self._source) is not None
+
+        unknown = [name for name in arguments if not known(name)]
         if unknown:
             raise PolicyError(
                 f"model.chat_template_kwargs.{unknown[0]} is nothing that this model's chat template asks for"
-                + ("; it asks for enable_thinking" if "enable_thinking" in self._source else "")
+                + ("; it asks for enable_thinking" if known("enable_thinking") else "")
             )
         told: dict[str, Any] = dict.fromkeys(("enable_thinking", "thinking"), thinking)
         told["strftime_now"] = date.strftime
-        return {name: value for name, value in told.items() if name in self._source} | dict(arguments)
+        return {name: value for name, value in told.items() if known(name)} | dict(arguments)
 
     def _take_apart(self) -> None:
         """Find the template's own words around the messages of a conversation."""

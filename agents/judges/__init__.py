@@ -122,8 +122,8 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
     from agents.template import Template
 
     if config.kind == "policy":
-        m = parts.config.model
-        template = Template(parts.policy.tokenizer, False, None, m.chat_template_kwargs, m.date, parts.policy.end_ids)
+        m, policy = parts.config.model, parts.policy
+        template = Template(policy.tokenizer, arguments=m.chat_template_kwargs, date=m.date, end_ids=policy.end_ids)
         return Local(parts.engine, template, config.max_tokens, identity=None)
     from agents.assembly import weights
     from agents.engines.hf import HFEngine

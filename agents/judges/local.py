@@ -12,6 +12,9 @@ from agents.judges.speaker import Said, SpeakerError
 from agents.policy import Policy
 from agents.template import Template
 
+DIALOGUE = 2
+"""Part of a model's name: to be raised whenever a question or an answer is read otherwise, so that no old answer counts."""
+
 _SAMPLED = 512
 
 
@@ -46,7 +49,7 @@ class Local:
 
 def fingerprint(policy: Policy, max_tokens: int) -> str:
     """Names a model by its weights (some values of each tensor), its chat template and the length of its answers."""
-    digest = hashlib.sha256(repr((policy.tokenizer.chat_template, str(policy.dtype), max_tokens)).encode())
+    digest = hashlib.sha256(repr((DIALOGUE, policy.tokenizer.chat_template, str(policy.dtype), max_tokens)).encode())
     for name, tensor in policy.causal.state_dict().items():
         sample = tensor.detach().reshape(-1)[:_SAMPLED].float().cpu().numpy()
         digest.update(name.encode() + str(tuple(tensor.shape)).encode() + sample.tobytes())

@@ -72,6 +72,10 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
     ("overrides", "parts"),
     [
         (
+            ["model=smollm2", "env.thinking=true", "model.chat_template_kwargs.enable_thinking=false"],
+            ["without thoughts invalid", "leave one of them away"],
+        ),
+        (
             ["loss.surrogate=gmpo", "env.context=window"],
             ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=window"],
         ),
