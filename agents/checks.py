@@ -89,6 +89,8 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         )
     if model.name == "tiny" and model.prompt == "chat":
         raise ConfigError("model.prompt is 'chat', but the tiny model has no chat template; allowed with model=tiny: plain")
+    if model.prompt == "plain" and (idle := [key for key in ("system", "chat_template_kwargs") if getattr(model, key)]):
+        raise ConfigError(f"model.{idle[0]} is for chat templates, and model.prompt is 'plain': leave it away")
     if model.name == "tiny" and model.dtype == "bfloat16":
         raise ConfigError("model.dtype is 'bfloat16', but the tiny model is float32; allowed with model=tiny: float32, auto")
     if config.engine.max_tokens >= model.max_length:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -181,7 +182,8 @@ def _shape(config: TrainConfig) -> Any:
             check_scoring(config)
             return shape_of(config.model)
         except PolicyError as exc:
-            raise ConfigError(f"{exc} Known to --dry-run without a network: tiny, {', '.join(KNOWN)}") from exc
+            known = "" if Path(name).is_dir() else f" Known to --dry-run without a network: tiny, {', '.join(KNOWN)}"
+            raise ConfigError(f"{str(exc).rstrip('.')}.{known}") from exc
     kind, hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = row
     return (LlamaConfig if kind == "llama" else Qwen2Config)(
         hidden_size=hidden,

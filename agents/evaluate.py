@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agents.checks import preflight
 from agents.config import EvaluateConfig
+from agents.credit.text import printable
 from agents.loading import load, load_evaluate
 from envs.trajectory import CONTEXT
 
@@ -65,7 +67,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     if episodes_file.exists():
         repair(episodes_file)  # a kill may have cut its last line off
         done = {t.group_id: t for t in read(episodes_file) if t.error is None}  # faults are played again
-        console.print(f"going on with {len(done)} episodes of {episodes_file}", soft_wrap=True)
+        console.print(printable(f"going on with {len(done)} episodes of {episodes_file}"), soft_wrap=True, markup=False)
     results: dict[str, Any] = {
         "panel": e.panel,
         "panel_hash": panel_hash,
@@ -113,7 +115,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
         parts.close()
     replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)
-    console.print(f"written: {out} (episodes: {episodes_file})", soft_wrap=True)
+    console.print(printable(f"written: {out} (episodes: {episodes_file})"), soft_wrap=True, markup=False)
     return results
 
 
@@ -131,7 +133,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         title = f"{results['environment']}, panel {results['panel']}, temperature {temperature}"
         outgrown = any(r.get("cut_off", {}).get(CONTEXT) for r in found["types"].values())
         # Without a frame the longest task types of the environments here stand on one line of 80 columns.
-        table = Table(title=title, box=box.SIMPLE, show_edge=False, padding=0)
+        table = Table(title=Text(title), box=box.SIMPLE, show_edge=False, padding=0)
         table.add_column("type", overflow="fold")
         faults = not outgrown or any(r["faults"] for r in found["types"].values())
         columns = ["success", "95% interval", "episodes", *["too\nlong"] * outgrown, *["faults"] * faults, "score", "steps"]
@@ -140,7 +142,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         for kind, r in found["types"].items():
             if kind == "all":
                 table.add_section()
-            table.add_row(kind, *_cells(r, outgrown, faults))
+            table.add_row(Text(printable(kind)), *_cells(r, outgrown, faults))
         if "episodes" in (floor := results.get("random", {})):
             table.add_section()
             table.add_row("random actions", *_cells(floor, outgrown, faults))

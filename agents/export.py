@@ -13,7 +13,7 @@ from typing import Literal
 
 from envs.structured import ConfigError, build
 
-USAGE = """python -m agents.export model=<folder or hub name> out=<new folder> [dtype=float32]
+USAGE = """python -m agents.export model=<folder or hub name> out=<new folder> [dtype=float32] [trust_remote_code=true]
 
 Writes the model with its LoRA adapter merged into its base. model: of a run with LoRA its folder model/.
 dtype: number format of the weights that are written, float32 (default) or bfloat16."""
@@ -26,6 +26,7 @@ class ExportConfig:
     model: str
     out: str
     dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_remote_code: Literal["true", "false"] = "false"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def load(arguments: Sequence[str]) -> ExportConfig:
         key, equals, value = argument.partition("=")
         if not equals:
             raise ConfigError(f"'{argument}' is no setting; settings are written key=value\n{USAGE}")
-        values[key] = value
+        values[key.removeprefix("model.")] = value  # as the other commands call it
     config = build(ExportConfig, values)
     if Path(config.out).exists() and (not Path(config.out).is_dir() or any(Path(config.out).iterdir())):
         raise ConfigError(f"out is '{config.out}', which is there already: name a new folder")
@@ -54,7 +55,9 @@ def export(config: ExportConfig) -> None:
     from agents.config import ModelConfig
     from agents.models import load_pretrained
 
-    load_pretrained(ModelConfig(config.model, dtype=config.dtype, max_length=16), "cpu").save(Path(config.out))
+    trusted = config.trust_remote_code == "true"
+    wanted = ModelConfig(config.model, dtype=config.dtype, max_length=16, trust_remote_code=trusted)
+    load_pretrained(wanted, "cpu").save(Path(config.out))
     print(f"written: {config.out}")
 
 

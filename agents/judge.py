@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from agents import usage
     from agents.failures import command
 
-    return command(arguments, lambda words: usage.text("judge", words), load_judge, lambda config: measure(config, Console()))
+    return command(
+        arguments, lambda words: usage.text("judge", words), load_judge, lambda config: measure(config, Console(markup=False))
+    )
 
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:

@@ -7,6 +7,7 @@ top of its base; without, it is merged into the base. Its own rank, scale and la
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from envs.seeding import derive
 from envs.structured import suggestion
 
 FILE = "adapter_config.json"
+CONVERTED = re.compile(r"smollm2-[0-9a-f]{16}")
+"""The name of the cache's folder with SmolLM2 (agents.models)."""
 
 
 def layers_of(model: Any) -> dict[str, nn.Module]:
@@ -94,9 +97,11 @@ def with_adapter_of(model: Any, name: str, base: str, trained: bool) -> Any:
         with torch.random.fork_rng(devices=[]):
             wrapped = get_peft_model(model, settings)
         report = wrapped.load_adapter(name, adapter_name="default", is_trainable=trained)
+        silence(wrapped)
         if trained:
             # What the policy was before this run: without any adapter it would be the base.
             wrapped.load_adapter(name, adapter_name=REFERENCE)
+            silence(wrapped)
     except (PolicyError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever is wrong with its files
@@ -107,6 +112,13 @@ def with_adapter_of(model: Any, name: str, base: str, trained: bool) -> Any:
         return wrapped.merge_and_unload().requires_grad_(True)
     wrapped.peft_config["default"].base_model_name_or_path = base
     return wrapped
+
+
+def silence(model: Any) -> None:
+    """Switch off the dropout of adapters (lora_dropout): what is trained would not be what sampled."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def adapter_file(name: str) -> Path | None:
@@ -131,7 +143,7 @@ def base_of(file: Path) -> str:
     for place in (Path(name), file.parent / name):
         if place.is_dir():
             return str(place.resolve())
-    if Path(name).name.startswith("smollm2"):
+    if name == "smollm2" or CONVERTED.fullmatch(Path(name).name):
         return "smollm2"  # a folder of the cache, which is made again
     if Path(name).is_absolute() or name.startswith("."):
         raise PolicyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ PREFIXES = {
     "policy.": "a trainer's wrapper",
 }
 """Prefixes of keys that wrappers leave behind."""
+READ = ("generation_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""Files of settings that transformers reads, some of them without a word where they are broken."""
 
 
 def wrong_file(folder: Path) -> str | None:
@@ -30,6 +33,8 @@ def wrong_file(folder: Path) -> str | None:
             return f"{path.name} is empty: copy or download it again"
         if path.stat().st_size < 1024 and path.read_bytes().startswith(POINTER):
             return f"{path.name} is a pointer of git-lfs, not the file itself: run `git lfs pull` in {folder}"
+        if path.name in READ and (wrong := _wrong_settings(path)):
+            return wrong
         if path.suffix == ".safetensors":
             try:
                 with safe_open(path, framework="pt"):
@@ -41,6 +46,24 @@ def wrong_file(folder: Path) -> str | None:
     if any(folder.glob("*.gguf")):
         return "it holds a GGUF file only: convert it, or take the model's safetensors"
     return f"it has no config.json; a model's folder holds that, the weights as safetensors and a tokenizer ({_there(folder)})"
+
+
+def _wrong_settings(path: Path) -> str | None:
+    """What is wrong with a file of settings: transformers would go on without it, or fail without naming it."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        return f"{path.name} cannot be read as JSON ({error}): copy or download it again"
+    if path.name == "generation_config.json":
+        ends = found.get("eos_token_id")
+        if not all(type(one) is int for one in (ends if isinstance(ends, list) else [] if ends is None else [ends])):
+            return f"eos_token_id in {path.name} is {ends!r}; it must be the number of a token, or a list of numbers"
+    shards = sorted(set(found["weight_map"].values())) if isinstance(found.get("weight_map"), dict) else []
+    if missing := [name for name in shards if not (path.parent / name).is_file()]:
+        return f"{missing[0]} is missing, one of {len(shards)} that {path.name} names: copy or download it again"
+    return None
 
 
 def wrong_keys(info: dict[str, Any]) -> str | None:

@@ -63,6 +63,8 @@ class RunFolder:
             folder._refuse_if_alive()
         else:
             name = config.run or f"{config.env.name}-{config.algo['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
+            if {"", ".", ".."} & set(name.split("/")):
+                raise RunFolderError(f"run is '{name}', which names no folder inside out={config.out}: choose another name")
             folder = cls(Path(config.out) / name)
         try:
             if not config.resume and folder.config.exists():

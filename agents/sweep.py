@@ -59,7 +59,7 @@ def sweep(overrides: Sequence[str]) -> int:
         if code == 130:
             return code
         worst = max(worst, 1 if code else 0)
-    Console().print(table)
+    Console(markup=False).print(table)
     metrics = {path.parent.name: read_metrics(path) for path in sorted(folder.glob("*/metrics.jsonl"))}
     if not metrics:  # no run got as far as having a folder
         return worst

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ from envs.base import SPLITS, TaskError, TextEnv, Turn
 from envs.checker.playing import Play, Record, replay, spread
 from envs.checker.problems import Problems, short
 from envs.seeding import generator
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs, which are no Unicode text."""
 
 NONSENSE = "xyzzy the plugh"
 TAGS = ("<action>", "</action>", "<think>", "</think>")
@@ -110,6 +114,12 @@ def check_info(where: str, play: Play, record: Record, problems: Problems) -> No
         problems.add(f"{where}: observation and info are no text and dict", "return the observation as str and info as dict")
         record["info"] = {}
         return
+    if SURROGATE.search(record["observation"]):
+        seen = ascii(record["observation"])[:80]
+        problems.add(
+            f"{where}: the observation holds half of a surrogate pair, which no tokenizer reads: {seen}",
+            "replace such characters: text.encode('utf-8', 'replace').decode()",
+        )
     info = record["info"]
     wanted: dict[str, Callable[[Any], bool]] = {
         "task_id": lambda v: isinstance(v, str) and (play.task is None or v == play.task),

@@ -48,6 +48,7 @@ def refusal(*overrides: str) -> str:
         ("model=hub", ["model.name has no value"]),
         ("model.tiny.heads=3", ["model.tiny.hidden is 128", "heads"]),
         ("model.prompt=chat", ["model.prompt is 'chat'", "plain"]),
+        ("model.system=hello", ["model.system is for chat templates", "'plain'"]),
         ("engine.stop=[done,'']", ["engine.stop holds an empty string", "leave it out"]),
         ("model.dtype=bfloat16", ["model.dtype is 'bfloat16'", "allowed with model=tiny: float32, auto"]),
         ("engine.max_tokens=5000", ["engine.max_tokens is 5000", "model.max_length"]),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -223,3 +224,21 @@ def test_what_a_run_leaves_is_trained_on_resumed_and_evaluated_by_the_commands(b
     out = tmp_path / "evaluation.json"
     assert evaluate.main([*given, "env.max_steps=2", "evaluation.episodes=1", "threads=1", f"out={out}"]) == 0
     assert json.loads(out.read_text())["model"] == f"{tmp_path}/second/model"
+
+
+def test_an_adapter_trained_with_dropout_is_trained_on(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base", "qwen2")
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj"], lora_dropout=0.1, init_lora_weights=False, task_type="CAUSAL_LM")
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings).save_pretrained(tmp_path / "adapter")
+    policy = load(tmp_path / "adapter", lora=LoraConfig(enabled=True))
+    assert {name.rpartition(".lora_")[2][0] for name, _ in policy.trainable()} == {"A", "B"}
+
+
+@pytest.mark.parametrize("name", ["/nowhere/smollm2-mine", "somebody/smollm2-135m-tuned"])
+def test_a_base_that_is_called_like_smollm2_is_not_replaced_by_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / lora.FILE).write_text(json.dumps({"base_model_name_or_path": name}))
+    if name.startswith("/"):
+        with pytest.raises(PolicyError, match=name):
+            lora.base_of(tmp_path / lora.FILE)
+    else:
+        assert lora.base_of(tmp_path / lora.FILE) == name

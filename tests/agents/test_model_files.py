@@ -242,3 +242,30 @@ def test_what_cannot_work_is_refused_by_the_configuration_alone(
     CONFIG_MAPPING[kind](**rope).save_pretrained(tmp_path)
     with pytest.raises(PolicyError, match=message):  # there are no weights in the folder
         shape_of(ModelConfig(str(tmp_path), max_length=256))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "JSON"),
+        ("[1]", "JSON"),
+        ('{"eos_token_id": "x"}', "eos_token_id"),
+        ('{"eos_token_id": [1, null]}', "eos_token_id"),
+    ],
+)
+def test_broken_settings_for_generation_are_named(content: str, said: str, tmp_path: Path) -> None:
+    path = folder(tmp_path, "qwen2")
+    (path / "generation_config.json").write_text(content)
+    with pytest.raises(PolicyError, match=rf"{said}.*generation_config|generation_config.*{said}"):
+        load(path)
+    (path / "generation_config.json").write_text('{"eos_token_id": [1, 2]}')
+    assert load(path).end_ids == (1, 2)
+
+
+def test_a_shard_that_is_missing_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    path = folder(tmp_path, "qwen2")
+    (path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    with pytest.raises(
+        PolicyError, match=r"model-00001-of-00002\.safetensors is missing, one of 1 that model\.safetensors\.index"
+    ):
+        shape_of(ModelConfig(str(path), max_length=256))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from agents import evaluate
 from agents.assembly import assemble
@@ -287,3 +288,11 @@ def test_the_replay_names_what_cut_an_episode_off() -> None:
     assert "first prompt is longer" in str(empty.left_out)
     fragment = next(one for one in shown if one.steps and "not executed" in one.steps[-1].marks)
     assert "cut off: context" in fragment.steps[-1].marks
+
+
+def test_task_types_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    rate = {"interval95": [0.0, 1.0], "success": 0.5, "score": 0.5, "steps": 1.0, "episodes": 2, "faults": 0}
+    found = {"types": {"[/a] b": rate, "[red]x": rate, "all": rate}}
+    evaluate.show({"environment": "e[x]", "panel": "test", "repeats": 1, "temperatures": {"1": found}}, Console(width=80))
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("[/a] b", "[red]x", "e[x]"))

@@ -35,6 +35,12 @@ def test_a_run_that_has_not_begun_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["..", ".", "../other", "a/../../b"])
+def test_a_run_stays_inside_the_folder_of_runs(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="names no folder inside out="):
+        RunFolder.open(settings(tmp_path, f"run='{name}'"))
+
+
 def test_a_new_run_has_its_configuration_and_says_that_it_is_running(tmp_path: Path) -> None:
     folder = begin(settings(tmp_path, "run=first", "seed=3"))
     assert folder.path == tmp_path / "first"

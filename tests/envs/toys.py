@@ -161,6 +161,15 @@ class NoKey(Corridor):
         return turn
 
 
+class HalfACharacter(Corridor):
+    """Cuts an observation in the middle of a pair."""
+
+    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+        turn = super().start(task_id, rng)
+        turn.observation += " \ud83d"
+        return turn
+
+
 class CoarseKey(Corridor):
     """Its key does not tell states apart that have different futures."""
 
