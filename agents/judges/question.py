@@ -88,12 +88,16 @@ def _seen(time: int, observation: str) -> str:
 def verdict(answer: str, subgoals: Sequence[str], moves: int) -> tuple[str, ...] | None:
     """Which of `subgoals` the answer says were achieved by the last of `moves` moves; None: the answer is broken.
 
-    Names that were not asked for are dropped; capitals do not matter.
+    Names that were not asked for are dropped; capitals do not matter. An answer is broken too if what it says of a subgoal
+    cannot be read ("yes"): taken for no, it would look like a judge that sees nothing.
     """
     dictionary = parse_answer(answer)
     if dictionary is None:
         return None
     known = {shown(name).casefold(): name for name in subgoals}
+    unread = [name for name, value in dictionary.items() if value not in (None, [], ()) and not read({name: value})]
+    if unread and (len(unread) == len(dictionary) or any(str(name).strip().casefold() in known for name in unread)):
+        return None
     reading = [(time, known.get(name.strip().casefold(), "")) for time, name in read(dictionary)]
     last = achieved_steps(reading, subgoals, moves)[-1]
     return tuple(name for name, achieved in zip(subgoals, last) if achieved)

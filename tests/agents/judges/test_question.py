@@ -77,6 +77,28 @@ def test_an_answer_without_a_dictionary_is_broken(answer: str) -> None:
     assert verdict(answer, SUBGOALS, 1) is None
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"pick up the key": "yes"}',
+        '{"pick up the key": "True"}',
+        '{"pick up the key": None, "open the door": "achieved"}',
+        '{"achieved": ["pick up the key"]}',
+        '{"subgoals": {"pick up the key": 1}}',
+        '{"pick up the key": {"achieved": true}}',
+    ],
+)
+def test_an_answer_whose_entries_cannot_be_read_is_broken_and_not_a_no(answer: str) -> None:
+    assert verdict(answer, SUBGOALS, 1) is None
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"pick up the key": []}', '{"pick up the key": null, "open the door": false}', '{1: "open the door"}']
+)
+def test_an_answer_that_says_no_or_names_by_time_is_read(answer: str) -> None:
+    assert verdict(answer, SUBGOALS, 1) == (("open the door",) if "1:" in answer else ())
+
+
 def test_a_subgoal_with_signs_in_its_name_is_found_again() -> None:
     name = 'take <the> {"ring"}'
     asked = question(ONE, TASK, [name])
