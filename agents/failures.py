@@ -59,7 +59,7 @@ def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
             text = "".join(traceback.format_exception(raised))
             message += "\nThis was not foreseen; the traceback is "
             message += f"in {folder.traceback}" if folder and _written(folder, text) else f"below\n{text}"
-        _tell("failed", f"error: {message}", folder)
+        _tell("failed", f"error: {message}", folder, getattr(innermost(raised), "resume_with", ""))
     except BaseException as raised:
         if not any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
             raise
@@ -150,7 +150,8 @@ def _first_line(exc: BaseException) -> str:
     return next(iter(str(exc).splitlines()), "")[:300]
 
 
-def _tell(status: str, message: str, folder: RunFolder | None) -> None:
+def _tell(status: str, message: str, folder: RunFolder | None, cure: str = "") -> None:
+    """cure: a setting without which what was begun would fail alike when it is gone on with."""
     if folder is not None and folder.begun:
         try:
             folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
@@ -158,7 +159,8 @@ def _tell(status: str, message: str, folder: RunFolder | None) -> None:
             message += f"\n{folder.status} could not be written"
         if folder.resume_command not in message:
             begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
-            message += f"\nTo {'go on from the newest checkpoint' if begun else 'begin again'}: {folder.resume_command}"
+            what = "go on from the newest checkpoint" if begun else "begin again"
+            message += f"\nTo {what}: {' '.join(filter(None, (folder.resume_command, cure)))}"
     print(message, file=sys.stderr)
 
 

@@ -36,6 +36,8 @@ COARSE = 0.05
 class MismatchError(RuntimeError):
     """Sampling and training compute different probabilities; the message says by how much, and what to try."""
 
+    resume_with = "loss.correction.kind=token"
+
 
 class RolloutError(RuntimeError):
     """An iteration brought nothing to learn from; the message says why."""
