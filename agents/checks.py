@@ -109,6 +109,8 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
             f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "
             "env.thinking=true asks for; allowed with thinking: none"
         )
+    if not isinstance(config, JudgeRunConfig) and not config.evaluation.temperature:
+        raise ConfigError("evaluation.temperature is an empty list: name at least one, for example evaluation.temperature=[1]")
     if isinstance(config, TrainConfig):
         _check_surrogate(config)
         _check_reference(config)

@@ -24,6 +24,9 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 
 def main(extras: list[str]) -> int:
     """Install; returns the exit code."""
+    if {"-h", "--help"} & set(extras):
+        print(__doc__)
+        return 0
     if not _installed(TORCH) and not _install_torch():
         print(f"error: torch {TORCH} could not be installed; see pip's messages above. Is there a network connection?")
         return 1

@@ -39,6 +39,7 @@ def refusal(*overrides: str) -> str:
         ("env.context=ful", ["env.context is 'ful'", "full, window", "Did you mean 'full'"]),
         ("env.pool.mode=thread", ["env.pool.mode", "inline, threads, processes", "'threads'"]),
         ("evaluation.temperature=0.4", ["evaluation.temperature is 0.4", "list", "brackets"]),
+        ("evaluation.temperature=[]", ["evaluation.temperature is an empty list"]),
         ("evaluation.temperature=[0]", ["evaluation.temperature", "more than 0"]),
         ("engine.top_p=1.5", ["engine.top_p is 1.5", "at most 1"]),
         ("iterations=null", ["iterations is nothing", "a whole number"]),
