@@ -6,6 +6,7 @@ constraints-cpu.txt. Nothing but the standard library is used, so it runs in an 
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -25,7 +26,10 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 def main(extras: list[str]) -> int:
     """Install; returns the exit code."""
     if {"-h", "--help"} & set(extras):
-        print(__doc__)
+        try:
+            print(__doc__, flush=True)
+        except BrokenPipeError:  # a reader who leaves before the end is no mistake
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if not _installed(TORCH) and not _install_torch():
         print(f"error: torch {TORCH} could not be installed; see pip's messages above. Is there a network connection?")
