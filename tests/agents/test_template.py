@@ -23,6 +23,7 @@ needs_trl = pytest.mark.skipif(not REAL, reason="chat templates of real models c
 LEAVES_THOUGHTS_OUT = re.compile(r"deepseek.*|qwen3|qwen3_5_(no)?think|qwen3_6")
 LEAVES_REAL_THOUGHTS_OUT = re.compile(r"nemotron_3.*|glm4moe.*|gptoss.*|lfm2_2_5.*|(diffusion_gemma|gemma4)(_v\d)?(_training)?")
 """Templates that render an earlier turn without the thoughts that were read and written in it, empty ones included or not."""
+ORIGINAL = [name for name in REAL if not name.endswith("_training")]
 cases = [
     pytest.param(name, thinking, id=f"{name}{'-thinking' if thinking else ''}") for name in REAL for thinking in (False, True)
 ]
@@ -64,8 +65,7 @@ def intended(chat: Chat, answer: str, thoughts: str | None) -> str:
 
 @needs_trl
 def test_the_templates_are_the_ones_that_were_looked_at() -> None:
-    assert len([name for name in REAL if not name.endswith("_training")]) == 41
-    assert len(REAL) == 72
+    assert (len(ORIGINAL), len(REAL)) == (41, 72)
 
 
 @needs_trl
@@ -87,7 +87,7 @@ def test_an_answer_as_its_makers_intend_ends_where_they_end_it_and_is_valid(name
 
 
 @needs_trl
-@pytest.mark.parametrize(("name", "thinking"), cases)
+@pytest.mark.parametrize(("name", "thinking"), [case for case in cases if case.values[0] in ORIGINAL])
 def test_an_answer_that_is_written_here_is_valid_and_ends_the_turn(name: str, thinking: bool) -> None:
     one = chat(name, thinking)
     for action in ACTIONS:
@@ -128,7 +128,7 @@ def test_three_turns_are_the_official_rendering_or_the_difference_is_named(name:
 
 
 @needs_trl
-@pytest.mark.parametrize(("name", "thinking"), cases)
+@pytest.mark.parametrize(("name", "thinking"), [case for case in cases if case.values[0] in ORIGINAL])
 def test_a_rebuilt_window_is_the_official_rendering_of_one_message(name: str, thinking: bool) -> None:
     one = chat(name, thinking)
     now = Window("look", [(ROOM, "open fridge 1")], 1, "The fridge 1 is open.", ACTIONS)
