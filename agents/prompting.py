@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from agents.answers import THINK, Stop
 from agents.constraint import ActionTries
+from agents.plaintext import encode, inside, pieces, spelled
 from agents.policy import PolicyError
-from agents.template import Template, inside, readable
+from agents.template import Template
 from agents.tokenizer import ACT
 from envs.prompt import Prompt, Window
 
@@ -73,7 +73,7 @@ class Plain:
         self._tokenizer, self._prompt = tokenizer, prompt
         # The same few sentences come up again and again.
         self._ids = lru_cache(maxsize=65536)(self._tokenise)
-        self._control = _spelled(tokenizer.all_special_tokens)
+        self._control = spelled(tokenizer.all_special_tokens)
         self._bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         eos = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         self._own = own = ACT in tokenizer.get_vocab()
@@ -90,13 +90,10 @@ class Plain:
         self.tries = ActionTries(lambda words: self._encode(self._lead + words), self.stop_ids[0], prompt.plain_actions)
 
     def _tokenise(self, text: str, begins: bool = False) -> tuple[int, ...]:
-        text = readable(text)
-        places = [0, *(m.start() + 1 for m in self._control.finditer(text)), len(text)]
-        pieces = [text[a:b] for a, b in pairwise(places)]
         ids: list[int] = []
-        for piece in pieces:
+        for piece in pieces(text, self._control):
             whole = self._own or (begins and not ids)
-            ids += self._tokenizer(piece, add_special_tokens=False).input_ids if whole else inside(self._tokenizer, piece)
+            ids += (encode if whole else inside)(self._tokenizer, piece)
         return tuple(ids)
 
     def _encode(self, text: str, begins: bool = False) -> list[int]:
@@ -191,9 +188,3 @@ def _listed(action: str, admissible: Sequence[str] | None) -> str:
         return action
     words = action.split()
     return next((one for one in admissible if one.split() == words), action)
-
-
-def _spelled(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Finds texts that a tokenizer would take for one of `tokens`."""
-    longest_first = sorted((token for token in tokens if token.strip()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date as Date
-from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from agents.answers import THINK, Reading, Stop
+from agents.plaintext import encode, inside, pieces, spelled
 from agents.policy import PolicyError
 
 CHANNELS = (
@@ -122,17 +122,14 @@ class Template:
         if self._end_text:
             text = text.rstrip().removesuffix(self._end_text)
         reading = self.stop.read(text)
-        if not self._control:
-            return reading
         said = reading.said
         if self._control.search(self.lead):  # gpt-oss names role and channel between thoughts and answer
             said = said.rpartition(self.lead)[2]
         return reading._replace(said=self._control.sub("", said))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text that may hold control tokens. Half of a surrogate pair, which is no character, is read as `?`."""
-        found: list[int] = self.tokenizer(readable(text), add_special_tokens=False).input_ids
-        return found
+        """Ids of text that may hold control tokens."""
+        return encode(self.tokenizer, text)
 
     def written(self, before: str, text: str, after: str) -> list[int]:
         """Ids of an answer that goes on from the prompt: the template's words around `text`."""
@@ -297,7 +294,7 @@ class Template:
             return answered[len(prompt) :].partition(ANSWER)[0]
         return f"\n{tags[1]}\n\n" if self.stop.thinking else ""
 
-    def _control_tokens(self) -> re.Pattern[str] | None:
+    def _control_tokens(self) -> re.Pattern[str]:
         """Tokens that mean something to the model besides their text: special ones, and what the template writes."""
         own = self.before + self.to_answer + self.after + self.to_next
         special = set(self.tokenizer.all_special_tokens)
@@ -306,44 +303,15 @@ class Template:
             for token in self.tokenizer.added_tokens_decoder.values()
             if token.special or token.content in special or token.content in own
         }
-        tokens -= {tag for pair in (*CHANNELS, THINK) for tag in pair if pair == THINK}
-        tokens = {token for token in tokens if token.strip()}
-        return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True))) if tokens else None
+        return spelled(tokens - set(THINK))
 
     def _ids(self, before: str, text: str, after: str, goes_on: bool = False) -> list[int]:
         """Ids of the template's words around a message. A control token inside the message is cut in two: it stays text."""
-        cuts = [m.start() + 1 for m in self._control.finditer(text)] if self._control else []
-        places = [0, *cuts, len(text)]
-        pieces = [text[a:b] for a, b in pairwise(places)]
-        pieces[0] = before + pieces[0]
-        pieces[-1] += after
-        first = inside(self.tokenizer, pieces[0]) if goes_on else self.encode(pieces[0])
-        return first + [i for piece in pieces[1:] for i in inside(self.tokenizer, piece)]
-
-
-_MARK = "\x01"
-"""A character that stands alone in every vocabulary."""
-
-
-def inside(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of text that goes on from other text: a tokenizer that sets a blank before a text (Llama 2's) sets none here."""
-
-    def ids(text: str) -> list[int]:
-        found: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-        return found
-
-    text, mark = readable(text), ids(_MARK)
-    if ids(f"{_MARK}x")[len(mark) :] == ids("x"):
-        return ids(text)
-    marked, alone = ids(_MARK + text), ids(text)
-    rest = marked[len(mark) :] if marked[: len(mark)] == mark else alone
-    # A vocabulary of words takes the mark and the word behind it for one.
-    return rest if tokenizer.decode(rest).strip() == tokenizer.decode(alone).strip() else alone
-
-
-def readable(text: str) -> str:
-    """The text with what no tokenizer takes, halves of surrogate pairs, as question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+        parts = pieces(text, self._control)
+        parts[0] = before + parts[0]
+        parts[-1] += after
+        first = inside(self.tokenizer, parts[0]) if goes_on else self.encode(parts[0])
+        return first + [i for part in parts[1:] for i in inside(self.tokenizer, part)]
 
 
 def _in_parts(content: Any) -> Any:

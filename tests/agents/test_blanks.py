@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from agents.plaintext import inside
 from agents.prompting import Chat, Plain
-from agents.template import inside
 from envs.alfworld.prompt import ALFWorldPrompt
 
 ACTIONS = ["open fridge 1", "look"]
