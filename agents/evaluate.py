@@ -18,20 +18,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.checks import preflight
-from agents.config import EvaluateConfig
-from agents.credit.text import printable
-from agents.loading import load, load_evaluate
+from agents.config.loading import load, load_evaluate
+from agents.config.sections import EvaluateConfig
+from agents.runs.preflight import preflight
+from envs.common.text import printable
 from envs.trajectory import CONTEXT
 
 if TYPE_CHECKING:
-    from agents.evaluation import Rate
+    from agents.runs.evaluation import Rate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    from agents import usage
-    from agents.failures import command
+    from agents.config import help as usage
+    from agents.runs.failures import command
 
     return command(
         arguments, lambda words: usage.text("evaluate", words), load_evaluate, lambda config: evaluate(config, Console())
@@ -42,12 +42,12 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     """Play the panel, `repeats` times a task and temperature; returns and writes the results."""
     from rich.progress import Progress
 
-    from agents.assembly import assemble, weights
-    from agents.baseline import random_policy
-    from agents.evaluation import attempts, by_type, pass_at, rate
-    from agents.runfolder import replace_file
-    from agents.signals import Signals
-    from agents.tracking import finite
+    from agents.rollout.assembly import assemble, weights
+    from agents.runs.evaluation import attempts, by_type, pass_at, rate
+    from agents.runs.folder import replace_file
+    from agents.runs.random_policy import random_policy
+    from agents.runs.signals import Signals
+    from agents.runs.tracking import finite
     from envs.trajectory import Trajectory, append, read, repair
 
     preflight(config)
@@ -121,7 +121,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
 def _numbers(of: Rate) -> dict[str, Any]:
     """A rate as JSON holds it: null where there is no number."""
-    from agents.tracking import finite
+    from agents.runs.tracking import finite
 
     means = finite({"score": of.score, "steps": of.steps, "success": of.success})
     return {**asdict(of), **means, "interval95": of.interval}
@@ -186,9 +186,9 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
 
 def policy_of_run(config: EvaluateConfig) -> Any:
     """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
-    from agents import checkpoint
-    from agents.assembly import fresh_policy
-    from agents.compose import assignment
+    from agents.config.compose import assignment
+    from agents.rollout.assembly import fresh_policy
+    from agents.runs import checkpoint
 
     run, folder = Path(config.run or ""), _checkpoint(config)
     policy = fresh_policy(load([assignment("resume", run), f"device={config.device}"]))
@@ -216,7 +216,7 @@ def _identity(config: EvaluateConfig, panel_hash: str) -> str:
 
 def _checkpoint(config: EvaluateConfig) -> Path:
     """The folder of the run's checkpoint. Raises CheckpointError, with those that exist."""
-    from agents import checkpoint
+    from agents.runs import checkpoint
 
     found = {checkpoint.iteration_of(folder): folder for folder in checkpoint.complete(Path(config.run or "") / "checkpoints")}
     if not found:

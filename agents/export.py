@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from envs.structured import ConfigError, build
+from envs.common.structured import ConfigError, build
 
 USAGE = """python -m agents.export model=<folder or hub name> out=<new folder> [dtype=float32] [trust_remote_code=true]
 
@@ -31,7 +31,7 @@ class ExportConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    from agents.failures import command
+    from agents.runs.failures import command
 
     return command(arguments, lambda words: USAGE, load, export)
 
@@ -52,8 +52,8 @@ def load(arguments: Sequence[str]) -> ExportConfig:
 
 def export(config: ExportConfig) -> None:
     """Write the merged model. Raises PolicyError where it cannot be loaded."""
-    from agents.config import ModelConfig
-    from agents.models import load_pretrained
+    from agents.config.sections import ModelConfig
+    from agents.models.sources import load_pretrained
 
     trusted = config.trust_remote_code == "true"
     wanted = ModelConfig(config.model, dtype=config.dtype, max_length=16, trust_remote_code=trusted)

@@ -16,15 +16,15 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.config import EvalConfig, EvaluateConfig, JudgeRunConfig
-from agents.loading import load_judge
-from envs.structured import ConfigError
+from agents.config.loading import load_judge
+from agents.config.sections import EvalConfig, EvaluateConfig, JudgeRunConfig
+from envs.common.structured import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    from agents import usage
-    from agents.failures import command
+    from agents.config import help as usage
+    from agents.runs.failures import command
 
     return command(
         arguments, lambda words: usage.text("judge", words), load_judge, lambda config: measure(config, Console(markup=False))
@@ -33,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
     """Play, judge and compare, form by form; returns and writes the results. Raises ConfigError."""
-    from agents.assembly import assemble
     from agents.evaluate import policy_of_run
-    from agents.judging import report
-    from agents.judging.asked import measured
-    from agents.judging.forms import forms
-    from agents.judging.measure import filtered
-    from agents.judging.playing import episodes, told
-    from agents.runfolder import replace_file
+    from agents.judges.measuring import report
+    from agents.judges.measuring.asked import measured
+    from agents.judges.measuring.forms import forms
+    from agents.judges.measuring.measure import filtered
+    from agents.judges.measuring.playing import episodes, told
+    from agents.rollout.assembly import assemble
+    from agents.runs.folder import replace_file
     from envs.trajectory import write
 
     to_measure = forms(config)
@@ -110,7 +110,7 @@ def _folder(config: JudgeRunConfig, panel_hash: str) -> Path:
 
 def _newest(run: str) -> int:
     """Iteration of a run's newest checkpoint."""
-    from agents import checkpoint
+    from agents.runs import checkpoint
 
     return max(map(checkpoint.iteration_of, checkpoint.complete(Path(run) / "checkpoints")))
 

@@ -1,7 +1,7 @@
 """`python -m agents.train env=alfworld algo=gigpo`: read the configuration, run the trainer, say plainly what went wrong.
 
-The loop itself is in agents.trainer, exit codes in agents.failures. Nothing heavy is imported before the configuration has
-been checked.
+The loop itself is in agents.training.trainer, exit codes in agents.runs.failures. Nothing heavy is imported before the
+configuration has been checked.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from agents import loading
-from agents.checks import preflight
-from agents.config import TrainConfig
-from agents.failures import reported, tell
-from envs.structured import ConfigError
+from agents.config import loading
+from agents.config.sections import TrainConfig
+from agents.runs.failures import reported, tell
+from agents.runs.preflight import preflight
+from envs.common.structured import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]}; settings are written key=value, for example optim.lr=1e-4")
         if options.help:
-            from agents import usage
+            from agents.config import help as usage
 
             tell(usage.text("train", options.overrides))
             return 0
         if options.multirun:
-            from agents.sweep import sweep
+            from agents.runs.sweep import sweep
 
             return sweep(options.overrides)
         config = loading.load(options.overrides)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tell(loading.to_yaml(config).rstrip("\n"))
             return 0
         if options.dry_run:
-            from agents.dryrun import report
+            from agents.runs.dryrun import report
 
             report(config)
             return 0
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """Run the trainer on a checked configuration; returns the exit code. The run's folder says how it ended."""
-    from agents.runfolder import RunFolder, RunFolderError
+    from agents.runs.folder import RunFolder, RunFolderError
 
     try:
         folder = RunFolder.open(config)
@@ -69,7 +69,7 @@ def train(config: TrainConfig) -> int:
     # A cluster that takes the machine away sends SIGTERM: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     with reported(folder) as outcome:
-        from agents.trainer import Interrupted, Trainer
+        from agents.training.trainer import Interrupted, Trainer
 
         try:
             Trainer(config, folder).run()

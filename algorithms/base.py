@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, 
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.registry import Registry
+from envs.common.registry import Registry
 from envs.trajectory import Trajectory
 
 if TYPE_CHECKING:

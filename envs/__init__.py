@@ -1,9 +1,9 @@
 """Text environments: the contract, the registry, and the built-in ones. Importing it registers them and loads none."""
 
 from envs.base import SPLITS, Split, TaskError, TextEnv, Turn, Unsolvable
+from envs.common.structured import ConfigError
 from envs.prompt import Prompt
 from envs.registry import EnvSpec, UnknownEnvironment, make, names, register, spec
-from envs.structured import ConfigError
 
 __all__ = [
     "SPLITS",

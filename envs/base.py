@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
-from envs.seeding import generator
+from envs.common.seeding import generator
 from envs.state_key import state_key
 
 Split = Literal["train", "eval", "test"]

@@ -1,7 +1,7 @@
 """How a model sees an environment, as text: opening, turns, a rebuilt window, and how an answer becomes an action.
 
-`agents.prompting` decides which of these texts are sent and how they become tokens (chat template or plain); an environment
-only says what the texts are. The defaults work for any environment; a subclass rewords them.
+`agents.rollout.dialogue` decides which of these texts are sent and how they become tokens (chat template or plain); an
+environment only says what the texts are. The defaults work for any environment; a subclass rewords them.
 """
 
 from __future__ import annotations

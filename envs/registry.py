@@ -16,8 +16,8 @@ from typing import Any
 import gymnasium
 
 from envs.base import TextEnv
+from envs.common.structured import build, suggestion
 from envs.prompt import Prompt
-from envs.structured import build, suggestion
 
 GROUP = "stepcredit.envs"
 

@@ -31,9 +31,9 @@ from comparison.progress import Progress
 from comparison.summary import summarise
 from rich.console import Console
 
-from agents.credit.text import printable
-from agents.failures import tell
-from envs.structured import ConfigError
+from agents.runs.failures import tell
+from envs.common.structured import ConfigError
+from envs.common.text import printable
 
 WHAT = {
     "out of context": "outgrew the context and count as lost",

@@ -31,7 +31,7 @@ from envs.alfworld.planner import demonstration, plan
 from envs.alfworld.tasks import OFFICIAL_FOLDERS, generated_contents, generated_household
 from envs.alfworld.textworld_backend import TextWorldEngine, require
 from envs.base import SPLITS, TaskError
-from envs.seeding import generator
+from envs.common.seeding import generator
 
 RANDOM_COMMANDS = 3
 """Between two commands of the plan, in a comparison with the official engine."""

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from agents.judges.measuring.measure import filtered
+from agents.judges.measuring.playing import at_random
 from agents.judges.rules import Rules
-from agents.judging.measure import filtered
-from agents.judging.playing import at_random
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
 from envs.minihack.game import Seeds, load
 from envs.minihack.subgoals import names

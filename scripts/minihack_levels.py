@@ -24,9 +24,9 @@ from rich.table import Table
 
 from envs.base import TaskError
 from envs.checker import check
+from envs.common.seeding import generator
 from envs.minihack import levels
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
-from envs.seeding import generator
 
 ROUNDS = 2
 LEAK_MB = 16.0

@@ -19,13 +19,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from agents.assembly import assemble
-from agents.compose import assignment, command_line
-from agents.evaluation import rate
-from agents.loading import load
-from agents.packing import rows
-from agents.tracking import read_metrics
-from agents.warmstart import clone, demonstrations, warm_start
+from agents.config.compose import assignment, command_line
+from agents.config.loading import load
+from agents.rollout.assembly import assemble
+from agents.runs.evaluation import rate
+from agents.runs.tracking import read_metrics
+from agents.training.packing import rows
+from agents.training.warmstart import clone, demonstrations, warm_start
 
 
 def main() -> None:

@@ -11,29 +11,29 @@ ROOT = Path(__file__).resolve().parent
 
 INVARIANTS = {
     "1 tokens in, tokens out": [
-        "agents/test_rollout.py::test_what_is_trained_on_is_what_was_sampled",
-        "agents/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
+        "agents/rollout/test_sampler.py::test_what_is_trained_on_is_what_was_sampled",
+        "agents/training/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
     ],
     "2 every sampled token has exactly one advantage, environment tokens none": [
         "algorithms/test_advantages.py::test_every_sampled_token_has_exactly_one_advantage",
-        "agents/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
+        "agents/training/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
     ],
     "3 an episode's weight does not depend on its rows": [
         "algorithms/test_losses.py::test_an_episodes_weight_does_not_depend_on_how_its_steps_are_split_into_rows",
-        "agents/test_learner.py::test_micro_batches_never_change_a_gradient",  # context=window: several rows an episode
+        "agents/training/test_learner.py::test_micro_batches_never_change_a_gradient",  # a row a step
     ],
     "4 copies and padding never enter statistics or results": [
         "algorithms/test_advantages.py::test_copied_episodes_and_rows_cannot_enter_statistics",
-        "agents/test_packing.py::test_padding_never_changes_a_logprob",
-        "agents/test_learner.py::test_micro_batches_never_change_a_gradient",
+        "agents/training/test_packing.py::test_padding_never_changes_a_logprob",
+        "agents/training/test_learner.py::test_micro_batches_never_change_a_gradient",
     ],
     "5 a cut-off episode is never a success and is reported apart": [
         "envs/test_pool_faults.py::test_timeout_is_never_a_success",
         "envs/test_pool_faults.py::test_crash_is_reported_apart_from_failure",
         "envs/test_base.py::test_a_time_limit_is_truncated_never_terminated_never_a_success",
-        "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
+        "agents/rollout/test_sampler.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
         "algorithms/test_advantages.py::test_a_failed_episode_is_never_a_success",
-        "agents/test_out_of_context.py::test_with_less_context_a_fixed_policy_wins_no_more_and_every_episode_counts",
+        "agents/rollout/test_out_of_context.py::test_with_less_context_a_fixed_policy_wins_no_more_and_every_episode_counts",
     ],
     "6 same seed, same panel, same behaviour": [
         "envs/test_pool.py::test_same_seed_same_behaviour_with_any_number_of_workers",
@@ -43,20 +43,20 @@ INVARIANTS = {
         "agents/test_training.py::test_the_same_command_gives_the_same_run",
     ],
     "7 no generation for finished episodes, no waiting for stragglers": [
-        "agents/test_engine.py::test_no_generation_is_spent_on_a_finished_episode",
-        "agents/test_engine.py::test_a_long_answer_does_not_hold_the_others_back",
+        "agents/rollout/test_engine.py::test_no_generation_is_spent_on_a_finished_episode",
+        "agents/rollout/test_engine.py::test_a_long_answer_does_not_hold_the_others_back",
     ],
     "8 what failed is retried or dropped alone": [
-        "agents/test_rollout.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
-        "agents/test_rollout.py::test_a_retry_plays_the_same_episode_again",
+        "agents/rollout/test_sampler.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
+        "agents/rollout/test_sampler.py::test_a_retry_plays_the_same_episode_again",
         "envs/test_pool_faults.py::test_hung_worker_is_replaced_and_others_go_on",
     ],
     "9 shaping never overwrites the environment's reward": [
         "algorithms/test_advantages.py::test_shaping_never_changes_the_environments_reward",
     ],
     "10 the mismatch of engine and learner is measured and can be corrected": [
-        "agents/test_learner.py::test_a_changed_sampler_shows_up_as_mismatch",
-        "agents/test_learner.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
+        "agents/training/test_learner.py::test_a_changed_sampler_shows_up_as_mismatch",
+        "agents/training/test_learner.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
     ],
 }
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents import loading
-from agents.compose import groups
-from agents.config import LossConfig, TrainConfig
+from agents.config import loading
+from agents.config.compose import groups
+from agents.config.sections import LossConfig, TrainConfig
 from algorithms import base, losses
 from algorithms.base import Batch
 from tests.algorithms.examples import episode

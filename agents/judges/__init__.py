@@ -7,24 +7,21 @@ before `build` needs it.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
-from agents.config import JudgeConfig, ModelConfig
+from agents.config.judge import check_judge, server_key
+from agents.config.sections import JudgeConfig, ModelConfig
 from algorithms import shaping
 from envs.base import SPLITS
-from envs.cache import cache_folder
-from envs.structured import ConfigError
+from envs.common.cache import cache_folder
+from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
-    from agents.assembly import Assembly
     from agents.judges.speaker import Speaker
+    from agents.rollout.assembly import Assembly
 
-OPENAI_KEY = "OPENAI_API_KEY"
 LONGEST_CONTEXT = 8192
 """Tokens that a model loaded as judge reads at most: a few observations and an answer."""
 
@@ -49,37 +46,9 @@ class Judge(shaping.Judge, Protocol):
         """Let go of files and connections; to be called before the event loop is closed."""
 
 
-def check(config: JudgeConfig) -> None:
-    """Combinations that cannot work, before anything heavy is imported. Raises ConfigError."""
-    kind = config.kind
-    if kind in ("model", "endpoint") and not config.model:
-        example = "smollm2" if kind == "model" else "Qwen/Qwen2.5-7B-Instruct"
-        raise ConfigError(f"judge.kind is '{kind}', but judge.model names no model; set it, for example judge.model={example}")
-    if kind == "model" and config.model == "tiny":
-        raise ConfigError(
-            "judge.model is 'tiny', which has random weights and no chat template; choose a model that can answer"
-        )
-    if kind == "rules" and config.subgoals == "proposed":
-        raise ConfigError(
-            "judge.subgoals is 'proposed', but rules know only their own subgoals; allowed with judge.kind=rules: preset"
-        )
-    if config.noise and kind != "rules":
-        raise ConfigError(f"judge.noise is {config.noise:g}, but only rules have errors to order; set judge.kind=rules")
-    if config.file and config.subgoals != "proposed":
-        raise ConfigError("judge.file is set, but the subgoals are preset; set judge.subgoals=proposed too")
-    if kind == "endpoint":
-        if importlib.util.find_spec("openai") is None:
-            raise ConfigError("judge.kind=endpoint needs a package: pip install 'stepcredit[judge]'")
-        if config.base_url is not None and not _is_address(config.base_url):
-            raise ConfigError(
-                f"judge.base_url is {config.base_url!r}; it must be an address, for example http://localhost:8000/v1"
-            )
-        _key(config)
-
-
 def build(config: JudgeConfig, parts: Assembly) -> Judge:
     """The judge of a configuration, for the run that `parts` play. Raises ConfigError."""
-    check(config)
+    check_judge(config)
     env = parts.env
     if config.subgoals == "preset" and not any(env.subgoals(task) for split in SPLITS for task in env.tasks(split)):
         raise ConfigError(f"environment '{env.name}' names no subgoals of its own: set judge.subgoals=proposed")
@@ -117,18 +86,18 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
     if config.kind == "endpoint":
         from agents.judges.endpoint import Endpoint
 
-        return Endpoint(str(config.model), config.base_url, _key(config), config.max_tokens, config.timeout_s)
+        return Endpoint(str(config.model), config.base_url, server_key(config), config.max_tokens, config.timeout_s)
     from agents.judges.local import Local, fingerprint
-    from agents.template import Template
+    from agents.models.template import Template
 
     if config.kind == "policy":
         m, policy = parts.config.model, parts.policy
         template = Template(policy.tokenizer, arguments=m.chat_template_kwargs, date=m.date, end_ids=policy.end_ids)
         return Local(parts.engine, template, config.max_tokens, identity=None)
-    from agents.assembly import weights
-    from agents.engines.hf import HFEngine
-    from agents.models import load_pretrained, within_reach
-    from agents.policy import PolicyError
+    from agents.models.policy import PolicyError
+    from agents.models.sources import load_pretrained, within_reach
+    from agents.rollout.assembly import weights
+    from agents.rollout.engines.hf import HFEngine
 
     model = ModelConfig(name=str(config.model), prompt="chat", max_length=LONGEST_CONTEXT)
     try:
@@ -140,25 +109,3 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
     engine = HFEngine(policy, max_batch=config.concurrency)
     template = Template(policy.tokenizer, end_ids=policy.end_ids)
     return Local(engine, template, config.max_tokens, identity, owned=True)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no port, or no host
-        return False
-
-
-def _key(config: JudgeConfig) -> str | None:
-    """The key that the environment holds. Raises ConfigError if one is needed and there is none."""
-    name = config.key_from or (OPENAI_KEY if config.base_url is None else None)
-    if name is None:
-        return None
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise ConfigError(
-            f"the environment variable {name} holds no key for the judge's server; set it, name another one with "
-            "judge.key_from, or give the address of a server that needs none with judge.base_url"
-        )
-    return key

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agents.judges.speaker import Said, SpeakerError
-from envs.structured import ConfigError
+from envs.common.structured import ConfigError
 
 REFUSAL = re.compile(
     r"(un|not |n't )support|unrecogni[sz]ed|unexpected|unknown|not (permitted|allowed)|extra (field|input)", re.IGNORECASE

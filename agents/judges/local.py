@@ -7,10 +7,10 @@ from itertools import count
 
 import torch
 
-from agents.engines.base import Engine, Request, Sampling
 from agents.judges.speaker import Said, SpeakerError
-from agents.policy import Policy
-from agents.template import Template
+from agents.models.policy import Policy
+from agents.models.template import Template
+from agents.rollout.engines.base import Engine, Request, Sampling
 
 DIALOGUE = 2
 """Part of a model's name: to be raised whenever a question or an answer is read otherwise, so that no old answer counts."""

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from agents.judges.question import LONGEST_LINE, LONGEST_OBSERVATION, enclosed
 from agents.judges.quoting import quoted, quoted_line
 from algorithms.shaping.answers import parse_answer
-from envs.structured import ConfigError
+from envs.common.structured import ConfigError
 
 log = logging.getLogger("stepcredit.judge")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.judges.transitions import changed
 from algorithms.options import reached
-from envs.seeding import derive
+from envs.common.seeding import derive
 from envs.trajectory import Trajectory
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from algorithms.base import Floats
-from algorithms.registry import Registry
+from envs.common.registry import Registry
 from envs.trajectory import Trajectory
 
 

@@ -20,7 +20,7 @@ from envs.alfworld.game import parse_game
 from envs.alfworld.goals import CHANGES, TaskType
 from envs.alfworld.household import Household, Size, household
 from envs.alfworld.planner import plan
-from envs.seeding import generator
+from envs.common.seeding import generator
 
 VERSION = 1
 """Part of every panel's hash: to be raised whenever a seed gives another game than before."""

@@ -21,7 +21,7 @@ from envs.alfworld.generator import VERSION, game_data, package_text
 from envs.alfworld.goals import TASK_TYPES, TaskType
 from envs.alfworld.household import SIZES, Household, Size, household
 from envs.base import SPLITS, Split, TaskError
-from envs.seeding import generator
+from envs.common.seeding import generator
 
 if TYPE_CHECKING:
     from envs.alfworld.env import ALFWorldConfig

@@ -30,9 +30,9 @@ from envs.checker.determinism import check_keys, check_repeats
 from envs.checker.playing import Play, explore, spread
 from envs.checker.problems import Problem, Problems
 from envs.checker.surroundings import check_company, check_global_random, check_reading, generators_restored
+from envs.common.seeding import derive
+from envs.common.structured import build
 from envs.registry import spec
-from envs.seeding import derive
-from envs.structured import build
 
 __all__ = ["Problem", "check"]
 

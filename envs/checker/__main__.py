@@ -12,8 +12,8 @@ from envs.base import SPLITS
 from envs.checker import check, maker_of
 from envs.checker.hooks import hooks
 from envs.checker.playing import Play
+from envs.common.structured import ConfigError
 from envs.registry import UnknownEnvironment, spec
-from envs.structured import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from envs.base import SPLITS, TaskError, TextEnv, Turn
 from envs.checker.playing import Play, Record, replay, spread
 from envs.checker.problems import Problems, short
-from envs.seeding import generator
+from envs.common.seeding import generator
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of surrogate pairs, which are no Unicode text."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from envs.base import NoOracle, TaskError, TextEnv, Turn
 from envs.checker.playing import Play, explore, replay
+from envs.common.seeding import generator
 from envs.prompt import Prompt
-from envs.seeding import generator
 
 METHODS = {
     "demonstration": "a warm start by imitation, which model=tiny needs to begin with some successes",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from envs.base import SPLITS, TextEnv
-from envs.seeding import generator
+from envs.common.seeding import generator
 
 STEPS = 40
 """Longest episode that is played, in steps."""

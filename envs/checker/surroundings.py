@@ -39,7 +39,7 @@ def check_global_random(
     """However the process's generators were seeded, the same seed gives the same episode and panels; and they are let alone."""
     how = "when random, numpy.random and torch were seeded otherwise before"
     own = (
-        "draw all chance from the rng that start() gets (and panels from envs.seeding.generator), never from random.*, "
+        "draw all chance from the rng that start() gets (and panels from envs.common.seeding.generator), never from random.*, "
         "numpy.random.* or torch.*"
     )
     alone = (

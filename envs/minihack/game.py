@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from envs.base import TaskError
+from envs.common.seeding import derive
+from envs.common.structured import suggestion
 from envs.minihack.compiler import Compiled
 from envs.minihack.levels import Level
 from envs.minihack.scene import GROUND, WAYS, Item, Scene, Waiting
-from envs.seeding import derive
-from envs.structured import suggestion
 
 End = Literal["won", "lost"]
 TASK_SUCCESSFUL = 2

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envs.base import TaskError
+from envs.common.structured import suggestion
 from envs.minihack.compiler import compile_level
-from envs.structured import suggestion
 
 
 class Level(NamedTuple):

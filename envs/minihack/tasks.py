@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from envs.base import SPLITS, Split, TaskError
+from envs.common.structured import suggestion
 from envs.minihack.levels import Level
-from envs.structured import suggestion
 
 _ID = re.compile(rf"([^/]+)/({'|'.join(SPLITS)})/([0-9]{{6}})")
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
-from envs.structured import ConfigError, build, describe, keys
+from envs.common.structured import ConfigError, build, describe, keys
 from envs.webshop.env import WebShopConfig
 from envs.webshop.serve import ServeConfig, Shopfront
 

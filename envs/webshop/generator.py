@@ -16,7 +16,7 @@ from itertools import product as combine
 from statistics import fmean
 from typing import TypeVar
 
-from envs.seeding import derive, generator
+from envs.common.seeding import derive, generator
 from envs.webshop import wares, wording
 from envs.webshop.goals import price_bound
 from envs.webshop.products import Goal, Product

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from envs.base import SPLITS, TaskError
-from envs.structured import AtLeast, AtMost
+from envs.common.structured import AtLeast, AtMost
 from envs.webshop import html, tasks
 from envs.webshop.env import WebShopConfig, WebShopEnv
 from envs.webshop.shop import open_shop

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from envs.base import TaskError
-from envs.cache import cache_folder
+from envs.common.cache import cache_folder
 from envs.webshop import generator, official, search
 from envs.webshop.products import Catalogue, Goal
 from envs.webshop.store import ListCatalogue, Store, content_hash

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agents.tracking import read_metrics
+from agents.runs.tracking import read_metrics
 
 FORMATS = ("float32", "bfloat16")
 SMALL = [
@@ -61,8 +61,8 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def formats(overrides: list[str]) -> dict[str, dict[str, float]]:
     """The same iteration in each number format: seconds, CPU seconds and tokens."""
-    from agents.loading import load
-    from agents.trainer import Trainer
+    from agents.config.loading import load
+    from agents.training.trainer import Trainer
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -33,16 +33,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents import compose, loading
-from agents.config import TrainConfig
+from agents.config import compose, loading
+from agents.config.sections import TrainConfig
 from algorithms import base as algorithms
 from envs import trajectory
-from envs.structured import ConfigError, suggestion
+from envs.common.structured import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from agents.assembly import Assembly
+    from agents.rollout.assembly import Assembly
 
 REFERENCE = "grpo"
 PARTS = {"shaping": "reward models", "values": "values", "credit": "credit", "critic": "critic"}
@@ -160,8 +160,8 @@ def plays_its_own(config: TrainConfig, reference: TrainConfig) -> bool:
 
 def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     """Play one iteration's episodes from the run `start` into the folder `episodes`."""
-    from agents.tracking import Trackers
-    from agents.training_episodes import TrainingEpisodes
+    from agents.rollout.planner import TrainingEpisodes
+    from agents.runs.tracking import Trackers
 
     parts, weights = warm(config, start)
     parts.policy.model.load_state_dict(weights)
@@ -180,8 +180,8 @@ def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
 
 def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> dict[str, float]:
     """Median seconds of an update and of its parts, and the process's peak of memory in MB."""
-    from agents.training_episodes import Played
-    from agents.update import Update
+    from agents.rollout.planner import Played
+    from agents.training.update import Update
 
     parts, weights = warm(config, start)
     found: list[dict[str, float]] = []
@@ -234,8 +234,8 @@ def peak_mb(parts: Assembly) -> float:
 
 def warm(config: TrainConfig, start: Path) -> tuple[Assembly, dict[str, Tensor]]:
     """The parts of a run, and the weights that the run `start` ended with."""
-    from agents import checkpoint
-    from agents.assembly import assemble
+    from agents.rollout.assembly import assemble
+    from agents.runs import checkpoint
 
     saved = checkpoint.load_latest(start)
     assert saved is not None

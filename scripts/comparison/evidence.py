@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.console import EVAL
-from agents.tracking import read_metrics
-from envs.structured import ConfigError
+from agents.runs.console import EVAL
+from agents.runs.tracking import read_metrics
+from envs.common.structured import ConfigError
 from envs.trajectory import CONTEXT
 
 from .intervals import Floats

@@ -16,10 +16,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from agents import compose, loading
-from agents.config import TrainConfig
-from agents.runfolder import RunFolder
-from envs.structured import ConfigError, keys, paths, unknown_key
+from agents.config import compose, loading
+from agents.config.sections import TrainConfig
+from agents.runs.folder import RunFolder
+from envs.common.structured import ConfigError, keys, paths, unknown_key
 
 from .settings import differences, settings
 

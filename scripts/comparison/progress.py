@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from agents.console import evaluations
+from agents.runs.console import evaluations
 
 from .evidence import rows
 from .plan import Plan, Run

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agents.compose import assignment, command_line
-from agents.credit.text import printable
+from agents.config.compose import assignment, command_line
+from envs.common.text import printable
 
 from . import evidence
 from .plan import Plan, Run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agents import loading
-from agents.config import TrainConfig
+from agents.config import loading
+from agents.config.sections import TrainConfig
 
 PLACE = ("run", "out", "resume")
 """Keys that say where a run is, not what it is."""

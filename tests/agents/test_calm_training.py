@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agents import loading
-from agents.trainer import Trainer
-from envs.structured import ConfigError
+from agents.config import loading
+from agents.training.trainer import Trainer
+from envs.common.structured import ConfigError
 from tests.agents.test_methods import episodes, train
 
 QUIET = ("shaping=calm", "evaluation.after=false")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents import loading
-from agents.compose import groups
-from agents.tracking import read_metrics
-from agents.trainer import Trainer
+from agents.config import loading
+from agents.config.compose import groups
+from agents.runs.tracking import read_metrics
+from agents.training.trainer import Trainer
 from algorithms import base
 from envs.trajectory import Trajectory, read
 from tests.agents.test_training import SMALL

@@ -12,12 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from agents import loading, replay
-from agents.checkpoint import _what_happened
-from agents.compose import assignment, command_line, parse
-from agents.runfolder import RunFolder, RunFolderError
-from envs.structured import ConfigError
-from tests.agents.test_runfolder import begin
+from agents.config import loading
+from agents.config.compose import assignment, command_line, parse
+from agents.replay import __main__ as replay
+from agents.runs.checkpoint import _what_happened
+from agents.runs.folder import RunFolder, RunFolderError
+from envs.common.structured import ConfigError
+from tests.agents.runs.test_folder import begin
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = [

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents import evaluate, replay
-from agents.runfolder import RunFolder
+from agents import evaluate
+from agents.replay import __main__ as replay
+from agents.runs.folder import RunFolder
 from agents.train import main
 from envs import registry
 from envs.base import Unsolvable
-from tests.agents.models_for_tests import small_policy
+from tests.agents.models.models_for_tests import small_policy
 from tests.envs import toys
 
 ROOT = Path(__file__).resolve().parents[2]

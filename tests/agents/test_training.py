@@ -21,9 +21,9 @@ import torch
 
 from agents import evaluate
 from agents import train as training
-from agents.checkpoint import latest
-from agents.precision import bfloat16_on
-from agents.tracking import read_metrics
+from agents.models.precision import bfloat16_on
+from agents.runs.checkpoint import latest
+from agents.runs.tracking import read_metrics
 from envs.trajectory import read
 
 ROOT = Path(__file__).resolve().parents[2]

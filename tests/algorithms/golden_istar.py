@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.policy import token_logprobs
+from agents.models.policy import token_logprobs
 from algorithms.base import Floats
 from algorithms.oprl import OPRL
 from algorithms.shaping.implicit_prm import ImplicitPRM

@@ -13,8 +13,8 @@ from algorithms import base, shaping
 from algorithms.base import Algorithm
 from algorithms.gigpo import GiGPO
 from algorithms.grpo import GRPO
-from algorithms.registry import Registry
 from algorithms.shaping.invalid_action import InvalidAction
+from envs.common.registry import Registry
 
 
 def test_methods_are_found_by_name() -> None:

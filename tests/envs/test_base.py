@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from envs.base import Split, TaskError
-from envs.seeding import derive, generator
+from envs.common.seeding import derive, generator
 from tests.envs.toys import Corridor, CorridorConfig
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import envs
 from envs import registry
-from envs.structured import AtLeast, ConfigError, build
+from envs.common.structured import AtLeast, ConfigError, build
 from tests.envs import toys
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_importing_envs_imports_no_environment_and_nothing_heavy() -> None:
         "import sys, envs; heavy = ('envs.', 'agents', 'torch', 'hydra', 'omegaconf', 'yaml');"
         "print(sorted(m for m in sys.modules if m.startswith(heavy)))"
     )
-    light = ["envs.base", "envs.prompt", "envs.registry", "envs.seeding", "envs.state_key", "envs.structured"]
+    light = ["envs.base", "envs.prompt", "envs.registry", "envs.common.seeding", "envs.state_key", "envs.common.structured"]
     assert ast.literal_eval(found) == light
 
 

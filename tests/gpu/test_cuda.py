@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents import loading
-from agents.engines.base import Request, Sampling
-from agents.engines.hf import HFEngine
-from agents.policy import Policy
-from agents.tracking import read_metrics
+from agents.config import loading
+from agents.models.policy import Policy
+from agents.rollout.engines.base import Request, Sampling
+from agents.rollout.engines.hf import HFEngine
+from agents.runs.tracking import read_metrics
 from agents.train import main
-from agents.trainer import Trainer
+from agents.training.trainer import Trainer
 from envs import registry
-from tests.agents.families import FAMILIES, folder, training, updates
-from tests.agents.models_for_tests import full_logprobs, small_policy
+from tests.agents.models.families import FAMILIES, folder, training, updates
+from tests.agents.models.models_for_tests import full_logprobs, small_policy
 from tests.agents.test_training import SMALL
 from tests.envs import toys
 
@@ -45,9 +45,9 @@ def test_the_engine_on_a_gpu_samples_with_the_cpus_probabilities() -> None:
 
 
 def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
-    from agents.config import LossConfig, OptimConfig
-    from agents.learner import Learner
-    from tests.agents.test_learner import credit, experience, tokens
+    from agents.config.sections import LossConfig, OptimConfig
+    from agents.training.learner import Learner
+    from tests.agents.training.test_learner import credit, experience, tokens
 
     here = small_policy()
     trajectories = experience(here)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agents import compose, loading
-from envs.structured import ConfigError
+from agents.config import compose, loading
+from envs.common.structured import ConfigError
 from scripts.bench import methods
 
 

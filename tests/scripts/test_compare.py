@@ -19,8 +19,8 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 from scipy.stats import trim_mean
 
-from agents.runfolder import RunFolder
-from envs.structured import ConfigError
+from agents.runs.folder import RunFolder
+from envs.common.structured import ConfigError
 from scripts.comparison import evidence, intervals, plan, settings
 from scripts.comparison.figure import draw
 from scripts.comparison.page import page

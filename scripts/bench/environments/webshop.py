@@ -21,7 +21,7 @@ import gymnasium
 import envs
 from environments import process
 from environments.play import Rounds, Row, median_speed, play, pool_speed
-from envs.cache import cache_folder
+from envs.common.cache import cache_folder
 from envs.pool import Mode
 from envs.webshop import pages, queries, search, tasks
 from envs.webshop.engine import Session

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agents import judges, loading
-from agents.assembly import Assembly, assemble
-from agents.config import JudgeConfig
+from agents import judges
+from agents.config import loading
+from agents.config.judge import check_judge, server_key
+from agents.config.sections import JudgeConfig
 from agents.judges.rules import Rules
 from agents.judges.text import TextJudge
-from envs.structured import ConfigError
-from envs.structured import build as structured
+from agents.rollout.assembly import Assembly, assemble
+from envs.common.structured import ConfigError
+from envs.common.structured import build as structured
 from envs.trajectory import Trajectory
 from tests.agents.judges.chat_model import chat_policy
 from tests.agents.judges.server import Reply, Server
@@ -142,7 +144,7 @@ def test_an_environment_without_subgoals_needs_proposed_ones(parts: Assembly) ->
 )
 def test_combinations_that_cannot_work_are_refused_with_the_way_out(settings: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        judges.check(config(**settings))
+        check_judge(config(**settings))
     assert "judge" in str(raised.value)
     assert says in str(raised.value)
 
@@ -151,21 +153,22 @@ def test_a_key_comes_from_the_environment_and_goes_where_it_is_meant_to(monkeypa
     monkeypatch.setenv("OPENAI_API_KEY", " sk-1\n")
     monkeypatch.setenv("MY_KEY", "sk-2")
     local = {"kind": "endpoint", "model": "m", "base_url": "http://localhost:1/v1"}
-    assert judges._key(config(kind="endpoint", model="m")) == "sk-1"
-    assert judges._key(config(**local)) is None  # OpenAI's key is nothing for a stranger
-    assert judges._key(config(**local, key_from="MY_KEY")) == "sk-2"
-    judges.check(config(**local))
+    assert server_key(config(kind="endpoint", model="m")) == "sk-1"
+    assert server_key(config(**local)) is None  # OpenAI's key is nothing for a stranger
+    assert server_key(config(**local, key_from="MY_KEY")) == "sk-2"
+    check_judge(config(**local))
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"stepcredit\[judge\]"):
-        judges.check(config(kind="endpoint", model="m", base_url="http://localhost:1/v1"))
+        check_judge(config(kind="endpoint", model="m", base_url="http://localhost:1/v1"))
 
 
 def test_checking_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from agents import judges; from agents.config import JudgeConfig; judges.check(JudgeConfig());"
+        "import sys; from agents.config.judge import check_judge; from agents.config.sections import JudgeConfig;"
+        "check_judge(JudgeConfig());"
         "sys.exit(bool({'torch', 'openai', 'transformers', 'yaml', 'sqlite3'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 import torch
 
-from agents.engines.base import Completion, Request, Sampling
-from agents.engines.hf import HFEngine
 from agents.judges.local import Local, fingerprint
 from agents.judges.speaker import Said, SpeakerError
-from agents.policy import PolicyError
-from agents.template import Template
+from agents.models.policy import PolicyError
+from agents.models.template import Template
+from agents.rollout.engines.base import Completion, Request, Sampling
+from agents.rollout.engines.hf import HFEngine
 from tests.agents.judges.chat_model import chat_policy
-from tests.agents.models_for_tests import small_policy
+from tests.agents.models.models_for_tests import small_policy
 
 
 class Listening(HFEngine):

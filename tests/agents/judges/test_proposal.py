@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.judges.proposal import Proposals, named, proposal
-from envs.structured import ConfigError
+from envs.common.structured import ConfigError
 from tests.agents.judges.episodes import TASK
 
 

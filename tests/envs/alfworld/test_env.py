@@ -10,8 +10,8 @@ from envs.alfworld import planner, tasks
 from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
 from envs.base import TaskError
 from envs.checker import check
-from envs.seeding import generator
-from envs.structured import ConfigError
+from envs.common.seeding import generator
+from envs.common.structured import ConfigError
 from tests.envs.alfworld import games
 
 

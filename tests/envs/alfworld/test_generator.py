@@ -18,7 +18,7 @@ from envs.alfworld.game import Game, load_game, parse_game
 from envs.alfworld.generator import generate, write_game
 from envs.alfworld.goals import TASK_TYPES
 from envs.alfworld.household import SIZES, household
-from envs.seeding import generator
+from envs.common.seeding import generator
 
 SEEDS = range(25)
 

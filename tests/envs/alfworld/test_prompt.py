@@ -71,7 +71,7 @@ def test_the_window_states_the_task_once_and_no_banner():
 
 
 def test_a_tokenizer_made_from_the_lexicon_knows_every_word_of_the_games():
-    from agents.tokenizer import normalize, split
+    from agents.models.tokenizer import normalize, split
 
     prompt = ALFWorldPrompt()
     phrases, words = prompt.lexicon()

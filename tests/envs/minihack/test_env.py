@@ -15,10 +15,10 @@ import pytest
 import envs
 from envs.base import TaskError
 from envs.checker import check
+from envs.common.seeding import generator
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
 from envs.minihack.game import Seeds
 from envs.pool import Mode, Pool
-from envs.seeding import generator
 
 KEYROOM = ["north", "east", "south", "west", "pickup", "apply"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from agents import loading
+from agents.config import loading
+from agents.judges.measuring.forms import Form
+from agents.judges.measuring.playing import at_random, told
 from agents.judges.question import question
 from agents.judges.transitions import transitions
-from agents.judging.forms import Form
-from agents.judging.playing import at_random, told
 from envs.minihack import subgoals
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
 from envs.trajectory import Trajectory

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from agents import tokenizer
+from agents.models import tokenizer
 from envs.minihack.env import MiniHackConfig, MiniHackEnv
 from envs.minihack.prompt import MiniHackPrompt
 from envs.prompt import Window

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from agents import train
-from agents.assembly import assemble
-from agents.compose import ROOT
-from agents.demonstrations import PATIENCE
-from agents.loading import load
-from agents.warmstart import demonstrations
+from agents.config.compose import ROOT
+from agents.config.loading import load
+from agents.rollout.assembly import assemble
+from agents.training.demonstrations import PATIENCE
+from agents.training.warmstart import demonstrations
 from envs.base import NoOracle
 
 SMALL = [

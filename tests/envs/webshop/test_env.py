@@ -19,8 +19,8 @@ import pytest
 import envs
 from envs.base import SPLITS, TaskError
 from envs.checker import check
+from envs.common.structured import ConfigError
 from envs.pool import Mode, Pool
-from envs.structured import ConfigError
 from envs.webshop import store, tasks
 from envs.webshop.env import WebShopConfig, WebShopEnv
 from envs.webshop.oracle import wanted_options

@@ -68,8 +68,8 @@ def test_the_list_of_actions_shows_all_searches_as_one() -> None:
 
 
 def test_every_action_of_the_generated_shop_is_spelled_in_words_of_its_own() -> None:
-    from agents.constraint import ActionTries
-    from agents.tokenizer import build
+    from agents.models.tokenizer import build
+    from agents.rollout.constraint import ActionTries
     from envs.webshop import generator
 
     tokenizer = build([], *PROMPT.lexicon())
@@ -113,7 +113,7 @@ def test_suggestions_are_few_distinct_and_can_be_typed(instruction: str) -> None
 
 
 def test_the_tiny_models_words_cover_the_generated_shop() -> None:
-    from agents.tokenizer import build, split
+    from agents.models.tokenizer import build, split
     from envs.webshop import generator
 
     phrases, words = PROMPT.lexicon()

@@ -1,0 +1,257 @@
+"""Checks across sections, and the settings of environments and algorithms, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agents.config.judge import check_judge
+from agents.config.sections import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
+from envs import registry
+from envs.common.structured import ConfigError, build, keys, plain, suggestion, unknown_key
+
+EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
+
+
+def environment_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The env section with the environment's own keys moved into `settings` and checked by its own dataclass."""
+    name = values.get("name")
+    if name is None or name == "???":
+        raise ConfigError(f"no environment is named; choose one: env=<{'|'.join(registry.names())}>")
+    if name not in registry.names():
+        known = registry.names()
+        raise ConfigError(f"env.name is '{name}'; allowed: {', '.join(known)}.{suggestion(str(name), known)}")
+    try:
+        settings_class = registry.spec(name).config
+    except ImportError as exc:
+        raise ConfigError(f"environment '{name}' cannot be imported: {exc}") from exc
+    own = [key for key in keys(EnvConfig) if key != "settings"]
+    for key in values:
+        if key not in own and key not in keys(settings_class):
+            raise unknown_key(f"env.{key}", [*own, *keys(settings_class)])
+    settings = build(settings_class, {key: value for key, value in values.items() if key not in own}, "env")
+    return {**{key: value for key, value in values.items() if key in own}, "settings": settings}
+
+
+def algorithm_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The algo section with every setting of the method, checked by the method's own dataclass."""
+    from algorithms import base
+
+    name = values.get("name")
+    if name not in base.names():
+        known = base.names()
+        raise ConfigError(f"algo.name is '{name}'; allowed: {', '.join(known)}.{suggestion(str(name), known)}")
+    return {"name": name, **_settings_of(base.get(str(name)), values, "algo")}
+
+
+def shaping_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The shaping section with every setting of each shaping, checked by its own dataclass."""
+    from algorithms import shaping
+
+    for name in values:
+        if name not in shaping.names():
+            raise unknown_key(f"shaping.{name}", shaping.names())
+    return {name: _settings_of(shaping.get(name), settings or {}, f"shaping.{name}") for name, settings in values.items()}
+
+
+def _settings_of(cls: type, values: Any, path: str) -> dict[str, Any]:
+    if isinstance(values, Mapping):
+        values = {key: value for key, value in values.items() if key != "name"}
+    checked: dict[str, Any] = plain(build(cls, values, path))
+    return checked
+
+
+def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
+    """Combinations that cannot work. Raises ConfigError."""
+    _check_device(config.device)
+    model = config.model
+    if model.name == "tiny" and model.tiny.hidden % model.tiny.heads:
+        raise ConfigError(
+            f"model.tiny.hidden is {model.tiny.hidden}; it must be a multiple of model.tiny.heads={model.tiny.heads}"
+        )
+    if model.name == "tiny" and model.prompt == "chat":
+        raise ConfigError("model.prompt is 'chat', but the tiny model has no chat template; allowed with model=tiny: plain")
+    if model.prompt == "plain" and (idle := [key for key in ("system", "chat_template_kwargs") if getattr(model, key)]):
+        raise ConfigError(f"model.{idle[0]} is for chat templates, and model.prompt is 'plain': leave it away")
+    if model.name == "tiny" and model.dtype == "bfloat16":
+        raise ConfigError("model.dtype is 'bfloat16', but the tiny model is float32; allowed with model=tiny: float32, auto")
+    if config.engine.max_tokens >= model.max_length:
+        raise ConfigError(
+            f"engine.max_tokens is {config.engine.max_tokens}; it must be below model.max_length={model.max_length}"
+        )
+    if "" in (config.engine.stop or ()):
+        raise ConfigError("engine.stop holds an empty string, which would end every answer at its first token; leave it out")
+    if config.env.thinking and config.model.chat_template_kwargs.get("enable_thinking") is False:
+        raise ConfigError(
+            "env.thinking=true makes an answer without thoughts invalid, and model.chat_template_kwargs.enable_thinking=false "
+            "tells the model to give none; leave one of them away"
+        )
+    if config.env.thinking and config.engine.constrained != "none":
+        raise ConfigError(
+            f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "
+            "env.thinking=true asks for; allowed with thinking: none"
+        )
+    if not isinstance(config, JudgeRunConfig) and not config.evaluation.temperature:
+        raise ConfigError("evaluation.temperature is an empty list: name at least one, for example evaluation.temperature=[1]")
+    if isinstance(config, TrainConfig):
+        _check_surrogate(config)
+        _check_reference(config)
+        _check_trackers(config)
+        _check_groups(config)
+        _check_resampling(config)
+        _check_composition(config)
+
+
+def asks_a_judge(config: TrainConfig) -> bool:
+    from algorithms import shaping
+
+    return any(getattr(shaping.get(name), "needs_judge", False) for name in config.shaping)
+
+
+def _check_groups(config: TrainConfig) -> None:
+    from algorithms import base, shaping
+
+    size = config.rollout.group_size
+    asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).smallest_group}
+    asking |= {f"shaping.{name}": getattr(shaping.get(name), "smallest_group", 1) for name in config.shaping}
+    for what, smallest in asking.items():
+        if size < smallest:
+            raise ConfigError(
+                f"rollout.group_size is {size}, but {what} compares episodes of the same task: at least {smallest}"
+            )
+
+
+def _check_resampling(config: TrainConfig) -> None:
+    from algorithms import base
+
+    if config.rollout.resample and base.get(config.algo["name"]).smallest_group < 2:
+        raise ConfigError(
+            f"rollout.resample is {config.rollout.resample}, but algo.name={config.algo['name']} compares no episodes, and "
+            "learns from groups whose episodes all return the same too; allowed with it: 0"
+        )
+
+
+def _check_composition(config: TrainConfig) -> None:
+    """A method with a shaping and a way of sampling: what each would take from the other must be there."""
+    from algorithms import base, shaping
+
+    name, scored = config.algo["name"], config.engine.constrained == "scored"
+    method = base.get(name)
+    wanted = method.reads_shaping
+    if wanted is not None and wanted not in config.shaping:
+        raise ConfigError(
+            f"algo.name={name} credits steps by what shaping '{wanted}' says, which is not among the shapings of this run "
+            f"({', '.join(config.shaping) or 'none'}): add shaping.{wanted}={{}}, or choose it with shaping={wanted}"
+        )
+    for shaped in config.algo.get("shaped", {}):
+        if shaped not in shaping.names():
+            raise unknown_key(f"algo.shaped.{shaped}", shaping.names())
+    built = base.build(config.algo)
+    try:
+        built.check(list(config.shaping))
+    except ValueError as exc:
+        raise ConfigError(f"algo.{exc}") from exc
+    for one in config.shaping:
+        shaped_by: Any = shaping.build(one, config.shaping[one])
+        try:
+            getattr(shaped_by, "check", lambda _: None)(built)
+        except ValueError as exc:
+            raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
+    if asks_a_judge(config):
+        _check_judge(config)
+    if "collision" in method.needs and config.engine.top_p < 1:
+        raise ConfigError(
+            f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "
+            "vocabulary; allowed with it: 1"
+        )
+    if not scored:
+        return
+    if config.engine.top_p < 1:
+        raise ConfigError(
+            f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
+        )
+    by_token = [f"algo.name={name}"] if built.credits_tokens else []
+    by_token += [f"shaping.{one}" for one in config.shaping if getattr(shaping.get(one), "needs_model", False)]
+    if by_token:
+        raise ConfigError(
+            f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
+            "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=turn goes with scored: twosome)"
+        )
+
+
+def _check_judge(config: TrainConfig) -> None:
+    check_judge(config.judge)
+    if config.judge.kind == "policy" and config.model.prompt == "plain":
+        raise ConfigError(
+            f"judge.kind is 'policy', but model.name={config.model.name} with model.prompt=plain has no chat template to be "
+            "asked in; allowed with it: rules, model, endpoint (judge=smollm2)"
+        )
+
+
+def _check_surrogate(config: TrainConfig) -> None:
+    loss = config.loss
+    whole = loss.surrogate in ("joint", "gspo", "gmpo") and loss.sequence == "episode"
+    for key, value in (("env.context", config.env.context), ("engine.constrained", config.engine.constrained)):
+        if whole and value in ("window", "scored"):
+            raise ConfigError(
+                f"loss.surrogate is '{loss.surrogate}', which needs a whole sequence in one row, and with {key}={value} an "
+                f"episode is many rows: set loss.sequence=row, or another {key}"
+            )
+    correction = loss.correction
+    for low, high in (("floor", "cap"), ("reject_floor", "reject_cap")):
+        least, most = getattr(correction, low), getattr(correction, high)
+        if least is not None and least > most:
+            raise ConfigError(f"loss.correction.{low} is {least:g}; it must be at most loss.correction.{high}={most:g}")
+
+
+def _check_reference(config: TrainConfig) -> None:
+    if config.warm_starts and config.model.lora.enabled and config.loss.kl.kind != "none":
+        raise ConfigError(
+            f"loss.kl.kind is '{config.loss.kl.kind}' with model.lora.enabled=true and a warm start: an adapter's reference is "
+            "the model without it, which the warm start never saw. Set warmstart.enabled=false, or loss.kl.kind=none, or train "
+            "without LoRA"
+        )
+    if not (config.warm_starts and config.model.lora.enabled):
+        return
+    from algorithms import base
+
+    if "values" in base.get(config.algo["name"]).needs and config.critic.trains == "head":
+        raise ConfigError(
+            "critic.trains is 'head' with model.lora.enabled=true and a warm start: the critic reads hidden states of the "
+            "model without adapters, which the warm start never saw. Set critic.trains=all, or warmstart.enabled=false, or "
+            "train without LoRA"
+        )
+    for name, settings in config.shaping.items():
+        if settings.get("kind") == "adapter":
+            raise ConfigError(
+                f"shaping.{name}.kind is 'adapter' with model.lora.enabled=true and a warm start: its reward model would start "
+                f"as the model without adapters, which the warm start never saw. Set shaping.{name}.kind=copy, or "
+                "warmstart.enabled=false, or train without LoRA"
+            )
+
+
+def _check_trackers(config: TrainConfig) -> None:
+    for field in fields(config.tracker):
+        package = EXTRAS.get(field.name)
+        if getattr(config.tracker, field.name) is not None and package and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"tracker '{field.name}' needs the package {package}: pip install 'stepcredit[{package}]'")
+
+
+def _check_device(device: str) -> None:
+    """Ask for what can be known without importing torch; the trainer asks torch itself."""
+    if device != "cuda":
+        return
+    try:
+        build_of_torch = version("torch")
+    except PackageNotFoundError:
+        raise ConfigError("torch is not installed: pip install stepcredit") from None
+    if build_of_torch.endswith("+cpu"):
+        raise ConfigError(f"device is 'cuda', but torch {build_of_torch} is a CPU build; allowed here: auto, cpu")
+    driver = Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1")
+    if platform.system() == "Linux" and not any(path.exists() for path in driver):
+        raise ConfigError("device is 'cuda', but no NVIDIA driver is loaded; allowed here: auto, cpu")

@@ -1,0 +1,334 @@
+"""Hydra's part of the configuration: config groups, their files (this project's and plug-ins'), and overrides.
+
+Every `key=value` is passed on whether or not a YAML file names the key: the dataclasses in agents.config.sections decide
+which keys exist, so that one place reports every mistake in one way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.common.structured import ConfigError, suggestion
+
+ROOT = Path(__file__).resolve().parents[2] / "conf"
+SHAPE = "the weights that were saved have another shape"
+FIXED = {
+    "run": "a run goes on under its own name",
+    "out": "a run goes on in its own folder",
+    "seed": "what follows would no longer be the run that was begun",
+    **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
+}
+"""Keys that cannot be given with resume=, and why."""
+PLACES = ("run", "resume", "out")
+"""Keys whose values are names of files and folders, and count as they stand unless they are quoted."""
+ASSIGNMENT = re.compile(r"(?P<key>\+{0,2}[A-Za-z_][\w./@-]*)=(?P<value>.*)", re.DOTALL)
+PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
+
+
+def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain mapping that `conf/<job>.yaml` and `overrides` give, interpolations resolved. Raises ConfigError."""
+    parsed = parse(overrides)
+    run = _named_run(job, parsed)
+    if run:
+        return _of_run(*run, [one for one in parsed if one.key_or_group != run[0]])
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            composed = hydra_compose(job, _lines(parsed))
+        values = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    assert isinstance(values, dict)
+    named_values = {str(key): value for key, value in values.items()}
+    _refuse_half_a_method(parsed, named_values)
+    return named_values
+
+
+def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """For each value of `compose(job, overrides)` where it comes from: a file, or the command line. Raises ConfigError."""
+    parsed = parse(overrides)
+    run = _named_run(job, parsed)
+    found: dict[str, Any] = {}
+    if run:
+        saved = Path(run[1]) / "config.yaml"
+        _note(found, OmegaConf.to_container(OmegaConf.load(saved)), str(saved))
+    else:
+        folders = search_path()
+        for one in _defaults(job, parsed):
+            files = [(folder, folder / f"{one.config_path}.yaml") for folder in folders]
+            folder, file = next((folder, file) for folder, file in files if file.is_file())
+            content = OmegaConf.to_container(OmegaConf.load(file))
+            assert isinstance(content, dict)
+            content.pop("defaults", None)
+            above = folder.parent if folder == ROOT else folder.parent.parent
+            _note(found, _placed(one.package or "", content), file.relative_to(above).as_posix())
+    available = groups()
+    for override in parsed:
+        key, value = override.key_or_group, override.value()
+        if key in available and key in ("env", "algo") and value not in available[key]:
+            _note(found, {key: {"name": value}}, f"{key}={value}")
+        elif key not in available and not override.is_delete():
+            _note(found, _placed(key, value), "the command line")
+    return found
+
+
+def _placed(place: str, content: Any) -> Any:
+    """`content` under the dotted name `place`."""
+    for part in reversed(place.split(".") if place else []):
+        content = {part: content}
+    return content
+
+
+def choices(job: str, overrides: Sequence[str] = ()) -> dict[str, str]:
+    """The option in force of each config group, as `algo: gigpo`; none where a run brings its configuration."""
+    parsed = parse(overrides)
+    if _named_run(job, parsed):
+        return {}
+    chosen: dict[str, str] = {}
+    for name in (one.config_path for one in _defaults(job, parsed) if one.parent == job):
+        group, _, option = str(name).partition("/")
+        chosen[group] = f"{chosen[group]}, {option}" if group in chosen else option
+    return chosen | {one.key_or_group: str(one.value()) for one in parsed if one.key_or_group in ("env", "algo")}
+
+
+def _named_run(job: str, parsed: Sequence[Override]) -> tuple[str, str] | None:
+    """The setting that names a run to go on with, or to evaluate, which brings its own configuration; and that run."""
+    key = "resume" if job == "train" else "run"
+    named = [override for override in parsed if override.key_or_group == key and override.value() is not None]
+    return (key, str(named[-1].value())) if named else None
+
+
+def _lines(parsed: Sequence[Override]) -> list[str]:
+    """The overrides in Hydra's words."""
+    folders = search_path()
+    available = groups(folders)
+    lines = [f"hydra.searchpath=[{','.join(_quoted(f'file://{folder}') for folder in folders[1:])}]"] if folders[1:] else []
+    for override in parsed:
+        if override.key_or_group in available:
+            lines += _group_override(override, available[override.key_or_group])
+        elif override.is_delete():
+            lines.append(str(override.input_line))
+        else:
+            lines.append("++" + str(override.input_line).lstrip("+"))
+    return lines
+
+
+def _defaults(job: str, parsed: Sequence[Override]) -> list[Any]:
+    """The files that Hydra joins, in their order: the later one counts."""
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            joined = loader.compute_defaults_list(job, _lines(parsed), RunMode.RUN).defaults
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    return [one for one in joined if not str(one.config_path).startswith("hydra/")]
+
+
+def _note(found: dict[str, Any], content: Any, source: str) -> None:
+    """Write `source` for every value in `content` over what was noted for it before."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            below = found.setdefault(str(key), {})
+            if not isinstance(below, dict):
+                below = found[str(key)] = {}
+            _note(below, value, source)
+        else:
+            interpolated = isinstance(value, str) and "${" in value
+            found[str(key)] = f"{source}, {value}" if interpolated else source
+
+
+def _refuse_half_a_method(parsed: Sequence[Override], values: dict[str, Any]) -> None:
+    """A recipe is composed after the method, so one that was made for another method may undo what belongs to this one."""
+    chosen = {override.key_or_group: override.value() for override in parsed}
+    if "experiment" not in chosen or "algo" not in chosen:
+        return
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        method = hydra_compose(overrides=[f"+algo={chosen['algo']}"])
+    lost = []
+    for key in _leaves(OmegaConf.to_container(method)):
+        wanted, got = OmegaConf.select(method, key), OmegaConf.select(OmegaConf.create(values), key)
+        if not key.startswith("algo.") and key not in chosen and wanted != got:
+            lost.append(f"{key}={'null' if wanted is None else wanted}")
+    if lost:
+        raise ConfigError(
+            f"experiment={chosen['experiment']} undoes what algo={chosen['algo']} sets: say it again beside them, as it is or "
+            f"otherwise: {' '.join(lost)}"
+        )
+
+
+def _leaves(tree: Any, path: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [path]
+    return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
+
+
+def read(line: str) -> Override:
+    """One override as Hydra's grammar reads it, of one value or several (`seed=0,1`). Raises ConfigError.
+
+    A value that the grammar cannot read (`model.name=josé/model`, `out=runs(2)`) is the text that it is, and so is whatever
+    names a place (`run=007`, `out=[a,b]`), except for null; `~/` is the home folder, as it is for shells that read it.
+    """
+    parser, match = OverridesParser.create(), ASSIGNMENT.fullmatch(line)
+    key, text = match.groups() if match else ("", "")
+    place = key.lstrip("+") in PLACES
+    try:
+        override = parser.parse_override(line)
+        quoted = text.strip().startswith(("'", '"')) and not override.is_sweep_override()
+        if not place or quoted or override.value() in (None, text):
+            return override
+    except HydraException as exc:
+        if not match:
+            raise ConfigError(f"cannot read '{line}': write key=value, for example optim.lr=1e-4") from exc
+    if place and text.startswith("~/"):
+        text = str(Path.home() / text[2:])
+    return parser.parse_override(f"{key}={_quoted(text)}")
+
+
+def assignment(key: str, value: str | Path) -> str:
+    """The override that gives `key` exactly this text, whatever characters it holds."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
+        plain = OverridesParser.create().parse_override(f"{key}={text}")
+        if plain.value() == text:
+            return f"{key}={text}"
+    return f"{key}={_quoted(text)}"
+
+
+def command_line(module: str, *words: str) -> str:
+    """What a user types at a shell to start `module` with these arguments."""
+    return shlex.join(["python", "-m", module, *words])
+
+
+def _quoted(text: str) -> str:
+    quoted: str = QuotedString(text, Quote.single).with_quotes()
+    return quoted
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Overrides of one value each. Raises ConfigError."""
+    parsed = []
+    for line in overrides:
+        override = read(line)
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"'{line}' names several values; add --multirun to run them one after another, or quote what is one: "
+                f"{shlex.quote(assignment(*line.split('=', 1)))}"
+            )
+        parsed.append(override)
+    return parsed
+
+
+def search_path() -> list[Path]:
+    """Folders with config groups: this project's, then the `conf` folder of every installed plug-in package that has one."""
+    folders = [ROOT]
+    for group in PLUGIN_GROUPS:
+        for point in entry_points(group=group):
+            # The package is located, not imported: a plug-in may be slow to import.
+            found = importlib.util.find_spec(point.module.split(".")[0])
+            for place in (found.submodule_search_locations or []) if found else []:
+                folder = Path(place) / "conf"
+                if folder.is_dir() and folder.resolve() not in folders:
+                    folders.append(folder.resolve())
+    return folders
+
+
+def groups(folders: Sequence[Path] | None = None) -> dict[str, list[str]]:
+    """Config groups and their options."""
+    found: dict[str, set[str]] = {}
+    for folder in folders or search_path():
+        for path in folder.glob("*/**/*.yaml"):
+            group, *option = path.relative_to(folder).with_suffix("").parts
+            found.setdefault(group, set()).add("/".join(option))
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def options(group: str, available: Sequence[str]) -> list[str]:
+    """All options of a group: files, and what is registered by name and ships none, whose dataclass has the defaults."""
+    return sorted({*available, *_registered(group)})
+
+
+def _group_override(override: Override, available: Sequence[str]) -> list[str]:
+    """The override as Hydra wants it, its options checked first because Hydra's own message is long."""
+    group, chosen = override.key_or_group, override.value()
+    if override.is_delete() or chosen is None:
+        return [f"~{group}"]
+    asked = [str(option) for option in (chosen if isinstance(chosen, list) else [chosen])]
+    bare = [option for option in asked if option not in available]
+    for option in bare:
+        known = options(group, available)
+        if option not in known:
+            raise ConfigError(f"{group} is '{option}'; allowed: {', '.join(known)}.{suggestion(option, known)}")
+    if bare and group == "shaping":
+        others = [option for option in asked if option in available] or ["none"]
+        return [f"shaping=[{','.join(others)}]", *(f"++shaping.{option}={{}}" for option in bare)]
+    if bare and len(asked) == 1:
+        return [f"~{group}", f"++{group}.name={bare[0]}"]
+    value = str(override.input_line).partition("=")[2]
+    # Groups outside the defaults list (whole recipes) are added, all others replaced.
+    return [f"{'+' if group == 'experiment' else ''}{group}={value}"]
+
+
+def _registered(group: str) -> list[str]:
+    """Names of environments, methods or shapings; to know them, plug-ins are imported."""
+    if group == "env":
+        from envs import registry
+
+        return registry.names()
+    from algorithms import base, shaping
+
+    return base.names() if group == "algo" else shaping.names() if group == "shaping" else []
+
+
+def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:
+    """The configuration a run was started with, single values replaced. `key` is the setting that names the run."""
+    from algorithms import shaping
+
+    folder = Path(run)
+    saved = folder / "config.yaml"
+    if not saved.is_file():
+        near = [str(path.parent) for path in folder.parent.glob("*/config.yaml")] if folder.parent.is_dir() else []
+        known = f"; run folders there: {', '.join(sorted(near))}" if near else ""
+        raise ConfigError(f"{key} is '{run}', but there is no {saved}{known}.{suggestion(run, near)}")
+    available = groups()
+    config = OmegaConf.load(saved)
+    assert isinstance(config, DictConfig)
+    if key == "run":
+        # Of a training run these are a name, a place and a schedule, which mean nothing to an evaluation.
+        for name in ("run", "out", "checkpoint", "resume"):
+            config.pop(name, None)
+    fixed = FIXED | {
+        f"shaping.{name}.{setting}": SHAPE
+        for name in config.get("shaping") or {}
+        for setting in getattr(shaping.get(str(name)), "shapes_weights", ())
+    }
+    for override in overrides:
+        if override.key_or_group in available:
+            raise ConfigError(
+                f"'{override.input_line}' together with {key}={run}: the run's own choice in {saved} counts. "
+                f"Single values ({'iterations=300' if key == 'resume' else 'evaluation.episodes=50'}) may be changed; another "
+                "choice needs a run of its own"
+            )
+        if key == "resume" and override.key_or_group in fixed:
+            raise ConfigError(
+                f"'{override.input_line}' together with resume={run}: {fixed[override.key_or_group]}. Leave it away, or start "
+                "a new run without resume="
+            )
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {**{str(name): value for name, value in values.items()}, key: run}

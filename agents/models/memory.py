@@ -1,0 +1,135 @@
+"""What an engine keeps of each session between passes, so that only what is new in a prompt is computed.
+
+Two ways, by what the model's layers are (agents.models.architecture): slots of one buffer, where sessions share their passes,
+and the model's own cache for each session, one session at a time, where layers keep windows or states that no slot holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from agents.models.architecture import Kept
+from agents.models.cache import SlotCache
+from agents.models.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is new of one session."""
+
+    place: int
+    """The session's place among the live ones."""
+    start: int
+    """Ids that were read before."""
+    ids: Sequence[int]
+    """Ids to be read now, at least one."""
+
+
+class Memory(Protocol):
+    """Holds what was read, by a session's place."""
+
+    def read(self, policy: Policy, parts: Sequence[Part]) -> Tensor:
+        """Logits [B, V] after the last id of each part."""
+
+    def keep(self, place: int, read: int, wanted: int) -> int:
+        """How many of the first `wanted` of the `read` ids of a session can stay; what comes after them is forgotten."""
+
+    def move(self, source: int, target: int) -> None:
+        """A session gets another place; what was there is forgotten."""
+
+    def forget(self, place: int) -> None: ...
+
+
+class Slots:
+    """Memory in a buffer of slots."""
+
+    def __init__(self, capacity: int) -> None:
+        self.cache = SlotCache(capacity)
+
+    def read(self, policy: Policy, parts: Sequence[Part]) -> Tensor:
+        """All parts in one pass, padded on the right."""
+        device = policy.device
+        width = max(len(part.ids) for part in parts)
+        ids = np.zeros((len(parts), width), dtype=np.int64)
+        positions = np.zeros((len(parts), width), dtype=np.int64)
+        real = np.zeros((len(parts), width), dtype=bool)
+        for row, part in enumerate(parts):
+            ids[row, : len(part.ids)] = part.ids
+            positions[row] = part.start + np.arange(width)
+            real[row, : len(part.ids)] = True
+        length = int((positions * real).max()) + 1
+        positions_seen = torch.from_numpy(np.minimum(positions, length - 1))
+        mask = torch.arange(length)[None, None, :] <= positions_seen[:, :, None]
+        places = np.flatnonzero(real.ravel())
+        rows = [part.place for part in parts]
+        slot_of_token = np.repeat(np.asarray(rows), width)[places]
+        self.cache.set_pass(
+            len(rows) if rows == list(range(len(rows))) else torch.tensor(rows, device=device),
+            torch.from_numpy(places).to(device),
+            torch.from_numpy(slot_of_token).to(device),
+            torch.from_numpy(positions.ravel()[places]).to(device),
+            length,
+        )
+        last = torch.tensor([row * width + len(part.ids) - 1 for row, part in enumerate(parts)], device=device)
+        return policy.forward(
+            torch.from_numpy(ids).to(device), positions_seen.to(device), mask[:, None].to(device), last, self.cache
+        )
+
+    def keep(self, place: int, read: int, wanted: int) -> int:
+        return wanted
+
+    def move(self, source: int, target: int) -> None:
+        self.cache.move(source, target)
+
+    def forget(self, place: int) -> None:
+        """Nothing is to be undone: what lies in a free slot is seen by nobody."""
+
+
+class OwnCaches:
+    """Memory in the model's own cache for each session. Masks and positions are the model's own, too."""
+
+    def __init__(self, one_by_one: bool) -> None:
+        """one_by_one: what continues a session is read token by token; some states can be continued in no other way."""
+        self._one_by_one = one_by_one
+        self._caches: dict[int, DynamicCache] = {}
+
+    def read(self, policy: Policy, parts: Sequence[Part]) -> Tensor:
+        """A pass or more for each part."""
+        return torch.cat([self._read(policy, part) for part in parts])
+
+    def _read(self, policy: Policy, part: Part) -> Tensor:
+        cache = self._caches.get(part.place) if part.start else None
+        if cache is None:
+            cache = self._caches[part.place] = DynamicCache(config=policy.causal.config)
+        ids = torch.tensor([list(part.ids)], device=policy.device)
+        for piece in ids.split(1, dim=1) if self._one_by_one and part.start else (ids,):
+            last = torch.tensor([piece.shape[1] - 1], device=policy.device)
+            logits = policy.forward(piece, None, None, last, cache)
+        return logits
+
+    def keep(self, place: int, read: int, wanted: int) -> int:
+        """All or nothing: a state cannot go back."""
+        if wanted == read:
+            return wanted
+        self.forget(place)
+        return 0
+
+    def move(self, source: int, target: int) -> None:
+        self.forget(target)
+        if source in self._caches:
+            self._caches[target] = self._caches.pop(source)
+
+    def forget(self, place: int) -> None:
+        self._caches.pop(place, None)
+
+
+def memory_for(kept: Kept, capacity: int) -> Slots | OwnCaches:
+    """The memory of an engine with `capacity` sessions."""
+    return Slots(capacity) if kept == "slots" else OwnCaches(one_by_one=kept == "tokens")

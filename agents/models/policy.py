@@ -1,0 +1,182 @@
+"""The language model that acts: loading, log-probabilities, saving. It leaves sampling to engines and updates to the learner.
+
+Three sources under one class: a model made here for the environment (`tiny`), SmolLM2 from a registry package, and any causal
+LM by hub name or local folder; each trained whole or through LoRA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from agents.models import architecture
+
+REFERENCE = "reference"
+"""Name of the frozen adapter that holds what a continued one was at first."""
+
+
+class PolicyError(RuntimeError):
+    """A model cannot be loaded or used; the message says which and what to do."""
+
+
+class Policy:
+    """A causal LM and its tokenizer. Holds state: the weights."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, device: str | torch.device = "cpu") -> None:
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+        self.model: Any = model.to(self.device)
+        self.causal: Any = _unwrapped(model)
+        """The transformers model itself, below a LoRA wrapper if there is one."""
+        self.model.eval()
+        shape = architecture.text(self.causal.config)
+        self.max_length = int(getattr(shape, "max_position_embeddings", None) or 1 << 20)
+        self.attention = str(getattr(shape, "_attn_implementation", None) or "sdpa")
+        """Implementation of attention: sdpa, eager or flash_attention_2."""
+        slots = architecture.own_cache(self.causal.config, self.max_length, self.attention) is None
+        self.kept: architecture.Kept = "slots" if slots else "chunks"
+        """What keeps its sessions while they are sampled; with slots, rows may branch, too."""
+        self._head_is_plain = self._probe_head()
+        self._frozen: Policy | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.causal.parameters()).dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the logits."""
+        return int(architecture.text(self.causal.config).vocab_size)
+
+    def longest_row(self, token_budget: int) -> int:
+        """Bound of branched rows (agents.training.packing.rows): 0, none, where layers build masks of their own."""
+        return token_budget if self.kept == "slots" else 0
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text by the model's own generation settings."""
+        settings = getattr(self.causal, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)
+        return () if ends is None else tuple(ends) if isinstance(ends, (list, tuple)) else (int(ends),)
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Named parameters that receive gradients, in a fixed order."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def forward(self, ids: Tensor, positions: Tensor | None, mask: Tensor | None, select: Tensor, cache: Any = None) -> Tensor:
+        """Logits [M, V] in float32 at the flat places `select` [M] of `ids` [B, L].
+
+        `mask` is None (causal; right padding needs nothing else) or boolean [B, 1, L, K]. Only selected places go through the
+        output head, which for a large vocabulary costs more than the rest of a small model.
+        """
+        if self._head_is_plain:
+            hidden = hidden_states(self.causal, ids, positions, mask, cache)
+            return self.causal.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[select]).float()
+        logits = self.causal(**_inputs(self.causal, ids, positions, mask, cache)).logits
+        return logits.reshape(-1, logits.shape[-1])[select].float()
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Within: gradient checkpointing, if the model has it, works; transformers does it in training mode only."""
+        self.model.train()
+        try:
+            yield
+        finally:
+            self.model.eval()
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within: the policy before training: without its adapter, or with that adapter as it was, if a former run's is trained
+        on. Only for LoRA; a fully trained model has a frozen copy."""
+        if self.model is self.causal:
+            raise PolicyError("a reference by switched-off adapters needs model.lora.enabled=true")
+        if REFERENCE not in self.model.peft_config:
+            with self.model.disable_adapter():
+                yield
+            return
+        self.model.base_model.set_adapter(REFERENCE, inference_mode=True)
+        try:
+            yield
+        finally:
+            self.model.base_model.set_adapter("default")
+
+    def frozen(self) -> Policy:
+        """A copy that never changes, of the policy as it was when somebody first asked. All who ask share it.
+
+        For a policy that is trained whole; where only an adapter is, `reference` is the same without a copy.
+        """
+        if self._frozen is None:
+            self._frozen = Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer, self.device)
+        return self._frozen
+
+    @property
+    def frozen_weights(self) -> dict[str, Tensor] | None:
+        """Weights of the frozen copy, for checkpoints; None if nobody has asked for one."""
+        return None if self._frozen is None else self._frozen.model.state_dict()
+
+    def save(self, folder: Path) -> None:
+        """Write the model and tokenizer by `save_pretrained`: of LoRA the adapter, merged where its base could not be found."""
+        if self.model is self.causal:
+            self.model.save_pretrained(folder)
+        elif self.model.peft_config["default"].base_model_name_or_path:
+            self.model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+        else:
+            copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @torch.no_grad()
+    def _probe_head(self) -> bool:
+        """Whether logits are just the output embedding of the last hidden state (no soft cap, no scaling)."""
+        if self.causal.base_model is self.causal:  # it would compute all of them on the way to its hidden states
+            return False
+        ids = torch.arange(4, device=self.device)[None] % self.vocabulary
+        full = self.causal(input_ids=ids).logits
+        hidden = self.causal.base_model(input_ids=ids).last_hidden_state
+        return torch.allclose(full, self.causal.get_output_embeddings()(hidden), rtol=1e-3, atol=1e-3)
+
+
+def hidden_states(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | None, cache: Any = None) -> Tensor:
+    """[B, L, H] of the last layer, of a transformers model; arguments as in `Policy.forward`."""
+    inputs = _inputs(causal, ids, positions, mask, cache)
+    hidden: Tensor
+    if causal.base_model is causal:  # some classes name no inner model
+        hidden = causal(**inputs, output_hidden_states=True).hidden_states[-1]
+    else:
+        hidden = causal.base_model(**inputs).last_hidden_state
+    return hidden
+
+
+def _inputs(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | None, cache: Any) -> dict[str, Any]:
+    """What is handed to the model: nothing that it would make itself, since not every model takes it."""
+    if mask is not None and architecture.text(causal.config)._attn_implementation == "eager":
+        # Eager attention adds its mask to the scores.
+        dtype = causal.get_input_embeddings().weight.dtype
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+    given = {"position_ids": positions, "attention_mask": mask, "past_key_values": cache}
+    return {"input_ids": ids, "use_cache": cache is not None} | {k: v for k, v in given.items() if v is not None}
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def token_logprobs(logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Log-probability [M] of `targets` [M] and entropy [M] under softmax(`logits` [M, V] / temperature).
+
+    `allowed` [M, V] (bool) restricts and renormalises the distribution as constrained sampling does.
+    """
+    if temperature != 1.0:
+        logits = logits / temperature
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    logp = torch.log_softmax(logits, dim=-1)
+    chosen = logp.gather(-1, targets[:, None])[:, 0]
+    plogp = torch.where(logp > -torch.inf, logp.exp() * logp.clamp_min(-1e9), 0.0)
+    return chosen, -plogp.sum(-1)

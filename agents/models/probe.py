@@ -1,0 +1,101 @@
+"""Whether a model computes here what it computes by itself, measured on a few tokens when it is loaded.
+
+A configuration does not tell everything: code that came with a model may ignore masks, look ahead, or be random in training.
+Three short passes find that out before an episode is played.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from agents.models.architecture import Kept
+from agents.models.memory import Part, memory_for
+from agents.models.policy import Policy, PolicyError
+
+CHUNKS = (10, 1, 1, 5, 1, 6)
+"""How many tokens the engine's way of reading is given at a time."""
+BOUNDS = {torch.float32: 5e-3}
+"""Largest difference of logits, as a share of their spread, by number format: far above rounding, far below a wrong cache."""
+COARSE = 0.1
+"""The bound of coarser formats."""
+
+log = logging.getLogger("stepcredit.models")
+
+
+@torch.no_grad()
+def probe(policy: Policy, name: str) -> None:
+    """Set `policy.kept` to what samples this model rightly. Raises PolicyError, with what was measured, if nothing does."""
+    ids, others = _ordinary(policy, 2 * sum(CHUNKS)).to(policy.device).chunk(2)
+    places = torch.arange(len(ids), device=policy.device)
+    bound = BOUNDS.get(policy.dtype, COARSE)
+    try:
+        whole = policy.forward(ids[None], None, None, places)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # code of any model
+        raise PolicyError(
+            f"model.name={name} cannot read {len(ids)} tokens: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+    if not bool(torch.isfinite(whole).all()):
+        raise PolicyError(
+            f"model.name={name} gives logits that are not finite: its weights are damaged, or model.dtype is too coarse"
+        )
+    half = len(ids) // 2
+    changed = torch.cat([ids[:half], others[half:]])
+    if (gap := _gap(policy.forward(changed[None], None, None, places[:half]), whole[:half])) > bound:
+        raise PolicyError(
+            f"model.name={name} is not causal: tokens that come later change its logits by {gap:.2g} of their spread. It reads "
+            "in both directions, and cannot write step by step; choose a causal language model"
+        )
+    with policy.training():
+        noisy = policy.forward(ids[None], None, None, places)
+    if (gap := _gap(noisy, whole)) > bound:
+        raise PolicyError(
+            f"model.name={name} computes something else in training than in sampling (logits differ by {gap:.2g} of their "
+            "spread): it drops out or adds noise by a setting that is not known here. Set that to 0 in its config.json"
+        )
+    ways: tuple[Kept, ...] = ("slots", "chunks", "tokens")
+    said: list[str] = []
+    for kept in ways[ways.index(policy.kept) :]:
+        try:
+            gap = _gap(_in_chunks(policy, kept, ids.tolist()), whole[torch.tensor(CHUNKS).cumsum(0) - 1])
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # code of any model
+            said.append(f"{kept}: {type(error).__name__}: {str(error)[:200]}")
+            continue
+        if gap <= bound:
+            if kept != policy.kept:
+                log.warning("model.name=%s is sampled through its own cache (%s)", name, "; ".join(said))
+            policy.kept = kept
+            return
+        said.append(f"{kept}: logits differ by {gap:.2g} of their spread")
+    raise PolicyError(
+        f"model.name={name} ({policy.causal.config.model_type}) gives other numbers when it is read in parts than in one pass "
+        f"({'; '.join(said)}), so that it can be sampled by no engine here; choose another model"
+    )
+
+
+def _ordinary(policy: Policy, count: int) -> Tensor:
+    """Ids [count] of ordinary tokens, always the same ones."""
+    special = set(policy.tokenizer.added_tokens_decoder) | set(policy.tokenizer.all_special_ids)
+    ids = [i for i in range(min(policy.vocabulary, len(policy.tokenizer))) if i not in special] or [0]
+    return torch.tensor([ids[(1 + 7919 * i) % len(ids)] for i in range(count)])
+
+
+def _in_chunks(policy: Policy, kept: Kept, ids: list[int]) -> Tensor:
+    """Logits [chunks, V] after each chunk, by the engine's way of reading."""
+    memory, found, start = memory_for(kept, capacity=1), [], 0
+    for size in CHUNKS:
+        found.append(memory.read(policy, [Part(0, start, ids[start : start + size])]))
+        start += size
+    return torch.cat(found)
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    """Mean difference of log-probabilities, as a share of their spread."""
+    one, other = torch.log_softmax(one, -1), torch.log_softmax(other, -1)
+    return float((one - other).abs().mean() / other.std(-1).mean().clamp_min(1e-6))

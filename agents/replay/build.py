@@ -1,0 +1,201 @@
+"""Views of trajectories: credit by step and token, returns, and who was compared with whom.
+
+Text that an environment or a model wrote leaves here with its hidden characters spelled out. What a plug-in put into a step's
+info is shown as far as it is of the form that is known. Files are left to `reading`.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from agents.replay.view import CRITIC, Episode, Group, Step, Token, mean
+from algorithms.base import Algorithm, Batch, Entry
+from algorithms.options import Credit, Option, by_option, credit, options, reached
+from algorithms.stats import discounted_returns
+from envs.common.text import printable
+from envs.trajectory import Step as StoredStep
+from envs.trajectory import Trajectory
+
+GREEDY = "+greedy"
+"""How the group ids end of episodes that a method had played greedily, for a return to compare with."""
+
+Spell = Callable[[Sequence[int]], list[str | None]]
+"""The texts of some token ids, None where they are not known."""
+
+
+def view(
+    trajectories: Sequence[Trajectory],
+    spell: Spell,
+    task: Callable[[str], str],
+    gamma: float = 1.0,
+    shaped: Mapping[str, Entry] | None = None,
+) -> tuple[list[Group], bool]:
+    """Groups in order of appearance, and whether the steps say with which ones they were compared.
+
+    `task` finds a task's words in a first observation; `gamma` and `shaped` are the method's settings of these names.
+    """
+    ahead = _returns(trajectories, gamma, shaped or {})
+    compared = any("step_group" in step.info for t in trajectories for step in t.steps)
+    credited = any("credit" in step.info for t in trajectories for step in t.steps)
+    groups: dict[str, Group] = {}
+    peers: dict[tuple[str | None, str], list[Step]] = {}
+    for number, trajectory in enumerate(trajectories, 1):
+        episode = Episode(
+            number=number,
+            task_id=printable(trajectory.task_id),
+            success=trajectory.success,
+            score=trajectory.score,
+            error=None if trajectory.error is None else printable(trajectory.error),
+            cut_off=None if trajectory.cut_off is None else printable(trajectory.cut_off),
+            left_out=_left_out(trajectory, credited),
+            reward=trajectory.total_reward,
+            steps=[],
+            options=_options(trajectory),
+        )
+        for stored, names, by_rules in zip(trajectory.steps, reached(trajectory.steps), reached(trajectory.steps, "subgoals")):
+            step = _step(stored, episode, spell, ahead.get(id(stored)), names)
+            if set(names) != set(by_rules):
+                step.marks.append(f"by the rules: {printable(', '.join(by_rules)) or 'nothing'}")
+            episode.steps.append(step)
+            together = stored.info.get("step_group") if compared else stored.state_key
+            if episode.left_out is None and together not in (None, ""):
+                # The text of a number is as good a key, and a plug-in's list has no other.
+                peers.setdefault((None if compared else trajectory.group_id, repr(together)), []).append(step)
+        if trajectory.steps:
+            came = trajectory.steps[-1].info
+            episode.final_observation, episode.final_frame = (
+                _text(came.get("final_observation")),
+                _frame(came.get("final_frame")),
+            )
+        first = trajectory.steps[0].observation if trajectory.steps else ""
+        new = Group(printable(trajectory.group_id), printable(task(first)) or episode.task_id, [])
+        groups.setdefault(trajectory.group_id, new).episodes.append(episode)
+    for members in peers.values():
+        if len(members) > 1:
+            members.sort(key=lambda step: -(step.ahead or 0.0))
+            for step in members:
+                step.peers = members
+    return list(groups.values()), compared
+
+
+def mean_options(trajectories: Sequence[Trajectory], groups: Sequence[Group]) -> dict[str | None, Credit]:
+    """Means over the options of the episodes that took part in the update; nothing where none of them reached a subgoal."""
+    taken = {episode.number for group in groups for episode in group.episodes if episode.left_out is None}
+    found = by_option([trajectory for number, trajectory in enumerate(trajectories, 1) if number in taken])
+    if not any(found):
+        return {}
+    return {name and printable(name): _printable(of_name) for name, of_name in found.items()}
+
+
+def _options(trajectory: Trajectory) -> list[tuple[Option, Credit]]:
+    found = options(trajectory)
+    if not any(option.name for option in found):
+        return []
+    return [
+        (
+            replace(option, name=option.name and printable(option.name)),
+            _printable(credit([trajectory.steps[option.first : option.last + 1]])),
+        )
+        for option in found
+    ]
+
+
+def _printable(of_option: Credit) -> Credit:
+    return replace(of_option, shaped={printable(name): paid for name, paid in of_option.shaped.items() if paid})
+
+
+def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
+    """Why an episode took no part in the update; `credited`: whether others of the iteration did."""
+    if trajectory.error is not None:
+        return f"cut off by a fault, so it took no part in the update: {printable(trajectory.error)}"
+    if not trajectory.steps:
+        return "lost before its first step: the first prompt is longer than the model can read, so nothing is learnt from it"
+    if trajectory.group_id.endswith(GREEDY):
+        return "played greedily, not trained on"
+    if credited and trajectory.steps and not any("credit" in step.info for step in trajectory.steps):
+        return "dropped: all returns alike"
+    return None
+
+
+def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | None, names: Sequence[str]) -> Step:
+    noted = stored.info.get("credit") or {}
+    credit = {printable(str(name)): value for name, value in noted.items()} if isinstance(noted, Mapping) else {}
+    count = len(stored.response_ids)
+    by_name = {name: _per_token(value, count) for name, value in credit.items()}
+    texts = spell(stored.response_ids)
+    logprobs = _per_token(stored.response_logprobs, count)
+    tokens = [
+        Token(
+            id=token,
+            text=None if text is None else printable(text),
+            logprob=logprobs[place],
+            credit={name: values[place] for name, values in by_name.items()},
+        )
+        for place, (token, text) in enumerate(zip(stored.response_ids, texts, strict=True))
+    ]
+    marks = [] if stored.valid else ["invalid"]
+    if stored.info.get("executed") is False:
+        marks.append("not executed")
+    if stored.truncated:
+        marks.append(f"cut off: {printable(str(stored.info.get('reason', 'out of time')))}")
+    elif stored.terminated:
+        marks.append("won" if episode.success else "ended")
+    if not isinstance(noted, Mapping):
+        marks.append(f"credit not understood: {printable(repr(noted))}")
+    return Step(
+        episode=episode.number,
+        number=len(episode.steps) + 1,
+        observation=printable(stored.observation),
+        frame=_frame(stored.info.get("frame")),
+        action=printable(stored.action),
+        tokens=tokens,
+        credit={name: _of_step(name, value) for name, value in credit.items()},
+        per_token=any(len(set(values)) > 1 for values in by_name.values()),
+        reward=stored.reward,
+        shaped={printable(name): value for name, value in stored.shaped_rewards.items() if value},
+        ahead=ahead,
+        marks=marks,
+        reached=[printable(name) for name in names],
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else printable(str(value))
+
+
+def _frame(value: Any) -> str | None:
+    """A drawing in characters without the empty lines and columns around it."""
+    lines = [] if value is None else printable(str(value)).expandtabs().splitlines()
+    drawn = [place for place, line in enumerate(lines) if line.strip()]
+    return textwrap.dedent("\n".join(line.rstrip() for line in lines[drawn[0] : drawn[-1] + 1])) if drawn else None
+
+
+def _of_step(name: str, value: Any) -> float | None:
+    if not isinstance(value, list):
+        return _number(value)
+    numbers = [_number(one) for one in value]
+    return next((n for n in numbers if n is not None), None) if name in CRITIC else mean(numbers)
+
+
+def _per_token(value: Any, count: int) -> list[float | None]:
+    values = value if isinstance(value, list) else [value] * count
+    return [_number(one) for one in [*values[:count], *[None] * (count - len(values))]]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped: Mapping[str, Entry]) -> dict[int, float]:
+    """Return from each step on, by the step's identity; episodes that a fault cut off have none."""
+    kept = [t for t in trajectories if t.error is None and t.steps]
+    batch, method = Batch.from_trajectories(kept), Algorithm(shaped=dict(shaped))
+    reward = batch.reward + method.entering(batch, "reward")
+    values = discounted_returns(batch, reward, gamma) + method.entering(batch, "return") if kept else np.zeros(0)
+    return dict(zip((id(step) for t in kept for step in t.steps), values.tolist(), strict=True))

@@ -1,0 +1,115 @@
+"""What a sampling engine is: ids in, ids and log-probabilities out, new weights when told. vLLM fits the same shape.
+
+A request carries the whole sequence so far; an engine may keep what it computed for a session and prefill only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.models.answers import Stop
+from agents.rollout.constraint import Trie
+
+if TYPE_CHECKING:
+    from agents.models.policy import Policy
+
+
+@dataclass(slots=True)
+class Sampling:
+    """How tokens are drawn. temperature 0 is greedy; log-probabilities are those of the tempered (and constrained) softmax."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 64
+    """Longest free response; one of a request's `trie` is never cut off."""
+    stop: Stop = field(default_factory=Stop)
+    """Strings that end a response where they are said, not thought; the tokens that complete one are kept."""
+    stop_ids: tuple[int, ...] = ()
+    """Token ids that end a response, or the thoughts in it that they close; the id itself is kept, it was sampled."""
+
+
+@dataclass(slots=True)
+class Request:
+    session: str
+    """Requests of one session continue each other: the engine may reuse what it keeps for it."""
+    ids: Sequence[int]
+    """Everything the model is to read: prompt, earlier responses, new observation."""
+    sampling: Sampling
+    seed: int
+    """Token t of the response is a function of the distribution, this seed and t alone."""
+    trie: Trie | None = None
+    """If given, only these responses are possible; probabilities are renormalised over the allowed tokens."""
+
+
+@dataclass(slots=True)
+class Completion:
+    ids: list[int]
+    logprobs: list[float]
+    stop_reason: str
+    """stop (a stop id or string, or the end of an allowed response), length (max_tokens) or context (model's limit)."""
+    policy_version: int
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Tokens since the last `take()`."""
+
+    prefill_tokens: int = 0
+    """Tokens of prompts that were computed, the end of the response before them included."""
+    sampled_tokens: int = 0
+    """Tokens of responses, those that constrained sampling forced included."""
+    computed_tokens: int = 0
+    """Tokens that went through the model."""
+    reused_tokens: int = 0
+    """Prompt tokens that were kept from earlier turns: a rebuild-every-step layout would compute them again."""
+    forwards: int = 0
+
+    def take(self) -> dict[str, int]:
+        counts = {
+            "prefill": self.prefill_tokens,
+            "sampled": self.sampled_tokens,
+            "computed": self.computed_tokens,
+            "reused": self.reused_tokens,
+            "forwards": self.forwards,
+        }
+        self.prefill_tokens = self.sampled_tokens = self.computed_tokens = self.reused_tokens = self.forwards = 0
+        return counts
+
+
+class Engine(Protocol):
+    """Sampling engine. `generate` and `score` may be awaited by any number of sessions at once; the engine batches them."""
+
+    stats: EngineStats
+    policy_version: int
+
+    async def generate(self, request: Request) -> Completion: ...
+
+    async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability of each token of each candidate after `ids`, at temperature 1; `ids` are computed once for all.
+
+        Calls of one session may continue each other and requests to `generate`; end it with `release`. [] if `ids` and the
+        longest candidate are more than the model can read. Raises ValueError for no `ids` or no candidates.
+        """
+
+    def release(self, session: str) -> None:
+        """Forget a session: its episode is over."""
+
+    def update_weights(self, policy: Policy, version: int) -> None:
+        """Sample from these weights from now on; everything kept from older weights is dropped."""
+
+    def close(self) -> None: ...
+
+
+def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Counter-based uniforms in [0, 1): a hash (splitmix64's finaliser) of seed and counter, independent of batch and order."""
+    with np.errstate(over="ignore"):
+        x = seeds + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,286 @@
+"""Sampling with transformers in this process: continuous batching over all live episodes, each with its KV cache kept.
+
+What is new in a prompt is prefilled, what was computed in earlier turns is kept; a finished episode's slot is free at once.
+Prefills wait a little so that they run together, but never more than `patience` decoding steps: a long answer of one episode
+does not hold the others back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from agents.models.answers import Listener
+from agents.models.memory import Part, Slots, memory_for
+from agents.models.policy import Policy, PolicyError
+from agents.rollout.constraint import Node
+from agents.rollout.engines.base import Completion, EngineStats, Request
+from agents.rollout.engines.branches import Branches, first_that_fit, fitting, lay_out
+from agents.rollout.engines.draw import draw
+
+
+@dataclass(slots=True)
+class _Scoring:
+    """Candidates to be scored after `ids`."""
+
+    session: str
+    ids: Sequence[int]
+    candidates: Sequence[Sequence[int]]
+    found: list[list[float]] = field(default_factory=list)
+    """Of the first candidates; the others are still to be scored."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A session's place in the batch."""
+
+    session: str
+    computed: list[int] = field(default_factory=list)
+    """Ids whose keys and values are in the cache."""
+    pending: list[int] = field(default_factory=list)
+    """Ids still to be computed; the next token follows the last one."""
+    request: Request | None = None
+    scoring: _Scoring | None = None
+    """At most one of the two is under way."""
+    future: asyncio.Future[Any] | None = None
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    node: Node | None = None
+    listener: Listener | None = None
+    waited: int = 0
+
+
+class HFEngine:
+    """Engine over a `Policy` in this process; learner and engine share the weights, so an update costs nothing."""
+
+    def __init__(self, policy: Policy, max_batch: int = 128, patience: int = 8) -> None:
+        self.policy = policy
+        self.policy_version = 0
+        self.stats = EngineStats()
+        self._max_batch = max_batch
+        self._patience = patience
+        self._slots: list[_Slot] = []
+        self._index: dict[str, int] = {}
+        self._waiting: list[tuple[Request | _Scoring, asyncio.Future[Any]]] = []
+        self._memory = memory_for(policy.kept, max_batch)
+        self._driver: asyncio.Task[None] | None = None
+
+    # -- engine interface -----------------------------------------------------------------------------------------------
+
+    async def generate(self, request: Request) -> Completion:
+        done: Completion = await self._ask(request)
+        return done
+
+    async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
+        if not ids or not candidates:
+            raise ValueError("nothing to score: give at least one id to read and one candidate")
+        if not isinstance(self._memory, Slots):
+            raise PolicyError(
+                f"engine.constrained=scored cannot be used with this model ({self.policy.causal.config.model_type}), which is "
+                "sampled through its own cache: allowed with it: none, admissible"
+            )
+        if len(ids) + max(map(len, candidates)) > self.policy.max_length:
+            return []
+        found: list[list[float]] = await self._ask(_Scoring(session, list(ids), candidates))
+        return found
+
+    async def _ask(self, job: Request | _Scoring) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((job, future))
+        if self._driver is None or self._driver.done():
+            self._driver = loop.create_task(self._drive())
+            self._driver.add_done_callback(self._driver_ended)
+        return await future
+
+    def release(self, session: str) -> None:
+        place = self._index.pop(session, None)
+        if place is None:
+            return
+        last = len(self._slots) - 1
+        self._memory.forget(place)
+        if place != last:
+            self._memory.move(last, place)
+            self._slots[place] = self._slots[last]
+            self._index[self._slots[place].session] = place
+        self._slots.pop()
+
+    def update_weights(self, policy: Policy, version: int) -> None:
+        self.policy, self.policy_version = policy, version
+        if any(slot.request or slot.scoring for slot in self._slots):
+            raise RuntimeError("weights must not change while responses are being sampled")
+        for place in range(len(self._slots)):
+            self._memory.forget(place)
+        self._slots.clear()
+        self._index.clear()
+
+    def close(self) -> None:
+        self._slots.clear()
+        self._index.clear()
+        self._memory = memory_for(self.policy.kept, self._max_batch)
+
+    # -- the batch ------------------------------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        while self._waiting or any(slot.request or slot.scoring for slot in self._slots):
+            self._admit()
+            self._score([i for i, slot in enumerate(self._slots) if slot.scoring])
+            active = [i for i, slot in enumerate(self._slots) if slot.request]
+            fresh = [i for i in active if not self._slots[i].ids]
+            going = [i for i in active if self._slots[i].ids]
+            if fresh and (len(fresh) >= len(going) or max(self._slots[i].waited for i in fresh) >= self._patience):
+                self._advance(fresh)
+            elif going:
+                for i in fresh:
+                    self._slots[i].waited += 1
+                self._advance(going)
+            # Episodes that got their response take their environment step and come back with the next request.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    def _driver_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        futures = [slot.future for slot in self._slots if slot.future] + [future for _, future in self._waiting]
+        self._waiting.clear()
+        self.close()
+        for future in futures:
+            if future and not future.done():
+                future.set_exception(error)
+
+    def _admit(self) -> None:
+        remaining = []
+        for request, future in self._waiting:
+            if request.session not in self._index:
+                if len(self._slots) >= self._max_batch:
+                    remaining.append((request, future))
+                    continue
+                self._index[request.session] = len(self._slots)
+                self._slots.append(_Slot(request.session))
+            slot = self._slots[self._index[request.session]]
+            if slot.request or slot.scoring:
+                future.set_exception(RuntimeError(f"session {request.session} already has a request under way"))
+                continue
+            ids = list(request.ids)
+            if isinstance(request, Request) and len(ids) >= self.policy.max_length:
+                future.set_result(Completion([], [], "context", self.policy_version))
+                continue
+            wanted = min(_shared(slot.computed, ids), len(ids) - 1)
+            kept = self._memory.keep(self._index[request.session], len(slot.computed), wanted)
+            self.stats.reused_tokens += kept
+            slot.computed, slot.pending = ids[:kept], ids[kept:]
+            slot.future = future
+            if isinstance(request, _Scoring):
+                slot.scoring = request
+                continue
+            slot.request, slot.waited = request, 0
+            slot.ids, slot.logprobs = [], []
+            slot.node = request.trie.root if request.trie else None
+            stop = request.sampling.stop
+            slot.listener = Listener(stop, self.policy.tokenizer) if stop.listens and not request.trie else None
+        self._waiting = remaining
+
+    @torch.inference_mode()
+    def _score(self, rows: list[int]) -> None:
+        """All candidates of these slots, in as few passes as memory allows; rows of like width together."""
+        vocabulary = self.policy.vocabulary
+        while rows:
+            self._score_together(fitting([self._branches(i) for i in rows], vocabulary))
+            rows = [i for i in rows if self._slots[i].scoring]
+
+    def _branches(self, place: int) -> Branches:
+        slot = self._slots[place]
+        assert slot.scoring is not None
+        left = slot.scoring.candidates[len(slot.scoring.found) :]
+        return Branches(place, len(slot.computed), slot.pending, first_that_fit(left))
+
+    def _score_together(self, rows: Sequence[Branches]) -> None:
+        """One pass."""
+        assert isinstance(self._memory, Slots)
+        device, cache = self.policy.device, self._memory.cache
+        p = lay_out(rows)
+        slots = torch.tensor([row.slot for row in rows], device=device)
+        cache.set_pass(slots, p.real.to(device), p.slots.to(device), p.places.to(device), p.length)
+        logits = self.policy.forward(p.ids.to(device), p.positions.to(device), p.mask.to(device), p.select.to(device), cache)
+        total = logits.logsumexp(-1)
+        predictor = p.predictor.to(device)
+        logprobs = iter((logits[predictor, p.targets.to(device)] - total[predictor]).tolist())
+        self.stats.forwards += 1
+        for row in rows:
+            slot = self._slots[row.slot]
+            job = slot.scoring
+            assert job is not None
+            self.stats.prefill_tokens += 0 if job.found else len(row.pending)
+            self.stats.computed_tokens += row.width
+            job.found += [[next(logprobs) for _ in candidate] for candidate in row.candidates]
+            # The branches are forgotten: the last id of the prefix is read again where candidates are left.
+            slot.computed, slot.pending = list(job.ids[:-1]), list(job.ids[-1:])
+            if len(job.found) == len(job.candidates):
+                slot.computed, slot.pending, slot.scoring = list(job.ids), [], None
+                assert slot.future is not None
+                if not slot.future.done():
+                    slot.future.set_result(job.found)
+                slot.future = None
+
+    @torch.inference_mode()
+    def _advance(self, rows: Sequence[int]) -> None:
+        """One forward pass over the pending ids of these slots, and one sampled token each."""
+        slots = [self._slots[i] for i in rows]
+        logits = self._memory.read(self.policy, [Part(i, len(slot.computed), slot.pending) for i, slot in zip(rows, slots)])
+        requests = [slot.request for slot in slots if slot.request]
+        sampling, seeds = [request.sampling for request in requests], [request.seed for request in requests]
+        tokens, logprobs = draw(logits, [slot.node for slot in slots], sampling, seeds, [len(slot.ids) for slot in slots])
+        self.stats.forwards += 1
+        self.stats.prefill_tokens += sum(len(slot.pending) for slot in slots if not slot.ids)
+        self.stats.computed_tokens += sum(len(slot.pending) for slot in slots)
+        for slot, token, logprob in zip(slots, tokens, logprobs, strict=True):
+            slot.computed.extend(slot.pending)
+            slot.pending = []
+            reason = self._append(slot, token, logprob)
+            # Where only one token is allowed there is nothing to ask the model: it is computed together with the next choice.
+            while not reason and slot.node is not None and len(slot.node) == 1:
+                reason = self._append(slot, next(iter(slot.node)), 0.0)
+            if reason:
+                assert slot.future is not None
+                if not slot.future.done():
+                    slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, self.policy_version))
+                slot.request = slot.future = None
+
+    def _append(self, slot: _Slot, token: int, logprob: float) -> str | None:
+        """Take a token into the response; returns why the response ends with it, if it does."""
+        slot.pending.append(token)
+        slot.ids.append(token)
+        slot.logprobs.append(logprob)
+        self.stats.sampled_tokens += 1
+        return self._stop_reason(slot, token)
+
+    def _stop_reason(self, slot: _Slot, token: int) -> str | None:
+        request = slot.request
+        assert request is not None
+        if slot.node is not None:  # the trie bounds the length: max_tokens would only cut an allowed response in two
+            slot.node = slot.node[token]
+            if not slot.node:
+                return "stop"
+        elif slot.listener is None:
+            if token in request.sampling.stop_ids:
+                return "stop"
+        elif slot.listener.ends(slot.ids, request.sampling.stop_ids):
+            return "stop"
+        if slot.node is None and len(slot.ids) >= request.sampling.max_tokens:
+            return "length"
+        if len(slot.computed) + len(slot.pending) >= self.policy.max_length:
+            return "context"
+        return None
+
+
+def _shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """Length of the common prefix."""
+    n = min(len(left), len(right))
+    if left[:n] == right[:n]:
+        return n
+    return next(i for i in range(n) if left[i] != right[i])

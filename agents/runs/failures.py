@@ -1,0 +1,172 @@
+"""How an entry point ends when something goes wrong: one clear message, an exit code, and a note in the run's folder.
+
+Exit codes: 0 well, 1 failed, 2 the configuration cannot be run, 130 interrupted. The message of an error that this project
+raises itself is written for people and shown as it is; the traceback of any other is kept for a report. Of several errors at
+once (episodes are played side by side, and fail so) the first that can be explained is told, and the others are counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agents.runs.folder import RunFolder
+from envs.common.structured import ConfigError
+
+T = TypeVar("T")
+OWN = ("agents", "envs", "algorithms")
+"""Packages whose own exceptions are written for people."""
+NO_MEMORY = re.compile(
+    r"out of memory|(can't|cannot|unable to) allocate|not enough memory|_ALLOC_FAILED|bad_alloc", re.IGNORECASE
+)
+"""What allocators say: torch's for CPU and GPU, numpy's, cuBLAS's and its sisters, C++, the operating system."""
+NO_UNICODE = re.compile(r"surrogates not allowed|Text(Encode|Sequence)?Input(Sequence)? must be")
+"""What Python and tokenizers say of half a surrogate pair; the latter take it for something that is no text."""
+MOST_OTHERS = 3
+"""Kinds of further errors that are named."""
+
+
+@dataclass
+class Outcome:
+    """How the block under `reported` ended."""
+
+    code: int = 0
+
+
+@contextmanager
+def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
+    """Turn whatever ends the block into a message and an exit code; a run's `folder` gets status.json and the traceback.
+
+    A run that fails before there is anything to go on with leaves no folder: its resume would fail alike.
+    """
+    outcome = Outcome()
+    try:
+        yield outcome
+    except Exception as raised:
+        if folder is not None:
+            folder.discard()
+        outcome.code = 2 if isinstance(innermost(raised), ConfigError) else 1
+        message = _account(raised)
+        if any(explain(one) is None for one in _leaves(raised)):
+            text = "".join(traceback.format_exception(raised))
+            message += "\nThis was not foreseen; the traceback is "
+            message += f"in {folder.traceback}" if folder and _written(folder, text) else f"below\n{text}"
+        _tell("failed", f"error: {message}", folder, getattr(innermost(raised), "resume_with", ""))
+    except BaseException as raised:
+        if not any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
+            raise
+        outcome.code = 130
+        _tell("interrupted", "stopped at once", folder)
+
+
+def command(
+    arguments: Sequence[str] | None,
+    usage: Callable[[list[str]], str],
+    load: Callable[[list[str]], T],
+    run: Callable[[T], object],
+) -> int:
+    """An entry point whose settings are key=value: print its `usage` of the words given, or load the settings and run.
+
+    Returns the exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if {"-h", "--help"} & set(given):
+            tell(usage([word for word in given if word not in ("-h", "--help")]))
+            return 0
+        settings = load(given)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with reported() as outcome:
+        run(settings)
+    return outcome.code
+
+
+def tell(text: str) -> None:
+    """Print for a reader who may leave before the end (`--help | head`), which is no mistake of anybody's."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not be written again at exit
+
+
+def explain(exc: BaseException) -> str | None:
+    """What went wrong, in words; None for an error nobody foresaw."""
+    if type(exc).__module__.partition(".")[0] in OWN:
+        return str(exc)
+    if isinstance(exc, MemoryError) or (isinstance(exc, (RuntimeError, OSError)) and NO_MEMORY.search(str(exc))):
+        return (
+            f"out of memory: {_first_line(exc)}\nLower optim.token_budget, engine.max_batch or model.max_length, or set "
+            "model.gradient_checkpointing=true; --dry-run estimates what a run needs"
+        )
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {exc}"
+    if isinstance(exc, (UnicodeEncodeError, TypeError)) and NO_UNICODE.search(str(exc)):
+        return (
+            "a text that the model was to read is no Unicode text: it holds half of a surrogate pair, such as '\\ud83d'. Let "
+            "the environment that wrote it replace such characters: text.encode('utf-8', 'replace').decode()"
+        )
+    return None
+
+
+def innermost(exc: BaseException) -> BaseException:
+    """The error inside task groups; of several the first that can be explained, or else the first."""
+    errors = _leaves(exc)
+    return next((one for one in errors if explain(one) is not None), errors[0])
+
+
+def _leaves(exc: BaseException) -> list[BaseException]:
+    """The errors of a group and the groups within it, or the error itself."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return [exc]
+    return [leaf for one in exc.exceptions for leaf in _leaves(one)]
+
+
+def _account(raised: BaseException) -> str:
+    """What went wrong, and how many other errors there were at the same time."""
+    told = innermost(raised)
+    lines = [explain(told) or f"{type(told).__name__}: {told}"]
+    same = f"{type(told).__name__}: {_first_line(told)}"
+    others = Counter(f"{type(one).__name__}: {_first_line(one)}" for one in _leaves(raised))
+    if alike := others.pop(same) - 1:
+        lines.append(f"{alike} more failed alike at the same time")
+    if others:
+        named = [f"{text}{f' ({count} times)' if count > 1 else ''}" for text, count in others.most_common(MOST_OTHERS)]
+        left = len(others) - len(named)
+        lines.append(f"{others.total()} failed otherwise: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
+    return "\n".join(lines)
+
+
+def _first_line(exc: BaseException) -> str:
+    return next(iter(str(exc).splitlines()), "")[:300]
+
+
+def _tell(status: str, message: str, folder: RunFolder | None, cure: str = "") -> None:
+    """cure: a setting without which what was begun would fail alike when it is gone on with."""
+    if folder is not None and folder.begun:
+        try:
+            folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
+        except OSError:
+            message += f"\n{folder.status} could not be written"
+        if folder.resume_command not in message:
+            begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
+            what = "go on from the newest checkpoint" if begun else "begin again"
+            message += f"\nTo {what}: {' '.join(filter(None, (folder.resume_command, cure)))}"
+    print(message, file=sys.stderr)
+
+
+def _written(folder: RunFolder, text: str) -> bool:
+    try:
+        folder.traceback.write_text(text, encoding="utf-8")
+    except OSError:
+        return False
+    return True

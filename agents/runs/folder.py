@@ -1,0 +1,221 @@
+"""The folder of one run, `runs/<name>/`: where each file is and how it is written; docs/run-folder.md describes it for users.
+
+Every file is either replaced as a whole or appended a line at a time, so a kill never leaves one unreadable.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from agents.config import loading
+from agents.config.compose import assignment, command_line
+from agents.config.sections import TrainConfig
+from envs import trajectory
+from envs.base import Split
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+class RunFolderError(RuntimeError):
+    """The run's folder cannot be used as asked. The message says why and what to do."""
+
+
+class RunFolder:
+    """Paths inside a run's folder, and the small files that describe the run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.panels = self.path / "panels.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.status = self.path / "status.json"
+        self.warnings = self.path / "warnings.txt"
+        self.traceback = self.path / "traceback.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.plots = self.path / "plots"
+        self.model = self.path / "model"
+        self.tokenizer = self.path / "tokenizer"
+        """Written at the start, so that the episodes of a run that is not over can be read."""
+        self.begun = False
+        """This process has said in status.json that it is running; a resume that is refused before leaves that file alone."""
+        self._new = False
+        """This process made the run."""
+        self._made = False
+        """... and the folder for it."""
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> RunFolder:
+        """The folder for `config`: a new one, or with `resume` the old one. Nothing is made or changed before `begin`.
+
+        Raises RunFolderError where no run could begin.
+        """
+        if config.resume:
+            folder = cls(config.resume)
+            folder._refuse_if_alive()
+        else:
+            name = config.run or f"{config.env.name}-{config.algo['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
+            if {"", ".", ".."} & set(name.split("/")):
+                raise RunFolderError(f"run is '{name}', which names no folder inside out={config.out}: choose another name")
+            folder = cls(Path(config.out) / name)
+        try:
+            if not config.resume and folder.config.exists():
+                raise folder._taken()
+            above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+            if not above.is_dir():
+                raise NotADirectoryError(f"{above} is no folder")
+            if not os.access(above, os.W_OK | os.X_OK):
+                raise PermissionError(f"nothing may be written in {above}")
+        except OSError as exc:
+            raise folder._unwritable(exc) from exc
+        return folder
+
+    def begin(self, config: TrainConfig, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+        """Make the folder, or go on in it: all that a start may be refused for lies behind. Raises RunFolderError."""
+        try:
+            if config.resume:
+                self._refuse_if_alive()
+            else:
+                self._made = not self.path.exists()
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._claim()
+                self._new = True
+            self.set_status("running")
+            self.write_config(config)
+            content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
+            replace_file(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def discard(self) -> None:
+        """Take back a new run that failed before it had anything worth keeping: numbers, episodes or a checkpoint."""
+        kept = [self.checkpoints, self.path / "trajectories"]
+        if not self._new or any(map(os.path.exists, kept)) or (self.metrics.exists() and self.metrics.stat().st_size):
+            return
+        # In a folder that was there before, what others put there stays.
+        if self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            shutil.rmtree(self.tokenizer, ignore_errors=True)
+            for file in (self.config, self.status, self.panels, self.metrics):
+                file.unlink(missing_ok=True)
+        self.begun = False
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.resolve().name
+
+    @property
+    def resume_command(self) -> str:
+        """What a user types to go on."""
+        return command_line("agents.train", assignment("resume", self.path))
+
+    def last_lines(self) -> str:
+        """Where everything of the run is that there is so far, and what a user types to evaluate it and to look at it."""
+        places = {"model": self.model, "plots": self.plots, "table": self.metrics, "trajectories": self.path / "trajectories"}
+        lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
+        if self.checkpoints.exists():
+            panels = orjson.loads(self.panels.read_bytes())
+            held_out = ["evaluation.panel=test"] if panels["test"]["count"] else []
+            lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
+        if places["trajectories"].exists():
+            lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
+        return "\n".join(lines)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Record the whole configuration."""
+        replace_file(self.config, loading.to_yaml(config).encode())
+
+    def add_warning(self, message: str) -> None:
+        """Record what was said of the run: a line, with the time."""
+        with self.warnings.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(message.split())}\n")
+
+    def trajectories(self, iteration: int) -> Path:
+        """The file with an iteration's episodes."""
+        return self.path / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"
+
+    def write_trajectories(self, iteration: int, trajectories: Iterable[trajectory.Trajectory]) -> Path:
+        """Write an iteration's episodes, one JSON object a line, gzipped."""
+        path = self.trajectories(iteration)
+        path.parent.mkdir(exist_ok=True)
+        trajectory.write(path, trajectories)
+        return path
+
+    def refuse_other_tasks(self, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+        """Raise RunFolderError if these are not the panels that the run began with."""
+        if not self.panels.exists():
+            return
+        before = orjson.loads(self.panels.read_bytes())
+        for name, ids in panels.items():
+            if name in before and (before[name]["hash"] != hashes[name] or before[name]["ids"] != list(ids)):
+                raise RunFolderError(
+                    f"panel '{name}' has other tasks than when the run began ({self.panels}): its results could not be "
+                    "compared. Restore the data or the environment's settings, or start a new run"
+                )
+
+    def set_status(self, status: Status, reason: str | None = None, **details: Any) -> None:
+        """Say in status.json where the run stands; `details` are further plain values (iteration, checkpoint, ...)."""
+        self.begun = True
+        content = {
+            "status": status,
+            "reason": reason,
+            "resume": None if status == "finished" else self.resume_command,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **details,
+        }
+        replace_file(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+    def get_status(self) -> dict[str, Any]:
+        """What status.json says; empty if there is none."""
+        return orjson.loads(self.status.read_bytes()) if self.status.exists() else {}
+
+    def _claim(self) -> None:
+        """Of runs that were started together under one name, one gets the folder."""
+        try:
+            self.config.touch(exist_ok=False)
+        except FileExistsError:
+            raise self._taken() from None
+
+    def _taken(self) -> RunFolderError:
+        resume = shlex.quote(assignment("resume", self.path))
+        return RunFolderError(f"{self.path} already holds a run; go on with {resume}, or choose another run=")
+
+    def _unwritable(self, exc: OSError) -> RunFolderError:
+        return RunFolderError(f"{self.path} cannot be written: {exc}; choose another place with out=<folder>")
+
+    def _refuse_if_alive(self) -> None:
+        status = self.get_status()
+        here = status.get("host") == socket.gethostname() and status.get("pid") != os.getpid()
+        if status.get("status") == "running" and here and _alive(int(status["pid"])):
+            raise RunFolderError(f"{self.path} is still being written by process {status['pid']}; stop that one first")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # A number may have gone to another program since; Linux can tell.
+    command = Path(f"/proc/{pid}/cmdline")
+    return not command.exists() or b"agents" in command.read_bytes()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file aside and put it in place as a whole."""
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,102 @@
+"""What actions drawn uniformly among the admissible ones reach on a panel: the floor that an evaluation is to be read against.
+
+Tasks and environment seeds are those of the panel. Actions are drawn from generators of their own, so no other number of a run
+depends on whether the floor was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.rollout.assembly import Assembly
+from agents.rollout.sampler import Episode
+from agents.runs import checkpoint
+from agents.runs.evaluation import Rate, rate
+from envs import registry
+from envs.common.seeding import generator
+from envs.pool import EpisodeError, Pool
+from envs.trajectory import NO_ACTIONS, Step, Trajectory
+
+SECONDS = 20.0
+"""What it may take; a slow environment goes without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The random policy's success, or why it is not known."""
+
+    rate: Rate | None
+    skipped: str
+    """Why it was not measured; "" if it was."""
+    seconds: float
+
+
+class _Skipped(Exception):
+    pass
+
+
+def random_policy(parts: Assembly, episodes: Sequence[Episode], seconds: float = SECONDS) -> Baseline:
+    """Play `episodes` with random actions, in the pool that rollouts use."""
+    c, before, began = parts.config, checkpoint.random_states(), time.monotonic()
+    name = registry.spec(c.env.name).id
+    try:
+        played = parts.runner.run(_play(parts.pool, name, episodes, c.engine.max_batch, c.env.pool.retries, began + seconds))
+    except BaseExceptionGroup as raised:
+        skipped, others = raised.split(_Skipped)
+        if skipped is None or others is not None:
+            raise
+        why: BaseException = skipped
+        while isinstance(why, BaseExceptionGroup):  # every episode under way says the same
+            why = why.exceptions[0]
+        return Baseline(None, str(why), time.monotonic() - began)
+    finally:
+        checkpoint.restore_random_states(before)  # of environments that draw from Python's or numpy's own generators
+    return Baseline(rate(played), "", time.monotonic() - began)
+
+
+async def _play(
+    pool: Pool, env_id: str, episodes: Sequence[Episode], concurrency: int, retries: int, deadline: float
+) -> list[Trajectory]:
+    places = asyncio.Semaphore(concurrency)
+
+    async def one(episode: Episode) -> Trajectory:
+        async with places:
+            for _ in range(retries + 1):
+                trajectory = Trajectory(env_id, episode.task_id, episode.group_id, episode.seed, episode.split)
+                try:
+                    await _episode(pool, episode, trajectory, deadline)
+                    break
+                except EpisodeError as error:
+                    trajectory.error = f"{error.kind}: {error.detail}"
+            return trajectory
+
+    async with asyncio.TaskGroup() as tasks:
+        played = [tasks.create_task(one(episode)) for episode in episodes]
+    return [task.result() for task in played]
+
+
+async def _episode(pool: Pool, episode: Episode, trajectory: Trajectory, deadline: float) -> None:
+    rng = generator(episode.sample_seed, "random policy")
+    with pool.slot() as slot:
+        observation, info = await slot.reset(seed=episode.seed, task=episode.task_id)
+        ended = False
+        while not ended:
+            if time.monotonic() > deadline:
+                raise _Skipped(f"the environment is slow: it would take more than {SECONDS:.0f} s")
+            actions = info["admissible_actions"]
+            if actions is None:
+                raise _Skipped("the environment does not list its actions")
+            if not actions:
+                if not trajectory.steps:
+                    raise EpisodeError("exception", "the environment lists no action to begin with")
+                trajectory.steps[-1].truncated, trajectory.steps[-1].info["reason"] = True, NO_ACTIONS
+                break
+            action = actions[int(rng.integers(len(actions)))]
+            observation, reward, terminated, truncated, info = await slot.step(action)
+            trajectory.steps.append(Step(observation, action, reward, terminated=terminated, truncated=truncated))
+            ended = terminated or truncated
+        trajectory.success = ended and bool(info["success"]) and not truncated
+        trajectory.score = float(info["score"])

@@ -1,0 +1,195 @@
+"""Demonstrations of an environment's oracle, as texts: played once, and kept for the next run.
+
+What is kept is named by all that it depends on: the environment, its settings and source files, the packages that are
+installed, tasks, seed and settings of the warm start. Some of what is found is played again all the same, in case something
+else has changed: data files, say. How a model reads the texts is no part of it, so that prompts may change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.config.sections import EnvConfig, WarmstartConfig
+from envs.base import NoOracle, TextEnv, Unsolvable
+from envs.common.cache import cache_folder
+from envs.common.kept import keep, kept
+from envs.common.seeding import derive, generator
+from envs.common.structured import plain
+
+PATIENCE = 200
+"""Tasks that are tried in vain before a warm start gives up."""
+SAMPLE = 4
+"""Demonstrations of those kept that are played again."""
+LARGE = 1 << 20
+"""Bytes; files beside an environment's source that are larger go by size and time."""
+_FOREIGN = frozenset(("builtins", "typing", "abc", "gymnasium"))
+"""Packages of base classes that are no part of an environment."""
+
+Demonstration = list[tuple[str, list[str] | None, bool, str]]
+"""(observation, admissible actions, whether the last action was valid, action) of each step."""
+
+
+class Place(NamedTuple):
+    """Which demonstration it is: the how-manieth round over the panel, the task's place in it, whether it dawdles."""
+
+    turn: int
+    place: int
+    dawdles: bool
+
+
+def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling: bool) -> Demonstration:
+    """One oracle episode through the real environment. It wins, or dawdles until its time is over.
+
+    Raises Unsolvable if the time is too short for one who does not dawdle, RuntimeError if the oracle is wrong.
+    """
+    rng = generator(seed, "demonstration", task_id)
+    actions = env.demonstration(task_id, rng, detours, dawdling)
+    observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
+    played: Demonstration = []
+    terminated = truncated = False
+    for action in actions:
+        played.append((observation, info["admissible_actions"], info["valid"], action))
+        observation, _, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            break
+    if truncated and not dawdling and not info["success"]:
+        raise Unsolvable(
+            f"task {task_id} takes its oracle {len(actions)} steps with warmstart.detours={detours:g}, more than "
+            f"env.max_steps={env.max_steps}: raise env.max_steps, or lower warmstart.detours"
+        )
+    if not (info["success"] or truncated):
+        raise RuntimeError(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")
+    return played
+
+
+def demonstrated(
+    env: TextEnv,
+    settings: EnvConfig,
+    warmstart: WarmstartConfig,
+    panel: Sequence[str],
+    count: int,
+    root: int,
+    on_made: Callable[[int], None] | None = None,
+) -> list[Demonstration]:
+    """`count` demonstrations on the tasks of `panel`, careful ones first: those that are kept, or played now.
+
+    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if no task of the panel, or of its first
+    PATIENCE, is any better.
+    """
+
+    def play(where: Place) -> Demonstration:
+        seed = derive(root, "warmstart", where.turn)
+        return demonstrate(env, panel[where.place], seed, warmstart.detours, where.dawdles)
+
+    key = _key(env, settings, warmstart, panel, count, root)
+    file = cache_folder() / "demonstrations" / f"{key}.z" if key else None
+    if file and (found := _unpacked(kept(file))) is not None and _are_still_so(found, play):
+        if on_made:
+            on_made(count)
+        return [demonstration for _, demonstration in found]
+    made: list[tuple[Place, Demonstration]] = []
+    careful, tried = round(count * (1 - warmstart.dawdling)), 0
+    while len(made) < count:
+        where = Place(*divmod(tried, len(panel)), dawdles=len(made) >= careful)
+        tried += 1
+        try:
+            made.append((where, play(where)))
+        except (Unsolvable, NoOracle):  # other tasks of the panel may have an oracle, and be winnable
+            if not made and (where.turn or tried >= PATIENCE):
+                raise
+            continue
+        if on_made:
+            on_made(len(made))
+    if file:
+        keep(file, _packed(made))
+    return [demonstration for _, demonstration in made]
+
+
+def _are_still_so(found: Sequence[tuple[Place, Demonstration]], play: Callable[[Place], Demonstration]) -> bool:
+    """Whether some of them, the first and the last included, are played today as they are kept."""
+    last = len(found) - 1
+    for number in {last * n // (SAMPLE - 1) for n in range(SAMPLE)}:
+        where, demonstration = found[number]
+        try:
+            if play(where) != demonstration:
+                return False
+        except (Unsolvable, NoOracle, IndexError):
+            return False
+    return True
+
+
+# -- what they are kept under -------------------------------------------------------------------------------------------------
+
+
+def _key(
+    env: TextEnv, settings: EnvConfig, warmstart: WarmstartConfig, panel: Sequence[str], count: int, root: int
+) -> str | None:
+    """32 hex digits that name everything the demonstrations depend on; None where its source cannot be found."""
+    source = _source(type(env))
+    if source is None:
+        return None
+    named = [
+        *(env.name, plain(settings.settings), env.max_steps, env.panel_hash("train"), list(panel)),
+        *(count, root, warmstart.detours, warmstart.dawdling),
+        *(source, sorted({(one.name, one.version) for one in distributions()}), sys.version),
+    ]
+    return hashlib.sha256(json.dumps(named, sort_keys=True, default=repr).encode()).hexdigest()[:32]
+
+
+def _source(kind: type[TextEnv]) -> str | None:
+    """Hash of the files beside the environment's class and its base classes, and of the Python files below; None without."""
+    digest = hashlib.sha256()
+    for name in sorted({one.__module__ for one in kind.__mro__ if one.__module__.partition(".")[0] not in _FOREIGN}):
+        module = sys.modules.get(name)
+        file = Path(getattr(module, "__file__", None) or "")
+        if not file.is_file():
+            return None
+        package = {*file.parent.iterdir(), *file.parent.rglob("*.py")} if getattr(module, "__package__", "") else {file}
+        for one in sorted(package):
+            if one.is_file():
+                state = one.stat()
+                content = one.read_bytes() if state.st_size <= LARGE else str((state.st_size, state.st_mtime_ns)).encode()
+                digest.update(f"{one.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+# -- how they are kept: each text once, since observations and lists come up again and again -----------------------------------
+
+
+def _packed(made: Sequence[tuple[Place, Demonstration]]) -> bytes:
+    texts: dict[str, int] = {}
+    lists: dict[tuple[int, ...], int] = {}
+
+    def text(one: str) -> int:
+        return texts.setdefault(one, len(texts))
+
+    def listed(actions: list[str] | None) -> int | None:
+        return None if actions is None else lists.setdefault(tuple(map(text, actions)), len(lists))
+
+    steps = [
+        [
+            where,
+            [(text(observation), listed(actions), bool(valid), text(action)) for observation, actions, valid, action in shown],
+        ]
+        for where, shown in made
+    ]
+    return zlib.compress(json.dumps([list(texts), list(lists), steps]).encode(), 1)
+
+
+def _unpacked(content: bytes | None) -> list[tuple[Place, Demonstration]] | None:
+    if content is None:
+        return None
+    texts, lists, steps = json.loads(zlib.decompress(content))
+    actions: list[list[str]] = [[texts[number] for number in numbers] for numbers in lists]
+
+    def step(observation: int, listed: int | None, valid: bool, action: int) -> Any:
+        return texts[observation], None if listed is None else actions[listed], valid, texts[action]
+
+    return [(Place(*where), [step(*one) for one in shown]) for where, shown in steps]

@@ -1,0 +1,61 @@
+"""What one update trains on, fixed before its first step: which tokens, relative to which log-probabilities, with what weight.
+
+Without a correction it is what the engine sampled. With one, the trainer's own log-probabilities are the old ones, tokens are
+weighted by trainer over engine, and those where the two differ too much are left out. The formulas are algorithms.correction's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agents.config.sections import CorrectionConfig
+from algorithms.correction import correction_weights, kept_tokens, mismatch
+
+
+@dataclass(slots=True)
+class Target:
+    """Flat over all sampled tokens [T]."""
+
+    old: Tensor
+    """Log-probabilities that ratios refer to: the engine's, or with a correction the trainer's own."""
+    trained: Tensor
+    """bool: choices with a defined advantage that were not rejected, and forced tokens beside them."""
+    correction: Tensor | None
+    """Importance weights; None: 1 everywhere."""
+    metrics: dict[str, float]
+    """What a correction measured; empty without one."""
+
+
+def corrected(
+    engine: Tensor, own: Tensor, chosen: Tensor, defined: Tensor, sequence: Tensor, config: CorrectionConfig
+) -> Target:
+    """All [T]: log-probabilities of engine and trainer, whether a token was a choice (not forced), whether it has an advantage,
+    the number of its sequence. Forced tokens, and those without an advantage, enter no weight and no sequence."""
+    at = (chosen & defined).nonzero()[:, 0]  # [M]
+    pair, of = (own[at], engine[at]), sequence[at]
+    gap = mismatch(*pair) or dict.fromkeys(("mean_abs", "max_abs", "kl", "effective_share"), 0.0)
+    metrics = {"mismatch_mean": gap["mean_abs"], "mismatch_max": gap["max_abs"], "mismatch_kl": gap["kl"]}
+    target = Target(own, defined, None, {**metrics, "effective_share": gap["effective_share"]})
+    if config.kind != "none":
+        weights = correction_weights(
+            *pair, config.kind, sequence=of, cap=config.cap, floor=config.floor, mean_one=config.mean_one
+        )
+        target.correction = torch.ones(len(defined)).index_copy(0, at, weights.float())
+    if config.reject != "none":
+        kept = kept_tokens(*pair, config.reject, cap=config.reject_cap, floor=config.reject_floor, sequence=of)
+        target.trained = _without(defined, at, kept, sequence)
+        target.metrics["rejected"] = float((~kept).double().mean()) if len(kept) else 0.0
+    return target
+
+
+def _without(defined: Tensor, at: Tensor, kept: Tensor, sequence: Tensor) -> Tensor:
+    """`defined` [T] less the tokens `at` [M] that are not `kept` [M], and the forced ones of sequences that lost them all."""
+    alive = torch.ones(int(sequence.max()) + 1, dtype=torch.bool)
+    alive[sequence[at]] = False
+    alive[sequence[at[kept]]] = True
+    left = defined & alive[sequence]
+    left[at] = kept
+    return left

@@ -1,0 +1,170 @@
+"""Warm start: behaviour cloning of the environment's oracle, so that reinforcement learning begins with some successes.
+
+Demonstrations (`agents.training.demonstrations`) are laid out by the same prompter and packing as rollouts. The result is
+cached by a hash of everything it depends on, the token rows included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch.nn import functional
+
+from agents.config.sections import TrainConfig, WarmstartConfig
+from agents.models.policy import Policy
+from agents.rollout.dialogue import Prompter
+from agents.training.demonstrations import Demonstration, demonstrated
+from agents.training.optimizer import Optimizer
+from agents.training.packing import Row, collate, rows
+from envs.common.cache import cache_folder
+from envs.common.kept import keep, kept
+from envs.common.seeding import generator
+from envs.prompt import Prompt, Window
+from envs.trajectory import Step, Trajectory
+
+if TYPE_CHECKING:
+    from agents.rollout.assembly import Assembly
+
+CLONING = 3
+"""Part of the cache's key: to be raised whenever `clone` gives other weights for the same input."""
+
+
+def as_trajectory(
+    demonstration: Demonstration,
+    prompter: Prompter,
+    prompt: Prompt,
+    context: str,
+    history: int,
+) -> Trajectory:
+    """A demonstration as the model would have read and written it."""
+    trajectory = Trajectory("", "", "", 0, "train", context=context)
+    task = prompt.task(demonstration[0][0])
+    past: list[tuple[str, str]] = []
+    response: list[int] = []
+    for t, (observation, admissible, valid, action) in enumerate(demonstration):
+        if context == "window":
+            ids = prompter.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
+        elif t == 0:
+            ids = prompter.opening(observation, admissible)
+        else:
+            ids = prompter.turn(observation, admissible, valid, response)
+        response = [*prompter.spell(action, admissible), prompter.stop_ids[0]]
+        trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
+        past.append((observation, prompter.said(action, admissible)))
+    return trajectory
+
+
+def demonstrations(
+    parts: Assembly,
+    config: TrainConfig,
+    panel: Sequence[str],
+    count: int,
+    seed: int | None = None,
+    on_made: Callable[[int], None] | None = None,
+) -> list[Trajectory]:
+    """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts.
+
+    Raises Unsolvable or NoOracle if the panel has none.
+    """
+    root = config.seed if seed is None else seed
+    shown = demonstrated(parts.env, config.env, config.warmstart, panel, count, root, on_made)
+    return [as_trajectory(one, parts.prompter, parts.prompt, config.env.context, config.env.history) for one in shown]
+
+
+def clone(
+    policy: Policy,
+    packed: Sequence[Row],
+    config: WarmstartConfig,
+    seed: int,
+    on_step: Callable[[int, float], None] | None = None,
+) -> float:
+    """Supervised training on demonstration rows; returns the mean loss of the last tenth of the steps.
+
+    The rows are a curriculum: a step draws from as large a part of them as of all steps it has reached. Poor examples among the
+    first would hide what a task's words have to do with its observations, and that is then never learned.
+    Action tokens weigh 1, the others `observation_weight` (rows without branches only). Learning rate: 5% linear warm-up,
+    then cosine to a tenth.
+    """
+    optimizer = Optimizer(policy.trainable(), config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    draw = generator(seed, "warmstart", "batches")
+    losses: list[float] = []
+    for step in range(config.steps):
+        scale = min(1.0, (step + 1) / max(1, config.steps // 20))
+        scale *= 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        optimizer.lr = config.lr * scale
+        reached = max(math.ceil(len(packed) * (step + 1) / config.steps), min(config.batch, len(packed)))
+        chosen = [packed[i] for i in draw.choice(reached, size=min(config.batch, reached), replace=False)]
+        optimizer.clear()
+        with policy.training():
+            loss = _supervised_loss(policy, chosen, config.observation_weight)
+            loss.backward()
+        optimizer.collect()
+        optimizer.step(clip=1.0)
+        losses.append(float(loss.detach()))
+        if on_step:
+            on_step(step + 1, losses[-1])
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def _supervised_loss(policy: Policy, chosen: Sequence[Row], observation_weight: float) -> torch.Tensor:
+    batch = collate(chosen, pad=0, device=policy.device)
+    length = batch.ids.shape[1]
+    weight = torch.zeros(batch.ids.shape, device=policy.device)
+    for i, row in enumerate(chosen):
+        if observation_weight and not row.segments:
+            weight[i, 1 : len(row)] = observation_weight
+    weight.view(-1)[batch.before + 1] = 1.0
+    places = weight.view(-1).nonzero()[:, 0]
+    places = places[places % length != 0]
+    logits = policy.forward(batch.ids, batch.positions, batch.mask, places - 1)
+    loss = functional.cross_entropy(logits, batch.ids.view(-1)[places], reduction="none")
+    weights = weight.view(-1)[places]
+    return (loss * weights).sum() / weights.sum()
+
+
+def fingerprint(policy: Policy, packed: Sequence[Row], config: WarmstartConfig, seed: int) -> str:
+    """Hash of all that a warm start depends on: initial weights, demonstrations as ids, settings."""
+    digest = hashlib.sha256(json.dumps([CLONING, asdict(config), seed, torch.__version__], sort_keys=True).encode())
+    for name, p in policy.trainable():
+        digest.update(name.encode())
+        digest.update(p.detach().float().cpu().numpy().tobytes())
+    for row in packed:
+        digest.update(np.asarray(row.ids, dtype=np.int64).tobytes())
+        digest.update(np.asarray(row.targets, dtype=np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def warm_start(
+    policy: Policy,
+    demonstrations: Sequence[Trajectory],
+    config: WarmstartConfig,
+    seed: int,
+    on_step: Callable[[int, float], None] | None = None,
+    cache: Path | None = None,
+) -> dict[str, float | str | bool]:
+    """Clone the demonstrations into `policy`, or load the cached result. Returns what was done."""
+    packed = rows(demonstrations, [0] * len(demonstrations), longest_row=0)
+    key = fingerprint(policy, packed, config, seed)
+    file = (cache or cache_folder() / "warmstart") / f"{key[:32]}.weights"
+    names = [name for name, _ in policy.trainable()]
+    content = kept(file)
+    if content is not None:
+        saved = load_tensors(content)
+        if set(saved) == set(names):
+            with torch.no_grad():
+                for name, p in policy.trainable():
+                    p.copy_(saved[name])
+            return {"cached": True, "hash": key}
+    loss = clone(policy, packed, config, seed, on_step)
+    keep(file, save_tensors({name: p.detach().cpu().contiguous() for name, p in policy.trainable()}))
+    return {"cached": False, "hash": key, "loss": loss}

@@ -1,0 +1,224 @@
+"""The configuration: what it accepts, what it refuses, and in which words."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agents.config import loading
+from agents.config import sections as config
+from agents.runs import sweep
+from envs.common.structured import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def train(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), path, os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "agents.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loading.load(overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("optim.lrr=1e-4", ["unknown key 'optim.lrr'", "Did you mean 'optim.lr'", "grad_clip"]),
+        ("lr=1e-4", ["unknown key 'lr'", "'optim.lr'"]),
+        ("env.mxa_steps=3", ["unknown key 'env.mxa_steps'", "env.max_steps"]),
+        ("optim.lr=fast", ["optim.lr is 'fast'", "a number"]),
+        ("optim.epochs=1.5", ["optim.epochs is 1.5", "a whole number"]),
+        ("optim.epochs=true", ["optim.epochs is True", "a whole number"]),
+        ("env.thinking=1", ["env.thinking is 1", "true or false"]),
+        ("env.context=ful", ["env.context is 'ful'", "full, window", "Did you mean 'full'"]),
+        ("env.pool.mode=thread", ["env.pool.mode", "inline, threads, processes", "'threads'"]),
+        ("evaluation.temperature=0.4", ["evaluation.temperature is 0.4", "list", "brackets"]),
+        ("evaluation.temperature=[]", ["evaluation.temperature is an empty list"]),
+        ("evaluation.temperature=[0]", ["evaluation.temperature", "more than 0"]),
+        ("engine.top_p=1.5", ["engine.top_p is 1.5", "at most 1"]),
+        ("iterations=null", ["iterations is nothing", "a whole number"]),
+        ("optim=3", ["optim is 3", "lr"]),
+        ("env=alfwold", ["env is 'alfwold'", "Did you mean 'alfworld'"]),
+        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, gpg, grpo", "Did you mean 'gigpo'"]),
+        ("model=hub", ["model.name has no value"]),
+        ("model.tiny.heads=3", ["model.tiny.hidden is 128", "heads"]),
+        ("model.prompt=chat", ["model.prompt is 'chat'", "plain"]),
+        ("model.system=hello", ["model.system is for chat templates", "'plain'"]),
+        ("engine.stop=[done,'']", ["engine.stop holds an empty string", "leave it out"]),
+        ("model.dtype=bfloat16", ["model.dtype is 'bfloat16'", "allowed with model=tiny: float32, auto"]),
+        ("engine.max_tokens=5000", ["engine.max_tokens is 5000", "model.max_length"]),
+        ("algo.gama=1", ["unknown key 'algo.gama'", "'algo.gamma'"]),
+        ("algo.gamma=2", ["algo", "gamma is 2"]),
+        ("algo.norm=var", ["algo.norm is 'var'", "std, mean"]),
+        ("algo.shaped.subgoal=reward", ["unknown key 'algo.shaped.subgoal'", "invalid_action"]),
+        ("shaping.invalid=1", ["unknown key 'shaping.invalid'", "shaping.invalid_action"]),
+        ("rollout.group_size=1", ["rollout.group_size is 1", "algo.name=gigpo", "at least 2"]),
+        ("seed=1,2", ["--multirun"]),
+        ("seed", ["cannot read 'seed'", "key=value"]),
+        ("resume=runs/no-such-run", ["runs/no-such-run", "config.yaml"]),
+    ],
+)
+def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]) -> None:
+    message = refusal(override)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (
+            ["model=smollm2", "env.thinking=true", "model.chat_template_kwargs.enable_thinking=false"],
+            ["without thoughts invalid", "leave one of them away"],
+        ),
+        (
+            ["loss.surrogate=gmpo", "env.context=window"],
+            ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=window"],
+        ),
+        (["algo=poad", "rollout.resample=2"], ["rollout.resample is 2", "algo.name=poad", "allowed with it: 0"]),
+        (["algo=poad", "engine.constrained=scored"], ["algo.name=poad looks at its single tokens", "algo.level=turn"]),
+        (["algo=ppo", "engine.constrained=scored"], ["algo.name=ppo looks at its single tokens"]),
+        (["algo=otb", "engine.constrained=none", "engine.top_p=0.9"], ["engine.top_p is 0.9", "algo.name=otb"]),
+        (["algo=gdpo", "algo.weights={envrionment: 5}"], ["algo.weights.envrionment", "environment"]),
+        (["algo=ppo", "model.lora.enabled=true"], ["critic.trains is 'head'", "critic.trains=all"]),
+        (["algo=oprl", "model.lora.enabled=true"], ["shaping.implicit_prm.kind is 'adapter'", "kind=copy"]),
+        (
+            ["+experiment=gigpo_alfworld_qwen2.5_1.5b", "algo=poad"],
+            ["undoes what algo=poad sets", "optim.epochs=5", "loss.entropy=0.0001"],
+        ),
+        (["critic.hidden=[0]"], ["critic.hidden", "at least 1"]),
+        (["algo=grpo", "engine.constrained=scored", "loss.surrogate=joint"], ["loss.surrogate is 'joint'", "scored"]),
+        (["algo=otb", "engine.constrained=scored"], ["engine.constrained is 'scored'", "algo.name=otb looks", "admissible"]),
+        (["algo=gigpo", "shaping=implicit_prm", "engine.constrained=scored"], ["'scored'", "shaping.implicit_prm"]),
+        (["algo=grpo", "engine.constrained=scored", "engine.top_p=0.9"], ["engine.top_p is 0.9", "allowed with it: 1"]),
+        (["algo=oprl", "~shaping.implicit_prm"], ["algo.name=oprl", "shaping=implicit_prm"]),
+        (["loss.correction.floor=3"], ["loss.correction.floor is 3", "loss.correction.cap=2"]),
+        (["env.thinking=true"], ["engine.constrained is 'admissible'", "none"]),
+        (["model.lora.enabled=true", "loss.kl.kind=k3"], ["loss.kl.kind is 'k3'", "warmstart.enabled=false"]),
+    ],
+)
+def test_what_cannot_go_together_is_refused(overrides: list[str], parts: list[str]) -> None:
+    message = refusal(*overrides)
+    for part in parts:
+        assert part in message
+
+
+def test_an_evaluation_of_a_run_takes_no_other_model() -> None:
+    with pytest.raises(ConfigError, match=r"model\.dtype cannot be given together with run="):
+        loading.load_evaluate(["run=runs/x", "model.dtype=bfloat16"])
+
+
+def test_a_mistake_ends_the_command_with_code_2_and_without_a_traceback() -> None:
+    done = train("optim.lrr=1e-4")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown key 'optim.lrr'")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_option_that_does_not_exist_ends_the_command_with_code_2() -> None:
+    done = train("--lr", "3")
+    assert done.returncode == 2
+    assert "optim.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_configuration_is_checked_without_torch() -> None:
+    code = (
+        "import sys; from agents.config import loading; loading.load(['algo=grpo', 'env.max_steps=7']);"
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_environments_own_keys_stand_beside_the_common_ones() -> None:
+    loaded = loading.load(["env.max_steps=7", "env.context=window"])
+    assert loaded.env.settings.max_steps == 7
+    assert loaded.env.context == "window"
+
+
+def test_a_saved_configuration_reads_back_equal(tmp_path: Path) -> None:
+    loaded = loading.load(["env.max_steps=7", "tracker=[wandb,tensorboard]", "shaping=invalid_action", "optim.betas=[0.8,0.9]"])
+    loading.save(loaded, tmp_path / "config.yaml")
+    again = loading.finish(config.TrainConfig, yaml.safe_load((tmp_path / "config.yaml").read_text()))
+    assert again == loaded
+
+
+def test_resume_takes_the_runs_own_configuration_and_single_values(tmp_path: Path) -> None:
+    loading.save(loading.load(["algo=grpo", "seed=5"]), tmp_path / "config.yaml")
+    resumed = loading.load([f"resume={tmp_path}", "iterations=300"])
+    assert (resumed.algo["name"], resumed.seed, resumed.iterations, resumed.resume) == ("grpo", 5, 300, str(tmp_path))
+    assert "(iterations=300) may be changed" in refusal(f"resume={tmp_path}", "algo=gigpo")
+
+
+@pytest.mark.parametrize("override", ["run=other", "out=elsewhere", "seed=3"])
+def test_what_makes_a_run_the_one_it_is_cannot_be_given_with_resume(tmp_path: Path, override: str) -> None:
+    loading.save(loading.load(["run=it", "seed=5"]), tmp_path / "config.yaml")
+    message = refusal(f"resume={tmp_path}", override)
+    for part in (f"'{override}' together with resume={tmp_path}", "Leave it away", "start a new run"):
+        assert part in message
+
+
+@pytest.mark.parametrize("override", ["shaping.implicit_prm.rank=4", "shaping.implicit_prm.kind=copy", "critic.hidden=[16]"])
+def test_what_gives_saved_weights_their_shape_cannot_be_given_with_resume(tmp_path: Path, override: str) -> None:
+    loading.save(loading.load(["algo=oprl"]), tmp_path / "config.yaml")
+    assert "the weights that were saved have another shape" in refusal(f"resume={tmp_path}", override)
+    assert loading.load([f"resume={tmp_path}", "shaping.implicit_prm.lr=0.01"]).shaping["implicit_prm"]["lr"] == 0.01
+
+
+def test_printed_configuration_is_complete_yaml() -> None:
+    done = train("--cfg", "job", "env.max_steps=9")
+    assert done.returncode == 0
+    printed = yaml.safe_load(done.stdout)
+    assert loading.finish(config.TrainConfig, printed) == loading.load(["env.max_steps=9"])
+
+
+def test_a_plugin_brings_its_environment_and_its_yaml_file(tmp_path: Path) -> None:
+    package = tmp_path / "gridworlds"
+    (package / "conf/env").mkdir(parents=True)
+    (package / "conf/env/grid.yaml").write_text("name: grid\nside: 7\n")
+    (package / "__init__.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from envs import registry\n"
+        "@dataclass\n"
+        "class GridConfig:\n    side: int = 3\n    max_steps: int = 10\n"
+        "registry.register('grid', 'gridworlds/Grid-v0', 'gridworlds:Grid', GridConfig)\n"
+        "registry.register('maze', 'gridworlds/Maze-v0', 'gridworlds:Maze', GridConfig)\n"
+    )
+    distribution = tmp_path / "gridworlds-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: gridworlds\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text("[stepcredit.envs]\ngridworlds = gridworlds\n")
+
+    with_file = train("--cfg", "job", "env=grid", "env.max_steps=4", path=str(tmp_path))
+    assert with_file.returncode == 0, with_file.stderr
+    assert yaml.safe_load(with_file.stdout)["env"]["side"] == 7
+    without_file = train("--cfg", "job", "env=maze", path=str(tmp_path))
+    assert without_file.returncode == 0, without_file.stderr
+    assert yaml.safe_load(without_file.stdout)["env"]["side"] == 3
+    wrong = train("env=grid", "env.size=4", path=str(tmp_path))
+    assert wrong.returncode == 2
+    assert "unknown key 'env.size'. Did you mean 'env.side'?" in wrong.stderr
+
+
+def test_multirun_is_every_combination_in_order() -> None:
+    assert sweep.combinations(["algo=gigpo,grpo", "iterations=3", "seed=0,1"]) == [
+        ["algo=gigpo", "iterations=3", "seed=0"],
+        ["algo=gigpo", "iterations=3", "seed=1"],
+        ["algo=grpo", "iterations=3", "seed=0"],
+        ["algo=grpo", "iterations=3", "seed=1"],
+    ]
+
+
+def test_multirun_starts_nothing_if_one_combination_is_wrong(tmp_path: Path) -> None:
+    done = train("--multirun", "seed=0,1", "algo=gigpo,gippo", f"out={tmp_path}/runs")
+    assert done.returncode == 2
+    assert "algo is 'gippo'" in done.stderr
+    assert not (tmp_path / "runs").exists()

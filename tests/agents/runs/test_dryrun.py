@@ -1,0 +1,54 @@
+"""The dry run's arithmetic, against published sizes and real models."""
+
+import pytest
+
+from agents.config import loading
+from agents.runs.dryrun import KNOWN, estimate
+from envs.common.structured import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("smollm2", 134.5),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494.0),
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1543.7),
+        ("Qwen/Qwen2.5-3B-Instruct", 3085.9),
+        ("Qwen/Qwen2.5-7B-Instruct", 7615.6),
+    ],
+)
+def test_parameters_are_those_the_models_publish(name: str, millions: float) -> None:
+    cost = estimate(loading.load(["model=hub", f"model.name={name}", "model.dtype=bfloat16"]))
+    assert cost.parameters / 1e6 == pytest.approx(millions, abs=0.1)
+    assert cost.memory["weights"] == 2 * cost.parameters
+    assert name in KNOWN
+
+
+def test_adapters_train_few_parameters_and_need_no_second_model() -> None:
+    base = ["model=smollm2", "model.dtype=float32", "loss.kl.kind=k3", "loss.kl.coefficient=0.01"]
+    whole, adapter = estimate(loading.load(base)), estimate(loading.load([*base, "model.lora.enabled=true", "model.lora.r=8"]))
+    # q, o: 576 -> 576; k, v: 576 -> 192; rank 8, 30 layers.
+    assert adapter.trainable == 8 * 30 * (2 * (576 + 576) + 2 * (576 + 192))
+    assert whole.trainable == whole.parameters
+    assert whole.memory["frozen copy of the policy"] == whole.memory["weights"]
+    assert "frozen copy of the policy" not in adapter.memory
+
+
+def test_a_critic_shares_the_base_of_adapters_and_needs_a_copy_of_a_model_trained_whole() -> None:
+    base = ["model=smollm2", "model.dtype=float32", "algo=poad", "critic.hidden=[10]"]
+    head = 16 * (576 * 10 + 10)
+    assert estimate(loading.load([*base, "model.lora.enabled=true"])).memory["critic"] == head
+    whole = estimate(loading.load(base))
+    assert whole.memory["critic"] == head
+    assert whole.memory["frozen copy of the policy"] == whole.memory["weights"]
+    assert "critic" not in estimate(loading.load(["model=smollm2", "algo=grpo"])).memory
+
+
+def test_counts_follow_groups_minibatches_and_epochs() -> None:
+    cost = estimate(loading.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch=8", "optim.epochs=2"]))
+    assert (cost.episodes, cost.updates) == (24, 6)
+
+
+def test_a_model_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name=\./no/such/folder is neither.*Qwen2\.5"):
+        estimate(loading.load(["model=hub", "model.name=./no/such/folder"]))

@@ -1,0 +1,240 @@
+"""How a run that fails ends: in words, with an exit code, and with a note in its folder."""
+
+import asyncio
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.config import loading
+from agents.rollout.engines.base import Request, Sampling
+from agents.rollout.engines.hf import HFEngine
+from agents.runs.checkpoint import CheckpointError
+from agents.runs.failures import explain, innermost, reported
+from agents.runs.folder import RunFolder
+from envs.base import TaskError
+from envs.common.structured import ConfigError
+from tests.agents.models.models_for_tests import small_policy
+from tests.agents.runs.test_folder import HASHES, PANELS
+
+
+def end(exc: BaseException, folder: RunFolder | None = None) -> int:
+    with reported(folder) as outcome:
+        raise exc
+    return outcome.code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """Of a run that has begun, and has numbers."""
+    config = loading.load([f"out={tmp_path}", "run=it"])
+    folder = RunFolder.open(config)
+    folder.begin(config, PANELS, HASHES)
+    folder.metrics.write_text("{}\n")
+    return folder
+
+
+def test_a_block_that_ends_well_has_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with reported() as outcome:
+        pass
+    assert outcome.code == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("exc", [TaskError("game 7 is broken"), CheckpointError("no room"), ConfigError("unknown key 'x'")])
+def test_an_error_written_for_people_is_shown_as_it_is(exc: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(exc) == (2 if isinstance(exc, ConfigError) else 1)
+    assert capsys.readouterr().err == f"error: {exc}\n"
+
+
+def test_an_error_inside_a_task_group_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    end(ExceptionGroup("unhandled errors", [ExceptionGroup("again", [TaskError("game 7 is broken")])]))
+    assert capsys.readouterr().err == "error: game 7 is broken\n"
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 5])
+def test_out_of_memory_while_any_number_of_episodes_waits_is_told_with_advice(
+    episodes: int, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = small_policy()
+
+    def forward(*_: Any, **__: Any) -> torch.Tensor:
+        return torch.empty(1 << 50, dtype=torch.uint8)
+
+    policy.forward = forward  # type: ignore[method-assign]
+    engine = HFEngine(policy)
+
+    async def sample() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(episodes):
+                tasks.create_task(engine.generate(Request(f"{number}", [5, 6, 7], Sampling(), number)))
+
+    with reported(folder) as outcome:
+        asyncio.run(sample())
+    shown = capsys.readouterr().err
+    assert outcome.code == 1
+    assert "error: out of memory: " in shown
+    assert "Lower optim.token_budget, engine.max_batch" in shown
+    assert "Traceback" not in shown
+    assert not folder.traceback.exists()
+    assert (f"{episodes - 1} more failed alike" in shown) == (episodes > 1)
+    assert "out of memory" in folder.get_status()["reason"]
+
+
+def _raised(provoke: Any) -> BaseException:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        provoke()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        _raised(lambda: torch.empty(1 << 50, dtype=torch.uint8)),
+        _raised(lambda: np.empty(1 << 50, dtype=np.uint8)),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
+        ),
+        RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError("std::bad_alloc"),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda exc: f"{type(exc).__name__} {exc}"[:60],
+)
+def test_every_allocator_that_runs_out_is_told_with_advice(exc: BaseException) -> None:
+    assert "Lower optim.token_budget" in (explain(exc) or "")
+    assert explain(innermost(ExceptionGroup("two", [ValueError("x"), exc]))) == explain(exc)
+
+
+def test_an_error_that_speaks_of_memory_otherwise_is_not_taken_for_want_of_it() -> None:
+    assert explain(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")) is None
+    assert explain(ValueError("memory is a setting of ours")) is None
+
+
+trees = st.recursive(st.integers(0, 3), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=6)
+"""Errors by their number among KINDS, and groups of them."""
+KINDS = [TaskError("game 7 is broken"), MemoryError(), ZeroDivisionError("division by zero"), KeyError("x")]
+
+
+def _grouped(tree: Any, interrupted: bool = False) -> Any:
+    if isinstance(tree, int):
+        return KINDS[tree]
+    return BaseExceptionGroup("unhandled errors", [_grouped(one) for one in tree] + [KeyboardInterrupt()] * interrupted)
+
+
+def _numbers(tree: Any) -> list[int]:
+    return [tree] if isinstance(tree, int) else [number for one in tree for number in _numbers(one)]
+
+
+@given(trees)
+def test_of_any_group_the_first_error_with_words_is_told_and_no_other_is_lost(tree: Any) -> None:
+    numbers = _numbers(tree)
+    told = next((number for number in numbers if number < 2), numbers[0])
+    assert innermost(_grouped(tree)) is KINDS[told]
+
+
+@pytest.mark.parametrize(
+    ("tree", "lines"),
+    [
+        ([0, 0, [0]], ["error: game 7 is broken", "2 more failed alike at the same time"]),
+        (
+            [2, [0, 2], 3],
+            ["error: game 7 is broken", "3 failed otherwise: ZeroDivisionError: division by zero (2 times); KeyError: 'x'"],
+        ),
+        ([2, 2], ["error: ZeroDivisionError: division by zero", "1 more failed alike at the same time"]),
+    ],
+)
+def test_the_other_errors_of_a_group_are_counted_and_named(
+    tree: Any, lines: list[str], folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end(_grouped(tree), folder) == 1
+    assert capsys.readouterr().err.splitlines()[: len(lines)] == lines
+    assert folder.traceback.exists() == (2 in _numbers(tree))
+
+
+def test_many_kinds_of_errors_are_named_up_to_a_few(capsys: pytest.CaptureFixture[str]) -> None:
+    end(ExceptionGroup("many", [TaskError("broken"), *(TaskError(f"broken {i}") for i in range(9))]))
+    assert (
+        "9 failed otherwise: TaskError: broken 0; TaskError: broken 1; TaskError: broken 2; 6 further kinds"
+        in capsys.readouterr().err
+    )
+
+
+def test_ctrl_c_among_other_errors_stays_an_interruption(folder: RunFolder) -> None:
+    assert end(_grouped([0, [2]], interrupted=True), folder) == 130
+    assert folder.get_status()["status"] == "interrupted"
+
+
+def test_a_lone_surrogate_is_told_in_words_whoever_stumbles_over_it(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = small_policy().tokenizer
+    group = [_raised(lambda: "a \ud83d".encode()), _raised(lambda: tokenizer("a \ud83d"))]
+    assert end(ExceptionGroup("two", group)) == 1  # type: ignore[type-var]
+    shown = capsys.readouterr().err
+    assert "half of a surrogate pair" in shown
+    assert "Traceback" not in shown
+
+
+def test_an_error_nobody_foresaw_keeps_its_traceback_in_the_folder(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end(ZeroDivisionError("division by zero"), folder) == 1
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: division by zero" in shown
+    assert str(folder.traceback) in shown
+    assert "Traceback (most recent" not in shown
+    assert "Traceback (most recent" in folder.traceback.read_text()
+    assert folder.get_status()["status"] == "failed"
+    assert f"resume={folder.path}" in shown
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("exc", [TaskError("game 7 is broken"), ZeroDivisionError("division by zero")])
+def test_a_start_that_fails_leaves_no_folder_and_advises_no_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], exc: Exception, begun: bool
+) -> None:
+    config = loading.load([f"out={tmp_path}", "run=it"])
+    folder = RunFolder.open(config)
+    if begun:
+        folder.begin(config, PANELS, HASHES)
+    assert end(exc, folder) == 1
+    shown = capsys.readouterr().err
+    assert str(exc) in shown
+    assert "resume=" not in shown
+    assert ("Traceback (most recent" in shown) == isinstance(exc, ZeroDivisionError)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("exc", [ConfigError("another model"), KeyboardInterrupt()])
+def test_a_resume_that_ends_before_it_goes_on_leaves_the_status_alone(folder: RunFolder, exc: BaseException) -> None:
+    folder.set_status("finished")
+    before = folder.status.read_bytes()
+    assert end(exc, RunFolder.open(loading.load([f"resume={folder.path}"]))) != 0
+    assert folder.status.read_bytes() == before
+
+
+def test_ctrl_c_is_no_failure_and_says_how_to_go_on(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(KeyboardInterrupt(), folder) == 130
+    assert f"resume={folder.path}" in capsys.readouterr().err
+    assert folder.get_status()["status"] == "interrupted"
+    assert not folder.traceback.exists()
+
+
+def test_a_full_disk_and_full_memory_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    end(OSError(errno.ENOSPC, "No space left on device"))
+    end(MemoryError())
+    shown = capsys.readouterr().err
+    assert "the disk is full" in shown
+    assert "token_budget" in shown
+    assert "Traceback" not in shown
