@@ -5,6 +5,7 @@ Episodes are appended to a file as they end; an evaluation that was stopped goes
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -25,6 +26,7 @@ from envs.common.text import printable
 from envs.trajectory import CONTEXT
 
 if TYPE_CHECKING:
+    from agents.rollout.sampler import Sampler
     from agents.runs.evaluation import Rate
 
 
@@ -40,23 +42,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     """Play the panel, `repeats` times a task and temperature; returns and writes the results."""
-    from rich.progress import Progress
-
-    from agents.rollout.assembly import assemble, weights
-    from agents.runs.evaluation import attempts, by_type, pass_at, rate
-    from agents.runs.folder import replace_file
-    from agents.runs.random_policy import random_policy
-    from agents.runs.signals import Signals
-    from agents.runs.tracking import finite
-    from envs.trajectory import Trajectory, append, read, repair
+    from agents.models.sources import in_words
+    from agents.rollout.build import fresh_policy, open_sampler
 
     preflight(config)
-    parts = assemble(config, policy=policy_of_run(config) if config.run else None)
-    console.print(f"weights: {weights(parts.policy, config.model)}", soft_wrap=True)
-    if parts.prompter.summary:
-        console.print(f"dialogue: {parts.prompter.summary}", soft_wrap=True, markup=False)
-    e = config.evaluation
-    panel_hash = parts.env.panel_hash(e.panel)
+    policy = policy_of_run(config) if config.run else fresh_policy(config)
+    sampler = open_sampler(config, policy)
+    console.print(f"weights: {in_words(policy, config.model)}", soft_wrap=True)
+    if sampler.prompter.summary:
+        console.print(f"dialogue: {sampler.prompter.summary}", soft_wrap=True, markup=False)
+    try:
+        return asyncio.run(_evaluate(config, sampler, policy.tokenizer, console))
+    finally:
+        sampler.close()
+
+
+async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, console: Console) -> dict[str, Any]:
+    from rich.progress import Progress
+
+    from agents.rollout.build import make_env
+    from agents.rollout.planner import evaluation_episodes
+    from agents.runs.evaluation import attempts, by_type, pass_at, rate
+    from agents.runs.folder import replace_file
+    from agents.runs.metrics import finite
+    from agents.runs.random_policy import random_policy
+    from agents.runs.signals import Signals
+    from envs.trajectory import Trajectory, append, read, repair
+
+    e, env = config.evaluation, make_env(config)
+    panel = evaluation_episodes(e, env, config.seed)
+    panel_hash = env.panel_hash(e.panel)
     identity = _identity(config, panel_hash)[:12]
     folder = Path(config.run or config_out(config))
     out = Path(config.out) if config.out else folder / f"evaluation-{e.panel}-{identity}.json"
@@ -71,11 +86,11 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     results: dict[str, Any] = {
         "panel": e.panel,
         "panel_hash": panel_hash,
-        "tasks": len(parts.env.tasks(e.panel)[: e.episodes]),
+        "tasks": len(env.tasks(e.panel)[: e.episodes]),
         "repeats": e.repeats,
         "run": config.run,
         "model": config.model.name,
-        "environment": parts.env.name,
+        "environment": env.name,
         "temperatures": {},
         "random": {},
         "warnings": [],
@@ -85,34 +100,31 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
         results["warnings"].append(message)
         console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
 
-    signals = Signals(config, parts.policy.tokenizer, warn)
-    try:
-        with Progress(console=console, transient=True) as progress:
-            for temperature in e.temperature:
-                planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in parts.panel()]
-                names = [one.group_id for one in planned]
-                missing = [one for one in planned if one.group_id not in done]
-                bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))
+    signals = Signals(config, tokenizer, warn)
+    with Progress(console=console, transient=True) as progress:
+        for temperature in e.temperature:
+            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in panel]
+            names = [one.group_id for one in planned]
+            missing = [one for one in planned if one.group_id not in done]
+            bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))
 
-                def ended(trajectory: Trajectory, bar: Any = bar) -> None:
-                    append(episodes_file, [trajectory])
-                    done[trajectory.group_id] = trajectory
-                    progress.advance(bar)
+            def ended(trajectory: Trajectory, bar: Any = bar) -> None:
+                append(episodes_file, [trajectory])
+                done[trajectory.group_id] = trajectory
+                progress.advance(bar)
 
-                parts.play(parts.rollout(temperature, ended), missing)
-                played = [done[name] for name in names]
-                kinds = {**by_type(played, parts.env.task_type), "all": rate(played)}
-                results["temperatures"][f"{temperature:g}"] = {
-                    "types": {kind: _numbers(r) for kind, r in kinds.items()},
-                    "answers": finite(signals.measure([one for one in played if one.error is None])),
-                    "pass@k": {str(k): pass_at(played, k) for k in range(1, e.repeats + 1)},
-                    "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
-                }
-                signals.look(played, f"the evaluation at temperature {temperature:g}")
-            floor = random_policy(parts, parts.panel())
-            results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
-    finally:
-        parts.close()
+            await sampler.play(missing, temperature, ended)
+            played = [done[name] for name in names]
+            kinds = {**by_type(played, env.task_type), "all": rate(played)}
+            results["temperatures"][f"{temperature:g}"] = {
+                "types": {kind: _numbers(r) for kind, r in kinds.items()},
+                "answers": finite(signals.measure([one for one in played if one.error is None])),
+                "pass@k": {str(k): pass_at(played, k) for k in range(1, e.repeats + 1)},
+                "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
+            }
+            signals.look(played, f"the evaluation at temperature {temperature:g}")
+        floor = await random_policy(sampler, panel)
+        results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
     replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)
     console.print(printable(f"written: {out} (episodes: {episodes_file})"), soft_wrap=True, markup=False)
@@ -121,7 +133,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
 def _numbers(of: Rate) -> dict[str, Any]:
     """A rate as JSON holds it: null where there is no number."""
-    from agents.runs.tracking import finite
+    from agents.runs.metrics import finite
 
     means = finite({"score": of.score, "steps": of.steps, "success": of.success})
     return {**asdict(of), **means, "interval95": of.interval}
@@ -187,7 +199,7 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
 def policy_of_run(config: EvaluateConfig) -> Any:
     """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
     from agents.config.compose import assignment
-    from agents.rollout.assembly import fresh_policy
+    from agents.rollout.build import fresh_policy
     from agents.runs import checkpoint
 
     run, folder = Path(config.run or ""), _checkpoint(config)

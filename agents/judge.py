@@ -6,19 +6,24 @@ that was stopped goes on where it was, and one that is repeated costs nothing.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from agents.config.loading import load_judge
 from agents.config.sections import EvalConfig, EvaluateConfig, JudgeRunConfig
 from envs.common.structured import ConfigError
+
+if TYPE_CHECKING:
+    from agents.models.policy import Policy
+    from agents.rollout.sampler import Sampler
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,48 +39,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
     """Play, judge and compare, form by form; returns and writes the results. Raises ConfigError."""
     from agents.evaluate import policy_of_run
+    from agents.rollout.build import fresh_policy, open_sampler
+
+    playing = _playing(config)
+    policy = policy_of_run(playing) if config.run else fresh_policy(playing)
+    sampler = open_sampler(playing, policy)
+    try:
+        return asyncio.run(_measure(config, playing, policy, sampler, console))
+    finally:
+        sampler.close()
+
+
+async def _measure(
+    config: JudgeRunConfig, playing: EvaluateConfig, policy: Policy, sampler: Sampler, console: Console
+) -> dict[str, Any]:
+    from agents import judges
     from agents.judges.measuring import report
     from agents.judges.measuring.asked import measured
     from agents.judges.measuring.forms import forms
     from agents.judges.measuring.measure import filtered
     from agents.judges.measuring.playing import episodes, told
-    from agents.rollout.assembly import assemble
+    from agents.rollout.build import make_env
     from agents.runs.folder import replace_file
     from envs.trajectory import write
 
-    to_measure = forms(config)
-    playing = _playing(config)
-    parts = assemble(playing, policy_of_run(playing) if config.run else None)
-    try:
-        panel = parts.env.tasks(config.panel)
-        if not any(map(parts.env.subgoals, panel)):
-            raise ConfigError(f"environment '{parts.env.name}' knows no subgoals by rules: there is nothing to measure against")
-        folder = _folder(config, parts.env.panel_hash(config.panel))
-        folder.mkdir(parents=True, exist_ok=True)
-        played = episodes(config, parts, console)
-        results: dict[str, Any] = {
-            "environment": parts.env.name,
-            "panel": config.panel,
-            "panel_hash": parts.env.panel_hash(config.panel),
-            "policy": config.run or "random",
-            "faults": config.episodes - len(played),
-            "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
-            **filtered(played, [parts.env.subgoals(trajectory.task_id) for trajectory in played]),
-            "forms": [],
-        }
-        for number, form in enumerate(to_measure, 1):
-            read = told(config, played, form)
-            try:
-                results["forms"].append(measured(config, parts, read, form, folder, console))
-            except KeyboardInterrupt:
-                console.print(
-                    f"stopped at form {number} of {len(to_measure)}; what was answered is kept, except by judge=policy"
-                )
-                raise
-            write(folder / f"form-{number}.jsonl.gz", read)
-            replace_file(folder / "results.json", json.dumps(results, indent=1).encode())
-    finally:
-        parts.close()
+    to_measure, env = forms(config), make_env(playing)
+    panel = env.tasks(config.panel)
+    if not any(map(env.subgoals, panel)):
+        raise ConfigError(f"environment '{env.name}' knows no subgoals by rules: there is nothing to measure against")
+    folder = _folder(config, env.panel_hash(config.panel))
+    folder.mkdir(parents=True, exist_ok=True)
+    played = await episodes(config, env, sampler, console)
+    results: dict[str, Any] = {
+        "environment": env.name,
+        "panel": config.panel,
+        "panel_hash": env.panel_hash(config.panel),
+        "policy": config.run or "random",
+        "faults": config.episodes - len(played),
+        "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
+        **filtered(played, [env.subgoals(trajectory.task_id) for trajectory in played]),
+        "forms": [],
+    }
+    for number, form in enumerate(to_measure, 1):
+        read = told(config, played, form)
+        judge = judges.build(form.judge(config.judge), playing, env, sampler, policy)
+        try:
+            found = await measured(config, judge, env, sampler.prompt, read, form, folder, console)
+            results["forms"].append(found)
+        except asyncio.CancelledError:  # by Ctrl-C
+            console.print(f"stopped at form {number} of {len(to_measure)}; what was answered is kept, except by judge=policy")
+            raise
+        write(folder / f"form-{number}.jsonl.gz", read)
+        replace_file(folder / "results.json", json.dumps(results, indent=1).encode())
     report.show(results, console)
     plot = report.plot(results, folder / "scores.png")
     console.print(

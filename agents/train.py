@@ -10,13 +10,18 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from agents.config import loading
 from agents.config.sections import TrainConfig
-from agents.runs.failures import reported, tell
-from agents.runs.preflight import preflight
+from agents.runs.failures import noted, reported, tell
 from envs.common.structured import ConfigError
+
+if TYPE_CHECKING:
+    from agents.runs.folder import RunFolder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,33 +55,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             report(config)
             return 0
-        preflight(config)
     except argparse.ArgumentError as exc:
         return _say(f"error: {exc.message} (see --help)", 2)
     except ConfigError as exc:
         return _say(f"error: {exc}", 2)
-    return train(config)
-
-
-def train(config: TrainConfig) -> int:
-    """Run the trainer on a checked configuration; returns the exit code. The run's folder says how it ended."""
-    from agents.runs.folder import RunFolder, RunFolderError
-
-    try:
-        folder = RunFolder.open(config)
-    except RunFolderError as exc:
-        return _say(f"error: {exc}", 2)
-    # A cluster that takes the machine away sends SIGTERM: the same as Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    with reported(folder) as outcome:
-        from agents.training.trainer import Interrupted, Trainer
-
-        try:
-            Trainer(config, folder).run()
-            tell(folder.last_lines())
-        except Interrupted as exc:
-            outcome.code = _say(f"{exc}\n{folder.last_lines()}", 130)
+    with reported() as outcome:
+        tell(train(config).last_lines())
     return outcome.code
+
+
+def train(config: TrainConfig, stop: threading.Event | None = None) -> RunFolder:
+    """Train as a checked configuration says; returns the run's folder, which also says how a run ended that failed.
+
+    The first Ctrl-C, or `stop` set by another thread, ends the run after its iteration, saved. Raises Interrupted then,
+    ConfigError and RunFolderError for what cannot begin, and whatever ends a run that has begun.
+    """
+    from agents.runs.folder import RunFolder
+    from agents.runs.preflight import preflight
+
+    preflight(config)
+    folder = RunFolder.open(config)
+    with noted(folder), _terminated_like_interrupted():
+        from agents.training.begin import begun
+
+        begun(config, folder).run(stop)
+    return folder
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """A cluster that takes the machine away sends SIGTERM: the same as Ctrl-C. Only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str, code: int) -> int:

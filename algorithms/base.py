@@ -1,29 +1,29 @@
-"""What every credit-assignment method shares: the batch it reads, the advantages it gives, its two hooks, and its name.
+"""What every credit-assignment method shares: what it reads, the advantages it gives, its one hook, and its name.
 
-A method is a dataclass whose fields are its settings. Statistics are numpy in float64; only `Advantages.per_token` makes
-tensors, so that a configuration is checked without importing torch. Losses are left to `losses.py`.
+A method is a dataclass whose fields are its settings, with the ranges of numbers in their annotations. It implements `credit`
+and nothing else: shaped rewards, faulted episodes and sizes are the base's work. Statistics are numpy in float64; only
+`Advantages.per_token` makes tensors, so that a configuration is checked without importing torch. Losses are left to
+`surrogates.py` and `losses.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from algorithms.batch import Batch, Bools, Floats, Ints
+from algorithms.stats import discounted_returns, episode_returns, episodes_without_signal, share
 from envs.common.registry import Registry
-from envs.trajectory import Trajectory
+from envs.common.structured import check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+__all__ = ["Advantages", "Algorithm", "Batch", "Bools", "Floats", "Ints", "Scored", "build", "get", "names", "register"]
 
 Entry = Literal["reward", "return", "after", "none"]
 """Where a shaped reward enters, see `Algorithm.shaped`."""
@@ -31,103 +31,28 @@ Need = Literal["values", "collision", "greedy"]
 """What a method reads of a batch beyond the episodes themselves, see `Batch.values`, `Batch.collision`, `Batch.greedy`."""
 
 
-@dataclass(eq=False)
-class Batch:
-    """Flat arrays over the steps [S] of all trajectories [N]: trajectory by trajectory, in time order, every step once.
+@dataclass(eq=False, kw_only=True)
+class Scored(Batch):
+    """A batch as methods read it: no faulted episode is in it, and shaped rewards have entered.
 
-    A step that was copied or padded for a trainer's rows cannot enter: what is not in this order is refused (ValueError).
+    `reward` [S] holds the shaped rewards that enter as `reward` and as `return`. Returns are to be taken from `returns` and
+    `scores`, which keep the two apart; a method that backs rewards up itself takes `reward`.
     """
 
-    group: Ints
-    """[S] number of the step's task group."""
-    episode: Ints
-    """[S] number of its trajectory."""
-    position: Ints
-    """[S] its time t within the trajectory: 0, 1, 2, ..."""
-    state: Ints
-    """[S] number of its state: equal in two steps if and only if task group and state key are; -1 if the key is empty."""
-    reward: Floats
+    environment: Floats
     """[S] the environment's own reward."""
-    valid: Bools
-    """[S] False if the environment did not accept the action."""
-    tokens: Ints
-    """[S] length of its response; the batch's sampled tokens [T] follow each other in this order."""
-    success: Bools
-    """[N] never True for a failed trajectory."""
-    failed: Bools
-    """[N] cut off by a fault (timeout, crash): no outcome is known, so it enters no statistics and gets no advantage."""
-    shaped: dict[str, Floats] = field(default_factory=dict)
-    """[S] further rewards by name; 0 where a step has none."""
-    state_text: list[str] | None = None
-    """[S] the step's observation, for grouping by similarity."""
-    values: Floats | None = None
-    """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like the next two."""
-    bootstrap: Floats | None = None
-    """[N] value of the state after a trajectory's last step; None: 0, every trajectory ended there."""
-    logprobs: Floats | None = None
-    """[T] log-probability of each sampled token under the policy that sampled it."""
-    collision: Floats | None = None
-    """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
-    greedy: Floats | None = None
-    """[S] return of the same task's greedy episode."""
+    backed_up: Floats
+    """[S] the environment's reward and what enters as `reward`: the part of `reward` that earlier steps' returns get too."""
+    own: Floats
+    """[S] what enters as `return`: it belongs to its own step's return alone."""
 
-    def __post_init__(self) -> None:
-        steps: dict[str, Sized] = {
-            "episode": self.episode,
-            "position": self.position,
-            "state": self.state,
-            "reward": self.reward,
-        }
-        steps |= {"valid": self.valid, "tokens": self.tokens, **{f"shaped[{k!r}]": v for k, v in self.shaped.items()}}
-        for name, values in steps.items():
-            if len(values) != len(self.group):
-                raise ValueError(f"batch.{name} has {len(values)} entries, batch.group {len(self.group)}; both count steps")
-        if len(self.success) != len(self.failed):
-            raise ValueError(f"batch.success has {len(self.success)} entries, batch.failed {len(self.failed)}")
-        first = np.cumsum(self.length) - self.length  # [N]
-        if not np.array_equal(self.position, np.arange(len(self.group)) - first[self.episode]):
-            raise ValueError("the steps of a batch must stand trajectory by trajectory, in time order, each of them once")
-        self.success = self.success & ~self.failed
+    def returns(self, gamma: float) -> Floats:
+        """[S] discounted return from each step on."""
+        return discounted_returns(self, self.backed_up, gamma) + self.own
 
-    @classmethod
-    def from_trajectories(cls, trajectories: Sequence[Trajectory]) -> Batch:
-        """The batch of some trajectories in their order. Raises ValueError if one of them is in the list twice."""
-        if len({id(trajectory) for trajectory in trajectories}) < len(trajectories):
-            raise ValueError("a trajectory is in the list twice: copies made to fill a batch must not enter statistics")
-        steps = [step for trajectory in trajectories for step in trajectory.steps]
-        length = np.array([len(trajectory.steps) for trajectory in trajectories], dtype=np.int64)  # [N]
-        groups: dict[str, int] = {}
-        group = np.array([groups.setdefault(t.group_id, len(groups)) for t in trajectories], dtype=np.int64)  # [N]
-        states: dict[tuple[str, str], int] = {}
-        state = [
-            states.setdefault((trajectory.group_id, step.state_key), len(states)) if step.state_key else -1
-            for trajectory in trajectories
-            for step in trajectory.steps
-        ]
-        names = sorted({name for step in steps for name in step.shaped_rewards})
-        return cls(
-            group=np.repeat(group, length),
-            episode=np.repeat(np.arange(len(length)), length),
-            position=np.arange(len(steps)) - np.repeat(np.cumsum(length) - length, length),
-            state=np.array(state, dtype=np.int64),
-            reward=np.array([step.reward for step in steps], dtype=np.float64),
-            valid=np.array([step.valid for step in steps], dtype=bool),
-            tokens=np.array([len(step.response_ids) for step in steps], dtype=np.int64),
-            success=np.array([trajectory.success for trajectory in trajectories], dtype=bool),
-            failed=np.array([trajectory.error is not None for trajectory in trajectories], dtype=bool),
-            shaped={name: np.array([step.shaped_rewards.get(name, 0.0) for step in steps], dtype=np.float64) for name in names},
-            state_text=[step.observation for step in steps],
-        )
-
-    @cached_property
-    def length(self) -> Ints:
-        """[N] steps of each trajectory."""
-        return np.bincount(self.episode, minlength=len(self.failed)).astype(np.int64)
-
-    @cached_property
-    def counted(self) -> Bools:
-        """[S] steps of trajectories that did not fail: those that enter statistics."""
-        return ~self.failed[self.episode]
+    def scores(self) -> Floats:
+        """[S] undiscounted return of each step's whole episode."""
+        return episode_returns(self, self.backed_up) + self.own
 
 
 @dataclass(eq=False)
@@ -136,8 +61,8 @@ class Advantages:
 
     values: Floats
     """[S] or [T]; 0 where undefined."""
-    defined: Bools
-    """[S] or [T] False: no opinion (the token is not trained on), which differs from an advantage of 0."""
+    defined: Bools = None  # type: ignore[assignment]
+    """[S] or [T] False: no opinion (the token is not trained on), which differs from an advantage of 0. Default: all True."""
     level: Literal["step", "token"] = "step"
     parts: dict[str, Floats] = field(default_factory=dict)
     """[S] or [T] what the values are made of, by name, for whoever looks at single episodes."""
@@ -147,15 +72,29 @@ class Advantages:
     """[S] number of the group that the step was compared in, for whoever looks at single episodes."""
     metrics: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.defined is None:
+            self.defined = np.ones(len(self.values), dtype=bool)
+
+    def check(self, batch: Batch) -> None:
+        """Raises ValueError if a size is not the batch's, or an advantage not finite."""
+        steps, tokens = len(batch.tokens), int(batch.tokens.sum())
+        expected = steps if self.level == "step" else tokens
+        if not len(self.values) == len(self.defined) == expected:
+            raise ValueError(f"{len(self.values)} values and {len(self.defined)} flags for a batch of {expected} {self.level}s")
+        sized: list[tuple[str, Sized | None, int]] = [("returns", self.returns, tokens), ("step_group", self.step_group, steps)]
+        sized += [(f"part '{name}'", part, expected) for name, part in self.parts.items()]
+        for name, values, size in sized:
+            if values is not None and len(values) != size:
+                raise ValueError(f"{name} has {len(values)} entries where the batch has {size}")
+        if not np.isfinite(self.values[self.defined]).all():
+            raise ValueError("an advantage is not finite: look for inf or nan among the rewards")
+
     def per_token(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Values (float32) and defined (bool), [T]: every sampled token exactly once. Raises ValueError if a size is wrong."""
         import torch
 
-        expected = len(batch.tokens) if self.level == "step" else int(batch.tokens.sum())
-        if not len(self.values) == len(self.defined) == expected:
-            raise ValueError(f"{len(self.values)} values and {len(self.defined)} flags for a batch of {expected} {self.level}s")
-        if not np.isfinite(self.values[self.defined]).all():
-            raise ValueError("an advantage is not finite: look for inf or nan among the rewards")
+        self.check(batch)
         values, defined = np.where(self.defined, self.values, 0.0), self.defined
         if self.level == "step":
             values, defined = np.repeat(values, batch.tokens), np.repeat(defined, batch.tokens)
@@ -173,7 +112,7 @@ class Advantages:
 
 @dataclass
 class Algorithm:
-    """A method: subclasses add their settings as fields and fill the two hooks. Raises ValueError for a setting not allowed."""
+    """A method: subclasses add their settings as fields and implement `credit`. Raises ConfigError for a wrong setting."""
 
     shaped: dict[str, Entry] = field(default_factory=dict)
     """How rewards of each shaping enter, by the shaping's name. reward: added to the environment's reward, before returns.
@@ -189,13 +128,15 @@ class Algorithm:
     """A shaping without which the method makes no sense."""
 
     def __post_init__(self) -> None:
+        check(self)
         self.shaped = {"invalid_action": "after", **self.shaped}
-        for name, entry in self.shaped.items():
-            if entry not in get_args(Entry):
-                raise ValueError(f"shaped.{name} is {entry!r}; allowed: {', '.join(get_args(Entry))}")
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, get_args(hint)))}")
+
+    def credit(self, batch: Scored) -> Advantages:
+        """Hook: the advantage of each step or token of episodes that ended without a fault.
+
+        What enters `after` normalisation is added to it; `zero_episodes` or `zero_tokens` joins its metrics.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define credit(batch)")
 
     @property
     def credits_steps(self) -> bool:
@@ -204,7 +145,7 @@ class Algorithm:
 
     @property
     def discount(self) -> float:
-        """Of the return that the method makes larger: 1 where that is the plain sum of an episode's rewards."""
+        """Discount of the return that the method maximises; 1: the plain sum of an episode's rewards."""
         return 1.0
 
     @property
@@ -215,12 +156,32 @@ class Algorithm:
     def check(self, shapings: Sequence[str]) -> None:
         """Hook: raise ValueError for settings that mean nothing with the shapings of a run."""
 
-    def shape(self, trajectories: Sequence[Trajectory]) -> None:
-        """Hook: give steps further rewards (`step.shaped_rewards`). The default gives none."""
-
     def advantages(self, batch: Batch) -> Advantages:
-        """Hook: the advantage of every step or token."""
-        raise NotImplementedError(f"{type(self).__name__} does not define advantages(batch)")
+        """The advantage of every step or token: `credit`, what shapings add to it, and no opinion on faulted episodes.
+
+        Raises ValueError if a size is wrong or an advantage not finite.
+        """
+        scored = self.score(batch)
+        found = self.credit(scored)
+        shaped = self.entering(scored, "after")
+        if found.level == "token":
+            shaped = np.repeat(shaped, scored.tokens)
+        found = replace(found, parts={**found.parts, "shaped": shaped})
+        found.check(scored)
+        found.values = np.where(found.defined, found.values + shaped, 0.0)
+        if found.level == "step":
+            found.metrics = {**found.metrics, "zero_episodes": episodes_without_signal(scored, found.values)}
+        else:
+            found.metrics = {**found.metrics, "zero_tokens": share(found.values == 0, found.defined)}
+        return found if not batch.failed.any() else _spread(found, batch)
+
+    def score(self, batch: Batch) -> Scored:
+        """The batch as the method reads it: without faulted episodes, and with the shaped rewards entered."""
+        columns = batch.finished()
+        environment = columns.pop("reward")
+        kept = Batch(reward=environment, **columns)
+        backed_up, own = environment + self.entering(kept, "reward"), self.entering(kept, "return")
+        return Scored(**columns, reward=backed_up + own, environment=environment, backed_up=backed_up, own=own)
 
     def entering(self, batch: Batch, where: Entry) -> Floats:
         """[S] sum of the shaped rewards that enter at `where`."""
@@ -231,15 +192,33 @@ class Algorithm:
         return total
 
 
-_registry: Registry[Algorithm] = Registry("method", "stepcredit.algorithms")
+def _spread(found: Advantages, batch: Batch) -> Advantages:
+    """What was found for the episodes without a fault as that of all: the others have advantage 0, undefined, and no part."""
+    steps, tokens = batch.counted, np.repeat(batch.counted, batch.tokens)
+    places = steps if found.level == "step" else tokens
+
+    def spread(values: Any, there: Bools, default: Any) -> Any:
+        whole = np.full(len(there), default, dtype=values.dtype)
+        whole[there] = values
+        return whole
+
+    return replace(
+        found,
+        values=spread(found.values, places, 0.0),
+        defined=spread(found.defined, places, False),
+        parts={name: spread(values, places, np.nan) for name, values in found.parts.items()},
+        returns=None if found.returns is None else spread(found.returns, tokens, np.nan),
+        step_group=None if found.step_group is None else spread(found.step_group, steps, -1),
+    )
+
+
+_registry: Registry[type[Algorithm]] = Registry("method", "stepcredit.algorithms", base=Algorithm)
 register, names, get = _registry.register, _registry.names, _registry.get
-register("archer", "algorithms.poad:ARCHER")
 register("gdpo", "algorithms.gdpo:GDPO")
 register("gigpo", "algorithms.gigpo:GiGPO")
 register("gpg", "algorithms.gpg:GPG")
 register("grpo", "algorithms.grpo:GRPO")
 register("hgpo", "algorithms.hgpo:HGPO")
-register("ntpo", "algorithms.poad:NTPO")
 register("opo", "algorithms.opo:OPO")
 register("oprl", "algorithms.oprl:OPRL")
 register("otb", "algorithms.otb:OTB")

@@ -12,17 +12,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from algorithms.base import Advantages, Algorithm, Batch, Floats, Need
-from algorithms.stats import share, whiten
+from algorithms.base import Advantages, Algorithm, Batch, Floats, Need, Scored
+from algorithms.stats import whiten
+from envs.common.structured import Fraction
 
 
 @dataclass
 class CriticMethod(Algorithm):
     """A subclass says how rewards and values become advantages. Shaped rewards entering at `return` count as rewards."""
 
-    gamma: float = 0.95
+    gamma: Fraction = 0.95
     """Discount of rewards from one step to the next."""
-    lam: float = 0.95
+    lam: Fraction = 0.95
     """GAE's lambda: 0 trusts the value of the next place, 1 the rewards of the whole rest."""
     whiten: bool = False
     """Shift and scale advantages over all tokens of the batch to mean 0 and variance 1."""
@@ -31,41 +32,23 @@ class CriticMethod(Algorithm):
 
     @property
     def discount(self) -> float:
-        """gamma."""
         return self.gamma
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between 0 and 1")
-
     @abstractmethod
-    def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
-        """[T] advantages before whitening, and [T] value targets, nan where there is none; reward [S], values [T]."""
+    def estimate(self, batch: Scored, values: Floats) -> tuple[Floats, Floats]:
+        """[T] advantages before whitening, and [T] value targets, nan where there is none; values [T]."""
 
-    def advantages(self, batch: Batch) -> Advantages:
+    def credit(self, batch: Scored) -> Advantages:
         """One value a token [T], and what the critic is to predict there. Raises ValueError for a step without tokens."""
         values = batch.values
         if values is None:
             raise ValueError(f"{type(self).__name__} needs batch.values, the critic's value before each token; there are none")
         if not (batch.tokens > 0).all():
             raise ValueError("a step has no sampled token, so its reward stands nowhere")
-        reward = batch.reward + self.entering(batch, "reward") + self.entering(batch, "return")
-        counted = np.repeat(batch.counted, batch.tokens)  # [T]
-        credit, returns = self.estimate(batch, reward, values)
+        credit, returns = self.estimate(batch, values)
         if self.whiten:
-            credit = whiten(credit, counted.astype(np.int64), 1e-8)
-        shaped = np.repeat(self.entering(batch, "after"), batch.tokens)
-        total, returns = np.where(counted, credit + shaped, 0.0), np.where(counted, returns, np.nan)
-        return Advantages(
-            total,
-            counted,
-            level="token",
-            parts={"gae": credit, "shaped": shaped, "value": values, "return": returns},
-            returns=returns,
-            metrics={"zero_tokens": share(total == 0, counted)},
-        )
+            credit = whiten(credit, np.ones(len(credit), dtype=np.int64), 1e-8)
+        return Advantages(credit, level="token", parts={"gae": credit, "value": values, "return": returns}, returns=returns)
 
 
 def at_last_token(batch: Batch, values: Floats) -> Floats:

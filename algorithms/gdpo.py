@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from algorithms.base import Advantages, Batch, Bools, Floats
+from algorithms.base import Advantages, Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
 from algorithms.stats import Norm, compared_steps, episode_returns, normalise, whiten
+from envs.common.structured import NonNegative
 
 ENVIRONMENT = "environment"
 """Name of the source that is no shaping."""
@@ -27,15 +28,13 @@ class GDPO(OutcomeMethod):
     """Weight of each source by name (`environment`, or the shaping's); of those not given 1."""
     norm: Norm = "std"
     """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
-    epsilon: float = 1e-6
+    epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.epsilon >= 0:
-            raise ValueError(f"epsilon is {self.epsilon!r}; it must be at least 0")
         for name, weight in self.weights.items():
-            if not isinstance(weight, int | float) or not math.isfinite(weight):
+            if not math.isfinite(weight):
                 raise ValueError(f"weights.{name} is {weight!r}; it must be a number")
 
     def check(self, shapings: Sequence[str]) -> None:
@@ -48,14 +47,14 @@ class GDPO(OutcomeMethod):
                     "enters as reward or return: algo.shaped)"
                 )
 
-    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+    def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] the weighted sum of the sources, whitened; the sum of their scores is not looked at."""
         total = sum(self.sources(batch, counted).values())
-        return whiten(np.asarray(total), np.where(batch.counted, batch.tokens, 0), 1e-8)
+        return whiten(np.asarray(total), batch.tokens, 1e-8)
 
-    def sources(self, batch: Batch, counted: Bools) -> dict[str, Floats]:
+    def sources(self, batch: Scored, counted: Bools) -> dict[str, Floats]:
         """[S] by name, each normalised within its groups and weighted; statistics are over the `counted` [S] steps."""
-        scores = {ENVIRONMENT: episode_returns(batch, batch.reward)}
+        scores = {ENVIRONMENT: episode_returns(batch, batch.environment)}
         for name, values in batch.shaped.items():
             entry = self.shaped.get(name, "reward")
             if entry in ("reward", "return"):
@@ -66,8 +65,8 @@ class GDPO(OutcomeMethod):
             for name, score in scores.items()
         }
 
-    def advantages(self, batch: Batch) -> Advantages:
+    def credit(self, batch: Scored) -> Advantages:
         """As of every outcome method; each source is a part, before whitening."""
-        found = super().advantages(batch)
+        found = super().credit(batch)
         found.parts |= self.sources(batch, compared_steps(batch, self.episode_stats))
         return found

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
 from algorithms.stats import deviations
 
@@ -22,7 +22,7 @@ class GPG(OutcomeMethod):
     informative: Literal["group", "return"] = "group"
     """Which episodes V counts: those of groups whose returns differ, or those whose own return is not 0 (verl)."""
 
-    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+    def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] B / V times the deviation from the group's mean."""
         deviation = deviations(score, batch.group, counted, self.lone_episode)
         if self.informative == "group":

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
 from algorithms.stats import Norm, normalise
+from envs.common.structured import NonNegative
 
 
 @dataclass
@@ -18,14 +19,9 @@ class GRPO(OutcomeMethod):
 
     norm: Norm = "std"
     """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
-    epsilon: float = 1e-6
+    epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.epsilon >= 0:
-            raise ValueError(f"epsilon is {self.epsilon!r}; it must be at least 0")
-
-    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+    def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] (R - mean) / F of its group."""
         return normalise(score, batch.group, counted, self.norm, self.epsilon, self.lone_episode)

@@ -1,35 +1,20 @@
 """HGPO (arXiv 2602.22817): a step is compared among steps with the same last k states, for several k at once.
 
-The larger k, the more alike what the compared steps know, and the fewer they are: a long context is less biased and counts
-more. `OFFICIAL` lists the settings with which the authors' trainer departs from the defaults.
+The larger k, the more alike is what the compared steps know, and the fewer they are: a long context is less biased and counts
+more. The defaults are the paper's formulas; conf/algo/hgpo_official.yaml sets what the authors' trainer computes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from algorithms.base import Advantages, Algorithm, Batch, Bools, Floats, Ints
+from algorithms.base import Advantages, Algorithm, Batch, Bools, Floats, Ints, Scored
 from algorithms.grouping import same_state
-from algorithms.stats import (
-    Norm,
-    compared_steps,
-    discounted_returns,
-    episode_returns,
-    episodes_without_signal,
-    normalise,
-    share,
-)
-
-OFFICIAL: dict[str, Any] = {
-    "zeros": "dropped",
-    "episode_stats": "rows",
-    "lone_episode": "raw",
-    "shaped": {"invalid_action": "return"},
-}
-"""Settings that reproduce the official trainer: HGPO(**OFFICIAL)."""
+from algorithms.stats import Lone, Norm, Over, compared_steps, normalise, share
+from envs.common.structured import Fraction, Natural, NonNegative
 
 
 @dataclass
@@ -40,11 +25,11 @@ class HGPO(Algorithm):
     there has no A_k, and w is shared among the others.
     """
 
-    gamma: float = 0.95
+    gamma: Fraction = 0.95
     """Discount of step returns."""
-    history: int = 2
+    history: Natural = 2
     """K: how many states before the current one the longest context has; 0: only the current state is compared."""
-    alpha: float = 1.0
+    alpha: NonNegative = 1.0
     """How much more longer contexts count; 0: all the same."""
     norm: Norm = "std"
     """F: the group's standard deviation (ddof 0, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
@@ -52,39 +37,23 @@ class HGPO(Algorithm):
     """Add the episode's advantage among its task's episodes (ddof 1), as k = 0."""
     zeros: Literal["kept", "dropped"] = "kept"
     """An A_k of exactly 0 takes its share of the weights, or leaves it to the others (official)."""
-    episode_stats: Literal["trajectories", "rows"] = "trajectories"
+    episode_stats: Over = "trajectories"
     """The episode term's statistics are over the group's trajectories, or over its steps (official)."""
-    lone_episode: Literal["zero", "raw"] = "zero"
+    lone_episode: Lone = "zero"
     """The episode term in a group of one: none, or the score itself (official)."""
-    epsilon: float = 1e-6
+    epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
     smallest_group: ClassVar[int] = 2
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, low, high in (("gamma", 0, 1), ("history", 0, np.inf), ("alpha", 0, np.inf), ("epsilon", 0, np.inf)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be between {low} and {high}")
-        if not isinstance(self.history, int):
-            raise ValueError(f"history is {self.history!r}; it must be a whole number")
-
-    def advantages(self, batch: Batch) -> Advantages:
+    def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]."""
-        reward, own = batch.reward + self.entering(batch, "reward"), self.entering(batch, "return")
-        step_return = discounted_returns(batch, reward, self.gamma) + own
-        terms = self.terms(batch, episode_returns(batch, reward) + own, step_return)
-        shaped = self.entering(batch, "after")
-        values = np.where(batch.counted, sum(terms.values()) + shaped, 0.0)
+        terms = self.terms(batch, batch.scores(), batch.returns(self.gamma))
         return Advantages(
-            values,
-            batch.counted,
-            parts={**terms, "shaped": shaped},
+            np.asarray(sum(terms.values())),
+            parts=terms,
             step_group=same_state(batch),
-            metrics={
-                **{f"share_{name}": share(term != 0, batch.counted) for name, term in terms.items()},
-                "zero_episodes": episodes_without_signal(batch, values),
-            },
+            metrics={f"share_{name}": share(term != 0, batch.counted) for name, term in terms.items()},
         )
 
     def terms(self, batch: Batch, score: Floats, step_return: Floats) -> dict[str, Floats]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
 from algorithms.stats import deviations, episode_returns
 
@@ -16,7 +16,7 @@ class OPO(OutcomeMethod):
     """A(i) = R_i - sum of l_j R_j / sum of l_j, l the sampled tokens: the baseline of least variance if a gradient's squared
     norm grows with length."""
 
-    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+    def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] deviation from the group's mean, weighted by the tokens of the episode, or of the row."""
         length = batch.tokens.astype(np.float64)
         if self.episode_stats == "trajectories":

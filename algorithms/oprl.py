@@ -1,37 +1,28 @@
 """OPRL (arXiv 2509.19199, later titled iStar): credit to an episode by its return, and to a step by an implicit reward.
 
 The step rewards come from the shaping `implicit_prm`, whose model learns beside the policy; here they are only compared. The
-defaults are the paper's formulas; `OFFICIAL` lists the settings with which the authors' trainer departs from them.
+defaults are the paper's formulas; conf/algo/oprl_official.yaml sets what the authors' trainer computes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from algorithms.base import Advantages, Algorithm, Batch
+from algorithms.base import Advantages, Algorithm, Scored
 from algorithms.grpo import GRPO
 from algorithms.outcome import OutcomeMethod
 from algorithms.reinforce import ReinforceBaseline
 from algorithms.rloo import RLOO
-from algorithms.stats import Norm, episode_returns, episodes_without_signal
-
-OFFICIAL: dict[str, Any] = {
-    "estimator": "rloo",
-    "step_baseline": "first",
-    "lone_episode": "raw",
-    "shaped": {"invalid_action": "return"},
-}
-"""Settings that reproduce the official trainer, together with the shaping's own (`implicit_prm`): OPRL(**OFFICIAL)."""
+from algorithms.stats import Lone, Norm
+from envs.common.structured import NonNegative
 
 
 @dataclass
 class OPRL(Algorithm):
     """A(i,t) = A_E(i) + alpha * A_S(i,t), given to every token of the action (Eq. 5)."""
 
-    alpha: float = 1.0
+    alpha: NonNegative = 1.0
     """Weight of the step advantage; 0 leaves the estimator alone."""
     estimator: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"] = "grpo"
     """How returns and step rewards are compared. grpo: (x - mean) / std (Eq. 3 and 4; the paper's on SOTOPIA); dr_grpo: without
@@ -39,9 +30,9 @@ class OPRL(Algorithm):
     over all tokens of the batch."""
     step_baseline: Literal["all", "first"] = "all"
     """A step reward is compared with all steps of its group's trajectories (Eq. 4), or with the first of each (official)."""
-    lone_episode: Literal["zero", "raw"] = "zero"
+    lone_episode: Lone = "zero"
     """With nothing to compare with: 0, or the value itself (official)."""
-    epsilon: float = 1e-6
+    epsilon: NonNegative = 1e-6
     """Added to the standard deviation of grpo."""
 
     smallest_group: ClassVar[int] = 2
@@ -52,29 +43,17 @@ class OPRL(Algorithm):
         if self.shaped["implicit_prm"] != "none":
             raise ValueError("shaped.implicit_prm must be none: its rewards are this method's step rewards, and enter once")
         super().__post_init__()
-        for name in ("alpha", "epsilon"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
 
-    def advantages(self, batch: Batch) -> Advantages:
+    def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]. Raises ValueError if no step has an implicit reward."""
         if "implicit_prm" not in batch.shaped:
             raise ValueError("the batch has no rewards by shaping implicit_prm, which this method compares steps by")
-        score = episode_returns(batch, batch.reward + self.entering(batch, "reward")) + self.entering(batch, "return")
-        first = batch.counted & (batch.position == 0)
+        first = batch.position == 0
         baseline = batch.counted if self.step_baseline == "all" else first
         method = self._estimator()
-        episode = method.compared(batch, score, first)  # A_E, Eq. 3
+        episode = method.compared(batch, batch.scores(), first)  # A_E, Eq. 3
         step = method.compared(batch, batch.shaped["implicit_prm"], baseline)  # A_S, Eq. 4
-
-        shaped = self.entering(batch, "after")
-        values = np.where(batch.counted, episode + self.alpha * step + shaped, 0.0)  # Eq. 5
-        return Advantages(
-            values,
-            batch.counted,
-            parts={"episode": episode, "step": step, "shaped": shaped},
-            metrics={"zero_episodes": episodes_without_signal(batch, values)},
-        )
+        return Advantages(episode + self.alpha * step, parts={"episode": episode, "step": step})  # Eq. 5
 
     def _estimator(self) -> OutcomeMethod:
         if self.estimator == "rloo":

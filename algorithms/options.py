@@ -6,9 +6,9 @@ Which subgoals there are, and who says that one was reached (the environment's r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from envs.trajectory import Step, Trajectory
 
@@ -40,17 +40,17 @@ class Credit:
     """What each shaping paid, summed over an option."""
 
 
-def reached(steps: Sequence[Step], by: str | None = None) -> list[list[str]]:
+def reached(steps: Sequence[Step], by: Literal["subgoals", "judged"] | None = None) -> list[list[str]]:
     """For each step of an episode the subgoals that it reached, each of them once, in the order noted.
 
-    by: the entry of `step.info` that counts: `subgoals` (the environment's rules: achieved so far) or `judged` (a judge:
-    achieved by this step). None: the judge's, where one was asked.
+    by: the field of a step that counts: `subgoals` (the environment's rules: achieved so far) or `judged` (a judge: achieved by
+    this step). None: the judge's, where one was asked.
     """
-    key = by or ("judged" if any("judged" in step.info for step in steps) else "subgoals")
+    key = by or ("judged" if any(step.judged is not None for step in steps) else "subgoals")
     found: list[list[str]] = []
     seen: set[str] = set()
     for step in steps:
-        found.append([name for name in dict.fromkeys(_texts(step.info.get(key))) if name not in seen])
+        found.append([name for name in dict.fromkeys(map(str, getattr(step, key) or ())) if name not in seen])
         seen.update(found[-1])
     return found
 
@@ -95,15 +95,9 @@ def by_option(trajectories: Sequence[Trajectory]) -> dict[str | None, Credit]:
     return {name: credit(segments[name]) for name in order}
 
 
-def _texts(value: Any) -> list[str]:
-    """A list's items as text. A plug-in may have noted anything else: it is one item."""
-    return [str(one) for one in (value if isinstance(value, (list, tuple)) else [value] if value else [])]
-
-
 def _advantage(step: Step) -> float | None:
     """The advantage noted at a step, of tokens the mean over those that have one."""
-    noted = step.info.get("credit")
-    value = noted.get("advantage") if isinstance(noted, Mapping) else None
+    value = (step.credit or {}).get("advantage")
     return _mean(
         [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, (int, float)) and math.isfinite(v)]
     )

@@ -7,12 +7,12 @@ out. Without such texts it is the single-turn form. The collision probabilities 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from algorithms.base import Advantages, Algorithm, Batch, Bools, Floats, Ints, Need
-from algorithms.stats import Lone, deviations, discounted_returns, share
+from algorithms.base import Advantages, Algorithm, Floats, Ints, Need, Scored
+from algorithms.stats import Lone, deviations
 
 
 @dataclass
@@ -23,7 +23,7 @@ class OTB(Algorithm):
     vocabulary, the squared norm of the gradient of log pi by the logits.
     """
 
-    lone_token: Literal["zero", "raw"] = "zero"
+    lone_token: Lone = "zero"
     """Where no other trajectory has as many tokens: nothing to compare with, or the return itself (verl)."""
 
     smallest_group: ClassVar[int] = 2
@@ -31,38 +31,25 @@ class OTB(Algorithm):
 
     @property
     def credits_tokens(self) -> bool:
-        """Yes."""
         return True
 
-    def advantages(self, batch: Batch) -> Advantages:
+    def credit(self, batch: Scored) -> Advantages:
         """One value a token [T]. Raises ValueError without batch.logprobs and batch.collision."""
         if batch.logprobs is None or batch.collision is None:
             raise ValueError("OTB needs batch.logprobs and batch.collision, the sum of squared probabilities at each token")
-        step_return = discounted_returns(batch, batch.reward + self.entering(batch, "reward"), 1.0)
-        returns = np.repeat(step_return + self.entering(batch, "return"), batch.tokens)  # rewards stand at last tokens
+        returns = np.repeat(batch.returns(1.0), batch.tokens)  # rewards stand at last tokens
         energy = 1 - 2 * np.exp(batch.logprobs) + batch.collision
-        counted = np.repeat(batch.counted, batch.tokens)
         group, episode = np.repeat(batch.group, batch.tokens), np.repeat(batch.episode, batch.tokens)
-        credit = against_optimal_baseline(returns, energy, places(episode), group, episode, counted, self.lone_token)
-        shaped = np.repeat(self.entering(batch, "after"), batch.tokens)
-        values = np.where(counted, credit + shaped, 0.0)
-        return Advantages(
-            values,
-            counted,
-            level="token",
-            parts={"return": returns, "baseline": credit - returns, "shaped": shaped},
-            metrics={"zero_tokens": share(values == 0, counted)},
-        )
+        credit = against_optimal_baseline(returns, energy, places(episode), group, episode, self.lone_token)
+        return Advantages(credit, level="token", parts={"return": returns, "baseline": credit - returns})
 
 
-def against_optimal_baseline(
-    returns: Floats, energy: Floats, place: Ints, group: Ints, episode: Ints, counted: Bools, lone: Lone
-) -> Floats:
+def against_optimal_baseline(returns: Floats, energy: Floats, place: Ints, group: Ints, episode: Ints, lone: Lone) -> Floats:
     """[T] returns less the mean of those at the same place of the same group, weighted by the energy up to there; all [T]."""
     within, total = places(episode), np.cumsum(energy)
     path = total - (total - energy)[np.arange(len(episode)) - within]
     cell = group * (place.max(initial=0) + 1) + place
-    return deviations(returns, cell, counted, lone, path)
+    return deviations(returns, cell, np.ones(len(cell), dtype=bool), lone, path)
 
 
 def places(episode: Ints) -> Ints:

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
 from algorithms.stats import Norm, episode_returns, normalise
+from envs.common.structured import NonNegative
 
 
 @dataclass
@@ -20,15 +21,10 @@ class PassKGRPO(OutcomeMethod):
     """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean")."""
     credited: Literal["episode", "row"] = "episode"
     """All steps of the best episode, or only the row that is compared: its first (verl-agent)."""
-    epsilon: float = 1e-6
+    epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.epsilon >= 0:
-            raise ValueError(f"epsilon is {self.epsilon!r}; it must be at least 0")
-
-    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+    def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] the lead of the best; with episode_stats=rows over the second best row, which may be the same episode's."""
         scaled = normalise(score, batch.group, counted, self.norm, self.epsilon, self.lone_episode)
         rows = np.flatnonzero(counted)

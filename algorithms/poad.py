@@ -1,75 +1,44 @@
 """POAD (arXiv 2405.15821): credit to the tokens of an action by a Bellman backup that is not discounted inside the action.
 
-Its baselines: NTPO discounts between all tokens; ARCHER (after arXiv 2402.19446, as the authors of POAD ran it) moreover looks
-for the next state's value behind the next action. TWOSOME, the third, is PPO over whole actions (ppo.py, level=turn) that are
-chosen among the admissible ones.
+Two of its baselines are settings of the same backup. NTPO discounts between all tokens (inner=null). ARCHER (after arXiv
+2402.19446, as the authors of POAD ran it) does so too, and takes the next state's value from behind the next action
+(next_value=action). The third, TWOSOME, is PPO over whole actions (ppo.py, level=turn).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Floats, Scored
 from algorithms.critics import CriticMethod, at_last_token
 from algorithms.stats import gae
+from envs.common.structured import Fraction
 
 
 @dataclass
 class POAD(CriticMethod):
-    """Bellman backup with action decomposition, BAD: gamma between actions, 1 between the tokens of one."""
+    """Bellman backup with action decomposition, BAD: gamma between actions, `inner` between the tokens of one."""
+
+    inner: Fraction | None = 1.0
+    """Discount between the tokens of an action; below 1 its credit depends on how many tokens it takes to say. null: gamma."""
+    next_value: Literal["token", "action"] = "token"
+    """What an action's last token is backed up from: the value before the next token, or before the next action's last one."""
 
     @property
     def credits_tokens(self) -> bool:
-        """Yes."""
         return True
 
-    def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
+    def estimate(self, batch: Scored, values: Floats) -> tuple[Floats, Floats]:
         """GAE per token; every token's value is fitted."""
-        advantage = gae(
-            at_last_token(batch, reward),
-            values,
-            self.discounts(ends_of(batch)),
-            np.repeat(batch.episode, batch.tokens),
-            self.lam,
-            self.following(batch, values),
-            batch.bootstrap,
-        )
-        return advantage, advantage + values
-
-    def discounts(self, ends: Bools) -> Floats:
-        """[T] discount between each token and the next; `ends` [T] marks the last tokens of actions."""
-        return np.where(ends, self.gamma, 1.0)
-
-    def following(self, batch: Batch, values: Floats) -> Floats | None:
-        """[T] value of what follows each token; None: what stands before the next one."""
-        return None
-
-
-@dataclass
-class NTPO(POAD):
-    """Naive token PPO: gamma between all tokens, so credit depends on how many tokens an action takes to say."""
-
-    def discounts(self, ends: Bools) -> Floats:
-        """[T] gamma."""
-        return np.full(len(ends), self.gamma)
-
-
-@dataclass
-class ARCHER(NTPO):
-    """As NTPO, but an action's last token is backed up from the value before the last token of the next action."""
-
-    def following(self, batch: Batch, values: Floats) -> Floats:
-        """[T] as in POAD, but at the end of an action."""
+        last = np.cumsum(batch.tokens) - 1  # [S] the last token of each action
+        discount = np.full(len(values), self.gamma if self.inner is None else self.inner)
+        discount[last] = self.gamma
         following = np.append(values[1:], 0.0)
-        last = np.cumsum(batch.tokens) - 1
-        following[last[:-1]] = values[last[1:]]  # across trajectories it is not read: there the bootstrap stands
-        return following
-
-
-def ends_of(batch: Batch) -> Bools:
-    """[T] True at the last token of each action."""
-    ends = np.zeros(int(batch.tokens.sum()), dtype=bool)
-    ends[np.cumsum(batch.tokens) - 1] = True
-    return ends
+        if self.next_value == "action":
+            following[last[:-1]] = values[last[1:]]  # after a trajectory's last action nothing follows: gae puts 0 there
+        episode = np.repeat(batch.episode, batch.tokens)
+        advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam, following)
+        return advantage, advantage + values

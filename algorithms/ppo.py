@@ -7,18 +7,19 @@ from typing import Literal
 
 import numpy as np
 
-from algorithms.base import Batch, Floats
+from algorithms.base import Floats, Scored
 from algorithms.critics import CriticMethod, at_last_token
 from algorithms.stats import gae
+from envs.common.structured import Fraction
 
 
 @dataclass
 class PPO(CriticMethod):
     """level=token: the usual PPO of language models; level=turn: an action is one decision, its value stands before it."""
 
-    gamma: float = 1.0
+    gamma: Fraction = 1.0
     """Discount from one token (level=token) or step (level=turn) to the next."""
-    lam: float = 0.95
+    lam: Fraction = 0.95
     """GAE's lambda: 0 trusts the value of the next place, 1 the rewards of the whole rest."""
     whiten: bool = True
     """Shift and scale advantages over all tokens of the batch to mean 0 and variance 1."""
@@ -30,16 +31,16 @@ class PPO(CriticMethod):
         """At level=token."""
         return self.level == "token"
 
-    def estimate(self, batch: Batch, reward: Floats, values: Floats) -> tuple[Floats, Floats]:
+    def estimate(self, batch: Scored, values: Floats) -> tuple[Floats, Floats]:
         """GAE; of a turn only the value before its first token is fitted."""
         if self.level == "token":
             episode = np.repeat(batch.episode, batch.tokens)
             discount = np.full(len(values), self.gamma)
-            advantage = gae(at_last_token(batch, reward), values, discount, episode, self.lam, bootstrap=batch.bootstrap)
+            advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam)
             return advantage, advantage + values
         first = np.cumsum(batch.tokens) - batch.tokens  # [S]
         discount = np.full(len(first), self.gamma)
-        advantage = gae(reward, values[first], discount, batch.episode, self.lam, bootstrap=batch.bootstrap)
+        advantage = gae(batch.reward, values[first], discount, batch.episode, self.lam)
         returns = np.full(len(values), np.nan)
         returns[first] = advantage + values[first]
         return np.repeat(advantage, batch.tokens), returns

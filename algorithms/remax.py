@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from algorithms.base import Advantages, Algorithm, Batch, Need
-from algorithms.stats import discounted_returns, episodes_without_signal
+from algorithms.base import Advantages, Algorithm, Need, Scored
 
 
 @dataclass
@@ -20,16 +17,9 @@ class ReMax(Algorithm):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"greedy"})
 
-    def advantages(self, batch: Batch) -> Advantages:
+    def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]. Raises ValueError without batch.greedy."""
         if batch.greedy is None:
             raise ValueError("ReMax needs batch.greedy, the return of each task's greedy episode; there is none")
-        returns = discounted_returns(batch, batch.reward + self.entering(batch, "reward"), 1.0) + self.entering(batch, "return")
-        shaped = self.entering(batch, "after")
-        values = np.where(batch.counted, returns - batch.greedy + shaped, 0.0)
-        return Advantages(
-            values,
-            batch.counted,
-            parts={"return": returns, "greedy": -batch.greedy, "shaped": shaped},
-            metrics={"zero_episodes": episodes_without_signal(batch, values)},
-        )
+        returns = batch.returns(1.0)
+        return Advantages(returns - batch.greedy, parts={"return": returns, "greedy": -batch.greedy})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats
+from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
 from algorithms.stats import normalise
 
@@ -15,7 +15,7 @@ from algorithms.stats import normalise
 class RLOO(OutcomeMethod):
     """A(i) = R_i - mean of the others = n / (n - 1) (R_i - mean of all n), given to every token of the episode."""
 
-    def compared(self, batch: Batch, score: Floats, counted: Bools) -> Floats:
+    def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] n / (n - 1) times the deviation from the group's mean."""
         n = np.bincount(batch.group[counted], minlength=int(batch.group.max(initial=-1)) + 1)  # [G]
         deviation = normalise(score, batch.group, counted, "mean", 0.0, self.lone_episode)

@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from algorithms.base import Batch, Bools, Floats, Ints
+from algorithms.batch import Batch, Bools, Floats, Ints
 
 Norm = Literal["std", "mean"]
 Lone = Literal["zero", "raw"]
+Over = Literal["trajectories", "rows"]
 
 ROUNDING = 1e-10
 """Deviations below this share of the mean are rounding: identical returns must give exactly 0, not rounding over rounding."""
@@ -40,13 +41,12 @@ def gae(
     episode: Ints,
     lam: float,
     following: Floats | None = None,
-    bootstrap: Floats | None = None,
 ) -> Floats:
     """Generalised advantage estimation (arXiv 1506.02438 Eq. 16) over places [P] (tokens or steps), trajectory by trajectory.
 
     delta = r + discount * following - V;  A = delta + discount * lam * A of the next place. All [P]; `discount` is that
-    between a place and the next. following: value of what comes after each place, by default V of the next place. After a
-    trajectory's last place it is bootstrap [N], by default 0.
+    between a place and the next. following: value of what comes after each place, by default V of the next place; after a
+    trajectory's last place it is 0.
     """
     length = np.bincount(episode)  # [N]
     end = np.cumsum(length) - 1
@@ -54,7 +54,7 @@ def gae(
     if following is None:
         following = np.append(values[1:], 0.0)
     following = following.copy()
-    following[last] = 0.0 if bootstrap is None else bootstrap[length > 0]
+    following[last] = 0.0
     advantage = reward + discount * following - values
     decay = discount * lam
     for back in range(1, int(length.max(initial=0))):  # a round for each place from the end, for all trajectories at once
@@ -125,7 +125,7 @@ def whiten(values: Floats, times: Ints, epsilon: float) -> Floats:
     return deviation / np.sqrt(variance + epsilon) if variance > 0 else np.zeros_like(values)
 
 
-def compared_steps(batch: Batch, over: Literal["trajectories", "rows"]) -> Bools:
+def compared_steps(batch: Batch, over: Over) -> Bools:
     """[S] the steps whose scores enter an episode statistic: one of each trajectory, or all; never those of failed ones."""
     return batch.counted & (batch.position == 0) if over == "trajectories" else batch.counted
 

@@ -26,20 +26,20 @@ register(
     name="alfworld",
     id="stepcredit/ALFWorld-v0",
     env="envs.alfworld.env:ALFWorldEnv",
-    config="envs.alfworld.env:ALFWorldConfig",
+    config="envs.alfworld.config:ALFWorldConfig",
     prompt="envs.alfworld.prompt:ALFWorldPrompt",
 )
 register(
     name="webshop",
     id="stepcredit/WebShop-v0",
     env="envs.webshop.env:WebShopEnv",
-    config="envs.webshop.env:WebShopConfig",
+    config="envs.webshop.config:WebShopConfig",
     prompt="envs.webshop.prompt:WebShopPrompt",
 )
 register(
     name="minihack",
     id="stepcredit/MiniHack-v0",
     env="envs.minihack.env:MiniHackEnv",
-    config="envs.minihack.env:MiniHackConfig",
+    config="envs.minihack.config:MiniHackConfig",
     prompt="envs.minihack.prompt:MiniHackPrompt",
 )

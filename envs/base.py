@@ -52,8 +52,8 @@ class Turn:
 
     observation: str
     state_key: Any
-    """Identity of the underlying state: equal keys mean equal futures for equal actions within one task. A text, or numbers,
-    lists, arrays and dictionaries, of which `envs.state_key` makes one."""
+    """Names the underlying state: within a task, equal keys mean that equal actions lead to equal futures. A text; or numbers,
+    lists, arrays and dictionaries, which `envs.state_key` turns into one."""
     reward: float = 0.0
     terminated: bool = False
     valid: bool = True
@@ -66,10 +66,10 @@ class Turn:
     subgoals: tuple[str, ...] = ()
     """Names of the subgoals achieved so far, by the environment's own rules."""
     changed: bool | None = None
-    """False if the action changed nothing that a subgoal could be about (where the agent stands, say): no judge need look at
-    it. None: as the state keys before and after say."""
+    """False if the action changed nothing that a subgoal depends on (the agent only moved, for example): no judge is asked
+    about the step. None: it changed something if the state key changed."""
     frame: str | None = None
-    """The state as people look at it, drawn in characters, where the observation is no such picture."""
+    """The state drawn in characters, for people who look at an episode; None if the observation is such a picture itself."""
 
     def __post_init__(self) -> None:
         self.state_key = state_key(self.state_key)
@@ -113,26 +113,32 @@ class TextEnv(gymnasium.Env[str, str]):
     def act(self, action: str) -> Turn:
         """Execute one action; an impossible one is answered with `valid=False`, never with an exception."""
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Actions of an oracle that win `task_id` within the time limit; optional, needed for a warm start only.
 
-        With probability `detours` a search looks in wrong places first, as an agent's would that does not know the answer;
-        one that is `dawdling` does needless things on its way and may run out of time. An environment may have no use
-        for either. Raises Unsolvable where the task is known not to be winnable.
+        Raises Unsolvable where the task is known not to be winnable.
         """
         raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
 
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+        """Actions of a worse demonstrator; optional, for a warm start that leaves something to be learned.
+
+        With probability `detours` a search looks in wrong places first, as an agent does that does not know the answer; one
+        that is `dawdling` does needless things on its way and may run out of time.
+        """
+        return self.demonstration(task_id, rng)
+
     def panel_hash(self, split: Split) -> str:
-        """Names a panel's tasks: equal hashes mean equal tasks in equal order. A subclass whose ids do not say all that a task
-        depends on (the content of a file) hashes that too."""
+        """A hash of a panel's tasks: equal hashes mean equal tasks in equal order. A subclass whose tasks depend on more than
+        their ids (on the content of a file) hashes that too."""
         return hashlib.sha256("\n".join(self.tasks(split)).encode()).hexdigest()[:16]
 
     def subgoals(self, task_id: str) -> Sequence[str]:
-        """Names of all subgoals that the rules of the environment tell in a task, in their usual order; () if none."""
+        """Names of all subgoals of a task that the environment's rules detect, in their usual order; () if there are none."""
         return ()
 
     def task_type(self, task_id: str) -> str:
-        """Kind of a task, by which success is also reported; one kind unless a subclass knows better."""
+        """Kind of a task; success is also reported by kind. The default is one kind, "all"."""
         return "all"
 
     # -- gymnasium protocol ---------------------------------------------------------------------------------------------

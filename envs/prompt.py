@@ -39,8 +39,8 @@ class Prompt:
     refusal: str = "Your last answer was not a possible action."
     """What a growing conversation says to an answer that was no possible action."""
     turns_read: int | None = None
-    """Turns of an episode that are read for the vocabulary of a model made from scratch; None: all. A number where `lexicon`
-    has the words of later turns."""
+    """How many turns of an episode the tokenizer of a model made from scratch is built from; None: all. Give a number if
+    `lexicon` lists the words of later turns."""
 
     def __init__(self, thinking: bool = False) -> None:
         self.thinking = thinking
@@ -105,11 +105,11 @@ class Prompt:
         return observation
 
     def plain_actions(self, actions: Sequence[str]) -> Sequence[str]:
-        """How such a model writes each of `actions`, all that are possible on one page: different ones differently."""
+        """How such a model writes each of `actions`, which are all that are possible in one state; the results must differ."""
         return actions
 
     def legend(self, observation: str) -> str:
-        """What the symbols of its map mean, for a reader who was not told; "" if it has none, or says it itself."""
+        """What the symbols of an observation's map mean; "" if it has no map, or explains the symbols itself."""
         return ""
 
     def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:

@@ -1,4 +1,4 @@
-"""The name of a state that is no text: equal contents have equal names, whatever order a dictionary was filled in."""
+"""Makes a state key of numbers, lists, arrays and dictionaries: equal contents give equal keys, in any order of filling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def state_key(state: Any) -> str:
-    """Text as it is; of numbers, lists, tuples, arrays, dictionaries and None, one text for all that are equal.
+    """A text is returned as it is; numbers, lists, tuples, arrays, dictionaries and None become one, equal ones the same.
 
     1, 1.0 and True are equal, and so are a list and a tuple; of an array the shape does not count. Raises TypeError for others.
     """

@@ -7,16 +7,18 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import orjson
 
+from envs.common.plain import plain, restored
+
 T = TypeVar("T", "Step", "Trajectory")
-SCHEMA = "stepcredit.trajectory/1"
+SCHEMA, FIRST = "stepcredit.trajectory/2", "stepcredit.trajectory/1"
+"""What is written, and the older form, which is read too."""
 CONTEXT, NO_ACTIONS = "context", "no_actions"
 """Reasons why a rollout cuts an episode off, beside the environment's own (time_limit): the conversation outgrew what the model
 can read; the environment lists no action where one is to be chosen."""
@@ -30,7 +32,7 @@ class Step:
     """What the agent saw before it acted."""
     action: str
     """The text that was executed. Where the context ended in the middle of an answer it is what there is of it, which was not
-    executed: info["executed"] is False then."""
+    executed: `executed` is False then."""
     reward: float = 0.0
     """The environment's own reward; shaping never changes it."""
     shaped_rewards: dict[str, float] = field(default_factory=dict)
@@ -46,11 +48,30 @@ class Step:
     """context=full: ids that the model read since its previous response. context=window: the whole prompt."""
     response_ids: list[int] = field(default_factory=list)
     """Exactly the ids that were sampled."""
-    response_logprobs: list[float] = field(default_factory=list)
+    rollout_logprobs: list[float] = field(default_factory=list)
     """The sampling engine's log-probability of each sampled id."""
-    policy_version: int = 0
+    weights_version: int = 0
     """Version of the weights that sampled the response."""
+    stop: str = ""
+    """Why the response ended: stop, length, context; "" where no model wrote it."""
+    well_formed: bool = True
+    """Whether an action was found in the response."""
+    executed: bool = True
+    """Whether the environment was given the action."""
+    changed: bool = True
+    """False if the environment said that the action changed nothing that a subgoal could be about."""
+    subgoals: list[str] = field(default_factory=list)
+    """Names of the subgoals achieved so far, this step included, by the environment's own rules."""
+    frame: Any = None
+    """The state in which the agent acted as people look at it, if the environment draws it."""
+    judged: list[str] | None = None
+    """Names of the subgoals that a judge says this step achieved; None: no judge was asked."""
+    credit: dict[str, Any] | None = None
+    """The step's advantage and what it is made of, by name; None: the step took no part in an update."""
+    step_group: int | None = None
+    """Number of the group of steps that this one was compared in, for methods that compare steps."""
     info: dict[str, Any] = field(default_factory=dict)
+    """What an environment adds of its own."""
 
 
 @dataclass(slots=True)
@@ -71,6 +92,16 @@ class Trajectory:
     error: str | None = None
     """Why the episode was cut off by a fault (timeout, crash); None for an episode that the environment ended or timed out, or
     that outgrew the context."""
+    reason: str | None = None
+    """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS or another; see `cut_off`."""
+    final_observation: str | None = None
+    """What was seen after the last step."""
+    final_frame: Any = None
+    """The last state as people look at it."""
+    attempt: int = 0
+    """0 for the first; more where a fault made it be played again."""
+    parent: tuple[str, int] | None = None
+    """The episode ("group/number") and the step that it was branched from."""
 
     @property
     def cut_off(self) -> str | None:
@@ -82,8 +113,7 @@ class Trajectory:
             return None
         if not self.steps:
             return CONTEXT  # even the first prompt was too long: no step is there to say so
-        last = self.steps[-1]
-        return str(last.info.get("reason", "time_limit")) if last.truncated else None
+        return (self.reason or "time_limit") if self.steps[-1].truncated else None
 
     @property
     def total_reward(self) -> float:
@@ -91,11 +121,7 @@ class Trajectory:
         return float(sum(step.reward for step in self.steps))
 
 
-# -- JSONL: one trajectory a line -------------------------------------------------------------------------------------------
-#
-# What is read equals what was written. Python values that JSON lacks are written as an object with one "$" key:
-# {"$float": "inf" | "-inf" | "nan"}, {"$int": "..."} beyond 64 bits, {"$tuple": [...]}, {"$str": hex of UTF-16} for text that
-# is not Unicode (a lone surrogate), {"$dict": [[key, value], ...]} for keys that are no plain text or begin with "$".
+# -- JSONL: one trajectory a line; fields that have their default are left out ----------------------------------------------
 
 
 class TrajectoryFileError(ValueError):
@@ -199,15 +225,18 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _line(trajectory: Trajectory) -> bytes:
-    record: dict[str, Any] = {"schema": SCHEMA}
-    for name in _TRAJECTORY_FIELDS:
-        if name != "steps":
-            record[name] = _plain(getattr(trajectory, name), name)
-    record["steps"] = [
-        {name: _plain(getattr(step, name), f"steps[{number}].{name}") for name in _STEP_FIELDS}
-        for number, step in enumerate(trajectory.steps)
-    ]
+    try:
+        record = {"schema": SCHEMA, **_record(trajectory, _TRAJECTORY_FIELDS, "")}
+        record["steps"] = [_record(step, _STEP_FIELDS, f"steps[{number}].") for number, step in enumerate(trajectory.steps)]
+    except TypeError as error:
+        raise TrajectoryFileError(str(error)) from error
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _record(of: Step | Trajectory, known: dict[str, _Field], where: str) -> dict[str, Any]:
+    """All but the steps and what has its default."""
+    values = ((name, getattr(of, name)) for name in known if name != "steps")
+    return {name: plain(value, f"{where}{name}") for name, value in values if not known[name].is_default(value)}
 
 
 def _trajectory(line: bytes) -> Trajectory:
@@ -216,90 +245,86 @@ def _trajectory(line: bytes) -> Trajectory:
     except orjson.JSONDecodeError as error:
         raise _NotJson(f"not valid JSON ({error})") from error
     schema = record.pop("schema", None) if isinstance(record, dict) else None
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, FIRST):
         family, _, version = str(schema).rpartition("/")
         if family == SCHEMA.rpartition("/")[0] and version.isdigit():
             raise TrajectoryFileError(f"its schema is '{schema}', this program reads '{SCHEMA}'; use the version that wrote it")
         raise TrajectoryFileError(f"not a trajectory: its schema is {schema!r}, expected '{SCHEMA}'")
     if b'"$' in line:
-        record = {key: _restored(value) for key, value in record.items()}
+        record = {key: restored(value) for key, value in record.items()}
     steps = record.pop("steps", None)
     if not isinstance(steps, list):
         raise TrajectoryFileError("steps is no list")
+    if schema == FIRST:
+        _bring_up_to_date(record, steps)
     made = [_made(Step, step, f"steps[{number}]") for number, step in enumerate(steps)]
     return _made(Trajectory, {**record, "steps": made}, "the trajectory")
 
 
-_STEP_FIELDS = {entry.name: entry.type for entry in fields(Step)}
-_TRAJECTORY_FIELDS = {entry.name: entry.type for entry in fields(Trajectory)}
-_SHAPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """What a file may hold for a field."""
+
+    shape: str
+    default: Any
+
+    def is_default(self, value: Any) -> bool:
+        if type(value) is not type(self.default) or value != self.default:
+            return False
+        return not isinstance(value, float) or math.copysign(1.0, value) == math.copysign(1.0, self.default)
+
+    def takes(self, value: Any) -> bool:
+        kind, _, _ = self.shape.removesuffix(" | None").partition("[")
+        return kind == "Any" or isinstance(value, _KINDS[kind]) or (value is None and self.shape.endswith("None"))
+
+
+_KINDS: dict[str, tuple[type, ...]] = {kind.__name__: (kind,) for kind in (str, int, bool, list, tuple, dict)} | {
+    "float": (float, int)
+}
+
+
+def _fields(kind: type[Step] | type[Trajectory]) -> dict[str, _Field]:
+    return {
+        entry.name: _Field(str(entry.type), entry.default if entry.default_factory is MISSING else entry.default_factory())
+        for entry in fields(kind)
+    }
+
+
+_STEP_FIELDS, _TRAJECTORY_FIELDS = _fields(Step), _fields(Trajectory)
 
 
 def _made(kind: type[T], record: Any, where: str) -> T:
     known = _STEP_FIELDS if kind is Step else _TRAJECTORY_FIELDS
-    if not isinstance(record, dict) or record.keys() != known.keys():
-        found = record.keys() if isinstance(record, dict) else set()
-        missing, unknown = sorted(known.keys() - found), sorted(map(str, found - known.keys()))
+    found = record.keys() if isinstance(record, dict) else set()
+    missing = sorted(name for name, entry in known.items() if entry.default is MISSING and name not in found)
+    unknown = sorted(map(str, found - known.keys()))
+    if missing or unknown:
         raise TrajectoryFileError(f"{where} lacks the fields {missing} and has the unknown fields {unknown}")
     for name, value in record.items():
-        shape = str(known[name])
-        allowed = _SHAPES.get(shape) or (dict if shape.startswith("dict") else list if shape.startswith("list") else str,)
-        if not isinstance(value, allowed) and not (value is None and shape.endswith("None")):
-            raise TrajectoryFileError(f"{where}.{name} is {type(value).__name__}, expected {shape}")
+        if not known[name].takes(value):
+            raise TrajectoryFileError(f"{where}.{name} is {type(value).__name__}, expected {known[name].shape}")
     return kind(**record)
 
 
-def _plain(value: Any, where: str) -> Any:
-    """`value` in terms of JSON; numpy scalars become Python's, anything else is kept exactly or refused."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, np.generic):
-        return _plain(value.item(), where)
-    if isinstance(value, str):
-        return value if value.isascii() or _is_unicode(value) else {"$str": value.encode("utf-16-le", "surrogatepass").hex()}
-    if isinstance(value, int):
-        return int(value) if -(1 << 63) <= value < 1 << 64 else {"$int": str(value)}
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else {"$float": str(float(value))}
-    if isinstance(value, (list, tuple)):
-        kinds = set(map(type, value))
-        simple = (kinds == {float} and all(map(math.isfinite, value))) or (
-            kinds == {int} and -min(value) < 1 << 63 > max(value)
-        )
-        items = list(value) if simple else [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-        return {"$tuple": items} if isinstance(value, tuple) else items
-    if isinstance(value, dict):
-        if all(isinstance(key, str) and not key.startswith("$") and (key.isascii() or _is_unicode(key)) for key in value):
-            return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
-        return {"$dict": [[_plain(key, f"a key of {where}"), _plain(item, f"{where}.{key}")] for key, item in value.items()]}
-    raise TrajectoryFileError(
-        f"{where} is a {type(value).__name__}, which a trajectory file cannot hold; "
-        "allowed: None, bool, int, float, str, list, tuple, dict and numpy scalars"
-    )
+def _bring_up_to_date(record: dict[str, Any], steps: list[Any]) -> None:
+    """Version 1 had other names, and kept in a step's info what are fields now. What has another form stays in the info."""
+    infos: list[dict[str, Any]] = []
+    for step in steps:
+        if not isinstance(step, dict) or not isinstance(step.get("info"), dict):
+            raise TrajectoryFileError("a step has no info")
+        for old, new in (("response_logprobs", "rollout_logprobs"), ("policy_version", "weights_version")):
+            if old in step:
+                step[new] = step.pop(old)
+        infos.append(step["info"])
+        _move(step["info"], step, _STEP_FIELDS, _STEP_NOTES)
+    if infos:
+        _move(infos[-1], record, _TRAJECTORY_FIELDS, ("final_observation", "final_frame", "reason"))
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+_STEP_NOTES = ("stop", "well_formed", "executed", "changed", "subgoals", "frame", "judged", "credit", "step_group")
 
 
-def _restored(value: Any) -> Any:
-    if isinstance(value, list):
-        return value if set(map(type, value)) <= {int, float, str} else [_restored(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    match next(iter(value.items()), None):
-        case ("$float", str(text)):
-            return float(text)
-        case ("$int", str(text)):
-            return int(text)
-        case ("$str", str(text)):
-            return bytes.fromhex(text).decode("utf-16-le", "surrogatepass")
-        case ("$tuple", list(items)):
-            return tuple(_restored(item) for item in items)
-        case ("$dict", list(pairs)):
-            return {_restored(key): _restored(item) for key, item in pairs}
-    return {key: _restored(item) for key, item in value.items()}
+def _move(info: dict[str, Any], into: dict[str, Any], known: dict[str, _Field], names: Sequence[str]) -> None:
+    for name in names:
+        if name in info and known[name].takes(info[name]):
+            into[name] = info.pop(name)

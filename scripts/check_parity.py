@@ -24,7 +24,7 @@ from envs.alfworld.game import parse_game, read_json
 from envs.base import TaskError
 from envs.common.seeding import derive, generator
 from envs.webshop import parity as webshop_parity
-from envs.webshop.env import WebShopConfig
+from envs.webshop.config import WebShopConfig
 from envs.webshop.shop import Shop, open_shop
 
 SHOWN = 10

@@ -22,6 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.engine import Engine
 from envs.alfworld.game import GAME_FILE, load_game
 from envs.alfworld.generator import write_game
@@ -33,6 +34,8 @@ from envs.alfworld.textworld_backend import TextWorldEngine, require
 from envs.base import SPLITS, TaskError
 from envs.common.seeding import generator
 
+DETOURS = 0.4
+"""Share of searches that go wrong first, in the demonstrations that are checked."""
 RANDOM_COMMANDS = 3
 """Between two commands of the plan, in a comparison with the official engine."""
 
@@ -96,7 +99,10 @@ def check(path: Path, report: Report) -> None:
     """Play plan and demonstration of a file. Raises AssertionError or TaskError where one does not win."""
     game = load_game(path)
     engine = Engine(game)
-    for commands in (plan(game), demonstration(game, generator(0, "check", str(path.parent.name)))):
+    for commands in (
+        plan(game),
+        demonstration(game, generator(0, "check", str(path.parent.name)), DETOURS, ALFWorldConfig.max_steps),
+    ):
         engine.reset()
         for command in commands:
             if engine.won or not engine.step(command)[1]:

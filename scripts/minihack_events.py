@@ -25,7 +25,8 @@ from rich.table import Table
 from agents.judges.measuring.measure import filtered
 from agents.judges.measuring.playing import at_random
 from agents.judges.rules import Rules
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Seeds, load
 from envs.minihack.subgoals import names
 from envs.trajectory import Trajectory

@@ -26,7 +26,8 @@ from envs.base import TaskError
 from envs.checker import check
 from envs.common.seeding import generator
 from envs.minihack import levels
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 
 ROUNDS = 2
 LEAK_MB = 16.0

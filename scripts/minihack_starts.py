@@ -17,7 +17,8 @@ from rich.progress import track
 from rich.table import Table
 
 from envs.base import Split, TaskError
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Game, Seeds
 
 Start = tuple[bytes, tuple[int, int]]

@@ -10,6 +10,7 @@ Evaluates on the run's own panel and temperatures.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import copy
 import json
 import time
@@ -21,11 +22,15 @@ from rich.table import Table
 
 from agents.config.compose import assignment, command_line
 from agents.config.loading import load
-from agents.rollout.assembly import assemble
-from agents.runs.evaluation import rate
-from agents.runs.tracking import read_metrics
-from agents.training.packing import rows
+from agents.config.sections import TrainConfig
+from agents.rollout.build import fresh_policy, make_env, open_sampler
+from agents.rollout.planner import evaluation_episodes
+from agents.runs.evaluation import Rate, rate
+from agents.runs.metrics import read_metrics
+from agents.training.packing import laid_out
 from agents.training.warmstart import clone, demonstrations, warm_start
+from agents.training.weights import WeightStore
+from envs.trajectory import Trajectory
 
 
 def main() -> None:
@@ -39,16 +44,22 @@ def main() -> None:
         finish = command_line("agents.train", assignment("resume", options.run))
         raise SystemExit(f"{options.run} has not been evaluated after its last iteration; finish it: {finish}")
     budget = metrics[-1]["time/cpu"] - metrics[0]["time/cpu"]
-    parts = assemble(config)
-    panel = list(parts.env.tasks("train"))
-    warm_start(
-        parts.policy, demonstrations(parts, config, panel, config.warmstart.demonstrations), config.warmstart, config.seed
-    )
-    warm = copy.deepcopy(parts.policy.model.state_dict())
+    policy, env = fresh_policy(config), make_env(config)
+    sampler, held_out = open_sampler(config, policy), evaluation_episodes(config.evaluation, env, config.seed)
+    store = WeightStore(policy, [sampler.engine])
+
+    def shown(settings: TrainConfig, count: int, seed: int) -> list[Trajectory]:
+        return demonstrations(env, sampler.prompter, sampler.prompt, settings, env.tasks("train"), count, seed)
+
+    warm_start(policy, shown(config, config.warmstart.demonstrations, config.seed), config.warmstart, config.seed)
+    warm = copy.deepcopy(policy.model.state_dict())
+
+    async def played() -> dict[float, Rate]:
+        return {t: rate(await sampler.play(held_out, t)) for t in config.evaluation.temperature}
 
     def evaluate() -> dict[float, float]:
-        parts.engine.update_weights(parts.policy, 0)
-        found = {t: rate(parts.play(parts.rollout(t), parts.panel())) for t in config.evaluation.temperature}
+        store.publish(0)
+        found = asyncio.run(played())
         for t, one in found.items():
             if one.faults or one.out_of_context:
                 print(
@@ -62,23 +73,23 @@ def main() -> None:
         settings = replace(config, warmstart=replace(config.warmstart, dawdling=dawdling))
         # A short run tells how many steps the budget pays for, fresh demonstrations included: the schedule needs their number.
         began = time.process_time()
-        trial = demonstrations(parts, settings, panel, 200, seed=config.seed + 1)
+        trial = [row for one in shown(settings, 200, config.seed + 1) for row in laid_out(one)]
         per_demonstration = (time.process_time() - began) / 200
         began = time.process_time()
-        clone(parts.policy, rows(trial, [0] * len(trial), 0), replace(settings.warmstart, steps=50), config.seed + 1)
+        clone(policy, trial, replace(settings.warmstart, steps=50), config.seed + 1)
         per_step = (time.process_time() - began) / 50
-        parts.policy.model.load_state_dict(warm)
+        policy.model.load_state_dict(warm)
         began = time.process_time()
         wanted = max(config.warmstart.batch, min(config.warmstart.demonstrations, int(0.2 * budget / per_demonstration)))
-        fresh = demonstrations(parts, settings, panel, wanted, seed=config.seed + 2)
+        fresh = [row for one in shown(settings, wanted, config.seed + 2) for row in laid_out(one)]
         steps = max(1, int((budget - (time.process_time() - began)) / per_step))
-        clone(parts.policy, rows(fresh, [0] * len(fresh), 0), replace(settings.warmstart, steps=steps), config.seed + 2)
+        clone(policy, fresh, replace(settings.warmstart, steps=steps), config.seed + 2)
         spent = time.process_time() - began
         return evaluate(), steps, spent
 
     start = evaluate()
     controls = {f"dawdling {share:g}": supervise(share) for share in dict.fromkeys((config.warmstart.dawdling, 0.0))}
-    parts.close()
+    sampler.close()
 
     table = Table(title=f"{options.run.name}: {budget:.0f} CPU s after the warm start, {config.evaluation.panel} panel")
     for column in ("temperature", "warm start", "reinforcement learning"):

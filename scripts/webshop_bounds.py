@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.base import SPLITS, TaskError, Unsolvable
-from envs.webshop.env import WebShopConfig, WebShopEnv
+from envs.webshop.config import WebShopConfig
+from envs.webshop.env import WebShopEnv
 from envs.webshop.oracle import wanted_options
 from envs.webshop.queries import suggestions
 
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 def oracle_steps(env: WebShopEnv, task: str) -> int | None:
     """Steps in which the oracle scores 1.0 in the environment, or None if it cannot within the time limit."""
     try:
-        actions = env.demonstration(task, np.random.default_rng(0), 0.0, False)
+        actions = env.demonstration(task, np.random.default_rng(0))
     except Unsolvable:
         return None
     env.reset(seed=0, options={"task": task})

@@ -20,12 +20,12 @@ INVARIANTS = {
     ],
     "3 an episode's weight does not depend on its rows": [
         "algorithms/test_losses.py::test_an_episodes_weight_does_not_depend_on_how_its_steps_are_split_into_rows",
-        "agents/training/test_learner.py::test_micro_batches_never_change_a_gradient",  # a row a step
+        "agents/training/test_actor.py::test_micro_batches_never_change_a_gradient",  # a row a step
     ],
     "4 copies and padding never enter statistics or results": [
         "algorithms/test_advantages.py::test_copied_episodes_and_rows_cannot_enter_statistics",
         "agents/training/test_packing.py::test_padding_never_changes_a_logprob",
-        "agents/training/test_learner.py::test_micro_batches_never_change_a_gradient",
+        "agents/training/test_actor.py::test_micro_batches_never_change_a_gradient",
     ],
     "5 a cut-off episode is never a success and is reported apart": [
         "envs/test_pool_faults.py::test_timeout_is_never_a_success",
@@ -35,8 +35,8 @@ INVARIANTS = {
         "algorithms/test_advantages.py::test_a_failed_episode_is_never_a_success",
         "agents/rollout/test_out_of_context.py::test_with_less_context_a_fixed_policy_wins_no_more_and_every_episode_counts",
     ],
-    "6 same seed, same panel, same behaviour": [
-        "envs/test_pool.py::test_same_seed_same_behaviour_with_any_number_of_workers",
+    "6 same seed, same panel, same behavior": [
+        "envs/test_pool.py::test_same_seed_same_behavior_with_any_number_of_workers",
         "envs/alfworld/test_tasks.py::test_panels_mean_the_games_they_always_meant",
         "envs/minihack/test_env.py::test_panels_mean_the_levels_they_always_meant",
         "envs/minihack/test_env.py::test_equal_seeds_give_equal_episodes_in_one_process_in_16_threads_and_in_4_processes",
@@ -55,8 +55,8 @@ INVARIANTS = {
         "algorithms/test_advantages.py::test_shaping_never_changes_the_environments_reward",
     ],
     "10 the mismatch of engine and learner is measured and can be corrected": [
-        "agents/training/test_learner.py::test_a_changed_sampler_shows_up_as_mismatch",
-        "agents/training/test_learner.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
+        "agents/training/test_actor.py::test_a_changed_sampler_shows_up_as_mismatch",
+        "agents/training/test_actor.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
     ],
 }
 

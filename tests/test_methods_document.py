@@ -12,8 +12,8 @@ import pytest
 from agents.config import loading
 from agents.config.compose import groups
 from agents.config.sections import LossConfig, TrainConfig
-from algorithms import base, losses
-from algorithms.base import Batch
+from algorithms import base, surrogates
+from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode
 
 DOCUMENT = (Path(__file__).resolve().parents[1] / "docs" / "methods.md").read_text()
@@ -31,8 +31,8 @@ def test_every_file_it_names_is_there() -> None:
 
 def test_the_losses_it_names_are_those_there_are() -> None:
     (listed,) = re.findall(r"`loss\.surrogate` \(([^)]*)\)", DOCUMENT)
-    assert set(listed.split(", ")) == set(losses.SURROGATES)
-    assert LossConfig().surrogate in losses.SURROGATES
+    assert set(listed.split(", ")) == set(surrogates.names())
+    assert LossConfig().surrogate in surrogates.names()
 
 
 def test_the_method_it_adds_can_be_chosen_and_credits_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_the_method_it_adds_can_be_chosen_and_credits_what_it_says(tmp_path: Pat
         importlib.import_module("last_step")
         config = loading.load(["algo=last_step", "algo.scale=2"])
         assert isinstance(config, TrainConfig)
-        found = base.build(config.algo).advantages(Batch.from_trajectories([episode([0, 1.5]), episode([1, 0])]))
+        found = base.build(config.algo).advantages(as_batch([episode([0, 1.5]), episode([1, 0])]))
         assert found.values.tolist() == [0, 3, 0, 0]
     finally:
         base._registry._known = known

@@ -12,6 +12,7 @@ from typing import Any
 
 from agents.config.judge import check_judge
 from agents.config.sections import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
+from algorithms import surrogates
 from envs import registry
 from envs.common.structured import ConfigError, build, keys, plain, suggestion, unknown_key
 
@@ -110,7 +111,7 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
 def asks_a_judge(config: TrainConfig) -> bool:
     from algorithms import shaping
 
-    return any(getattr(shaping.get(name), "needs_judge", False) for name in config.shaping)
+    return any(shaping.get(name).needs_judge for name in config.shaping)
 
 
 def _check_groups(config: TrainConfig) -> None:
@@ -118,7 +119,7 @@ def _check_groups(config: TrainConfig) -> None:
 
     size = config.rollout.group_size
     asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).smallest_group}
-    asking |= {f"shaping.{name}": getattr(shaping.get(name), "smallest_group", 1) for name in config.shaping}
+    asking |= {f"shaping.{name}": shaping.get(name).smallest_group for name in config.shaping}
     for what, smallest in asking.items():
         if size < smallest:
             raise ConfigError(
@@ -157,9 +158,9 @@ def _check_composition(config: TrainConfig) -> None:
     except ValueError as exc:
         raise ConfigError(f"algo.{exc}") from exc
     for one in config.shaping:
-        shaped_by: Any = shaping.build(one, config.shaping[one])
+        shaped_by = shaping.build(one, config.shaping[one])
         try:
-            getattr(shaped_by, "check", lambda _: None)(built)
+            shaped_by.check(built)
         except ValueError as exc:
             raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
     if asks_a_judge(config):
@@ -176,7 +177,7 @@ def _check_composition(config: TrainConfig) -> None:
             f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
         )
     by_token = [f"algo.name={name}"] if built.credits_tokens else []
-    by_token += [f"shaping.{one}" for one in config.shaping if getattr(shaping.get(one), "needs_model", False)]
+    by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model]
     if by_token:
         raise ConfigError(
             f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
@@ -195,7 +196,10 @@ def _check_judge(config: TrainConfig) -> None:
 
 def _check_surrogate(config: TrainConfig) -> None:
     loss = config.loss
-    whole = loss.surrogate in ("joint", "gspo", "gmpo") and loss.sequence == "episode"
+    try:
+        whole = surrogates.get(loss.surrogate).whole_sequences and loss.sequence == "episode"
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(f"loss.surrogate is '{loss.surrogate}', which cannot be imported: {exc}") from exc
     for key, value in (("env.context", config.env.context), ("engine.constrained", config.engine.constrained)):
         if whole and value in ("window", "scored"):
             raise ConfigError(

@@ -314,7 +314,7 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
     fixed = FIXED | {
         f"shaping.{name}.{setting}": SHAPE
         for name in config.get("shaping") or {}
-        for setting in getattr(shaping.get(str(name)), "shapes_weights", ())
+        for setting in shaping.get(str(name)).shapes_weights
     }
     for override in overrides:
         if override.key_or_group in available:

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 from agents.config import compose
 from agents.config.loading import COMMANDS, Job, composed, finish, to_dict
 from agents.config.sections import EnvConfig
+from algorithms import surrogates
 from envs.common.structured import ConfigError, describe, plain, suggestion
 
 USAGE: dict[Job, str] = {
@@ -177,6 +178,10 @@ def _section(section: str, known: Sequence[Key]) -> list[str]:
             [together] if len(together) <= width else [*_wrapped(head.strip(), 2), *(_wrapped(source, 6) if source else [])]
         )
         lines += _wrapped(f"{key.text} ({key.kind})".strip(), 6)
+    if section == "loss":
+        lines += ["", "loss.surrogate, all with a ratio r = pi / pi_old of a token or a sequence:"]
+        for name in surrogates.names():
+            lines += _entry(f"  {name}", _option_text("loss", name))
     if section in CHOICES:
         available = compose.options(section, compose.groups().get(section, []))
         another = f"Settings of another {CHOICES[section]}: --help {section} {section}=<one of {', '.join(available)}>"
@@ -226,8 +231,8 @@ def _registered_class(group: str, name: str, settings: bool = False) -> type | N
     try:
         if group == "env" and name in registry.names():
             return registry.spec(name).config if settings else registry.spec(name).env
-        if group in ("algo", "shaping"):
-            named: Any = base if group == "algo" else shaping
+        if group in ("algo", "shaping", "loss"):
+            named: Any = {"algo": base, "shaping": shaping, "loss": surrogates}[group]
             found: type | None = named.get(name) if name in named.names() else None
             return found
     except Exception:  # a stranger's code may fail in any way; the others must still be listed

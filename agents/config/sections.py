@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from envs.common.structured import AtLeast, AtMost, MoreThan
-
-Positive = Annotated[int, AtLeast(1)]
-Natural = Annotated[int, AtLeast(0)]
-Fraction = Annotated[float, AtLeast(0), AtMost(1)]
+from agents.config import engines
+from algorithms import surrogates
+from envs.common.structured import AtLeast, AtMost, Fraction, MoreThan, Natural, OneOf, Positive
 
 
 @dataclass
@@ -25,10 +23,10 @@ class PoolConfig:
     workers: Natural = 0
     """Number of workers; 0 means one for every CPU core."""
     step_timeout: Annotated[float, MoreThan(0)] = 60.0
-    """Seconds one reset or step may take before the worker counts as hung and is restarted; not kept with mode=inline, where
-    nothing can stop a step."""
+    """Seconds that one reset or step may take before the worker counts as hung and is restarted; not enforced with mode=inline,
+    where nothing can stop a step."""
     retries: Natural = 1
-    """How often an episode is started again after a crash or a timeout before it is dropped and counted."""
+    """How often an episode is restarted after a crash or a timeout before it is dropped and counted as a fault."""
 
 
 @dataclass
@@ -38,7 +36,7 @@ class EnvConfig:
     name: str
     """Registered name of the environment."""
     context: Literal["full", "window"] = "full"
-    """full: one growing conversation an episode; window: a prompt rebuilt at every step from the last turns."""
+    """full: one growing conversation per episode; window: a prompt rebuilt at every step from the last turns."""
     history: Natural = 2
     """Turns (observation and action) that a rebuilt prompt shows; used by context=window only."""
     thinking: bool = False
@@ -50,7 +48,7 @@ class EnvConfig:
 
 @dataclass
 class TinyConfig:
-    """Shape of the model that is built from scratch for model=tiny."""
+    """Shape of the model that model=tiny builds from scratch."""
 
     layers: Positive = 2
     """Transformer layers."""
@@ -61,9 +59,9 @@ class TinyConfig:
     intermediate: Positive = 384
     """Width of the feed-forward layer."""
     text: Literal["auto", "words", "exact"] = "auto"
-    """What is kept of texts. words: lower case, without articles, commas and full stops, a number together with the word before
-    it; words that play of train tasks and the prompt's lexicon never said are <unk>. exact: every character, nothing is ever
-    unknown, and texts are longer. auto: words where the environment's prompt has a lexicon, else exact."""
+    """What is kept of a text. words: lower case, without articles, commas and full stops, a number together with the word
+    before it; words that occur neither in play on train tasks nor in the prompt's lexicon are <unk>. exact: every character;
+    nothing is unknown, and texts are longer. auto: words where the environment's prompt has a lexicon, else exact."""
 
 
 @dataclass
@@ -76,8 +74,8 @@ class LoraConfig:
     alpha: Annotated[float, MoreThan(0)] = 32.0
     """Scale: the adapter's output is multiplied by alpha / r."""
     targets: Literal["attention", "all-linear"] | list[str] = "attention"
-    """Layers that get an adapter: attention (the linear layers of it, whatever the model calls them), all-linear (all but the
-    output head), or a list of names. An adapter's folder as model.name brings its own r, alpha and targets."""
+    """Layers that get an adapter: attention (its linear layers, in any architecture), all-linear (all linear layers but
+    the output head), or a list of names. With an adapter's folder as model.name, its own r, alpha and targets apply."""
 
 
 @dataclass
@@ -85,27 +83,28 @@ class ModelConfig:
     """The policy."""
 
     name: str
-    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder. A LoRA adapter is put on its base: to be
-    trained on with lora.enabled=true, merged without."""
+    """tiny, smollm2, a model's name on the Hugging Face hub, or a local folder. The folder of a LoRA adapter loads its base
+    too; lora.enabled=true trains the adapter further, false merges it into the base."""
     prompt: Literal["plain", "chat"] = "chat"
-    """plain: texts one after another; chat: the tokenizer's chat template."""
+    """chat: the tokenizer's chat template; plain: texts one after another."""
     system: str | None = None
-    """prompt=chat: a system message; null: what the chat template writes by itself, if anything."""
+    """prompt=chat: a system message; null: the chat template's own, if it has one."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """prompt=chat: arguments for the chat template, for example {reasoning_effort: low}. enable_thinking and thinking follow
-    env.thinking where they are not given here."""
+    env.thinking unless they are given here."""
     date: str = "2025-01-01"
-    """prompt=chat: the day that chat templates are told which print today's, so that a prompt is the same tomorrow."""
+    """prompt=chat: the date for chat templates that print the current one, so that prompts do not change from day to day."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the weights; auto: bfloat16 where the processor computes in it (GPUs since 2020, AVX-512 BF16, AMX, ARM
-    with BF16), float32 elsewhere, where bfloat16 is emulated and several times slower."""
+    """Number format of the weights; auto: bfloat16 where the hardware supports it (GPUs since 2020, AVX-512 BF16, AMX, ARM with
+    BF16), else float32 (emulated bfloat16 is several times slower)."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Implementation of attention; auto: sdpa, or eager for a model that has no right sdpa. flash_attention_2 needs a GPU,
-    bfloat16 and the package flash-attn, and takes no masks but its own: episodes are then sampled one after another."""
+    """Implementation of attention; auto: sdpa, or eager where sdpa is missing or would compute something else.
+    flash_attention_2 needs a GPU, bfloat16 and the package flash-attn, and accepts no custom masks: episodes are then sampled
+    one at a time."""
     trust_remote_code: bool = False
-    """Run Python code that comes with a model which transformers does not know; only for models whose makers you trust."""
+    """Run Python code that comes with a model unknown to transformers; only for models whose source you trust."""
     max_length: Annotated[int, AtLeast(16)] = 2048
-    """Longest context in tokens; an episode that outgrows it is lost, and counted apart."""
+    """Longest context in tokens; an episode that outgrows it is lost, and counted separately."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -116,8 +115,8 @@ class ModelConfig:
 class EngineConfig:
     """What samples the actions."""
 
-    name: str = "hf"
-    """hf: transformers with a KV cache kept through the episode; scripted: fixed answers, for tests."""
+    name: Annotated[str, OneOf(engines.names)] = "hf"
+    """hf: transformers with a KV cache kept through the episode; scripted: fixed answers, for tests; or a plug-in's."""
     temperature: Annotated[float, MoreThan(0)] = 1.0
     """Sampling temperature while training."""
     top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0
@@ -126,14 +125,14 @@ class EngineConfig:
     """Longest free answer in tokens; an admissible action is never cut off."""
     constrained: Literal["none", "admissible", "scored"] = "none"
     """admissible: sample only among the actions the environment lists, token by token, log-probabilities renormalised over
-    the allowed tokens; scored: draw one of them as a whole, by its log-probability divided by its length (TWOSOME)."""
+    the allowed tokens; scored: sample one of them as a whole, by its log-probability divided by its length (TWOSOME)."""
     length: Literal["tokens", "words", "none"] = "words"
-    """What constrained=scored divides an action's log-probability by: the tokens it is said in, end token included, its
-    words, or nothing (long actions are then rarely drawn, above all at a low temperature)."""
+    """constrained=scored: what an action's log-probability is divided by: the number of its tokens (end token included), of its
+    words, or nothing (long actions are then rarely sampled, most of all at a low temperature)."""
     stop: list[str] | None = None
     """Strings that end an answer; null: those of the environment's prompt."""
     max_batch: Positive = 128
-    """Most episodes decoded at once."""
+    """Largest number of episodes decoded at once."""
 
 
 @dataclass
@@ -141,25 +140,28 @@ class RolloutConfig:
     """How many episodes an iteration plays: groups x group_size."""
 
     groups: Positive = 16
-    """Tasks an iteration."""
+    """Tasks per iteration."""
     group_size: Positive = 8
-    """Episodes of each task, compared with each other."""
+    """Episodes per task; many methods compare them with each other."""
     resample: Natural = 0
-    """Dynamic sampling (DAPO): most further rounds in which groups whose episodes all return the same are replaced by groups
-    of other tasks, drawn from the whole panel; only for methods that compare episodes. 0: such groups stay, and teach those
-    methods nothing."""
+    """Dynamic sampling (DAPO): the largest number of further rounds in which groups whose episodes all have the same return are
+    replaced by groups of other tasks from the whole panel; only for methods that compare episodes. 0: such groups are kept,
+    and those methods learn nothing from them."""
+    out_of_context: Literal["lose", "drop"] = "lose"
+    """Episodes that outgrow model.max_length. lose: they count as lost, and are learned from; drop: they are not learned from.
+    Either way they are counted (train/cut_off/context)."""
 
 
 @dataclass
 class OptimConfig:
-    """AdamW, and how an iteration's episodes become updates."""
+    """AdamW, and how an iteration's episodes are divided into updates."""
 
     lr: Annotated[float, AtLeast(0)] = 1e-6
     """Learning rate."""
     warmup: Natural = 0
     """Iterations over which the learning rate rises from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate goes on after the warm-up, until the last iteration or the end of step_budget."""
+    """Course of the learning rate after the warm-up, until the last iteration or the end of step_budget."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.0
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     grad_clip: Annotated[float, MoreThan(0)] = 1.0
@@ -167,15 +169,15 @@ class OptimConfig:
     epochs: Positive = 1
     """Passes over an iteration's episodes."""
     minibatch: Positive = 32
-    """Episodes an optimiser step; an iteration with fewer makes one step."""
+    """Episodes per optimizer step; an iteration with fewer makes one step."""
     token_budget: Annotated[int, AtLeast(16)] = 16384
-    """Tokens a forward pass (micro-batch), padding included: bounds memory, never changes the result. More only where one
-    conversation, or with engine.constrained=scored one step with all its candidates, is longer."""
+    """Tokens per forward pass (micro-batch), padding included; limits memory and never changes the result. Exceeded only where
+    one conversation (with engine.constrained=scored: one step with all its candidates) is longer."""
 
 
 @dataclass
 class KLConfig:
-    """Penalty for leaving the reference policy (the weights at the start of RL)."""
+    """Penalty for the distance (KL) from the reference policy, which has the weights at the start of RL."""
 
     kind: Literal["none", "k1", "k2", "k3"] = "none"
     """Estimator; none: no reference policy is kept."""
@@ -187,7 +189,7 @@ class CorrectionConfig:
     """Importance weight exp(logp_train - logp_rollout) where sampling and training engines differ numerically."""
 
     kind: Literal["none", "token", "sequence"] = "none"
-    """A weight for each token, or the product of its sequence's for all of its tokens; none: 1."""
+    """token: a weight for each token; sequence: for every token the product of its sequence's weights; none: 1."""
     cap: Annotated[float, MoreThan(0)] = 2.0
     """Largest weight."""
     floor: Annotated[float, AtLeast(0)] | None = None
@@ -208,8 +210,8 @@ class CorrectionConfig:
         "seq_max_k2",
         "seq_max_k3",
     ] = "none"
-    """Leave out tokens where the engines differ, by an estimate (k1, k2, k3) of their KL: each token by its own, or all tokens
-    of a sequence by its sum, mean or maximum. Works beside any kind of weight, none included."""
+    """Reject tokens by an estimate (k1, k2, k3) of the KL between the engines: each token by its own, or all tokens of a
+    sequence by its sum, mean or maximum. Works with every kind of weight, and without."""
     reject_cap: Annotated[float, MoreThan(0)] = 2.0
     """k2 and k3: the largest value kept; k1: the largest exp(k1), which is the engine's probability over the trainer's."""
     reject_floor: Annotated[float, AtLeast(0)] | None = None
@@ -220,11 +222,8 @@ class CorrectionConfig:
 class LossConfig:
     """The policy loss."""
 
-    surrogate: Literal["ppo", "joint", "gspo", "cispo", "gpg", "sapo", "gmpo"] = "ppo"
-    """ppo: token ratios, clipped; joint: the ratio of a whole sequence's probabilities, with loss.sequence=row of an action's;
-    gspo: its geometric mean; cispo: clipped weights; gpg: no ratio; sapo: soft gate; gmpo:
-    geometric mean of a sequence's ratios. The papers of gspo, sapo and gmpo take aggregation=seq-mean-token-mean; gspo
-    needs a far smaller clip (3e-4, 4e-4), gmpo's is 0.4."""
+    surrogate: Annotated[str, OneOf(surrogates.names)] = "ppo"
+    """What is minimized at each sampled token; docs/methods.md says which clip and aggregation the papers take with each."""
     clip_low: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
     """The ratio is clipped at 1 - clip_low (gmpo: at exp(-clip_low)); not used by gpg and sapo."""
     clip_high: Annotated[float, AtLeast(0)] = 0.2
@@ -232,22 +231,22 @@ class LossConfig:
     dual_clip: Annotated[float, MoreThan(1)] | None = 3.0
     """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo and joint."""
     aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
-    """How token losses become one number."""
+    """How token losses are averaged into one number."""
     norm_length: Positive | None = None
     """Constant that seq-mean-token-sum-norm divides by (Dr. GRPO); null: the longest sequence of the mini-batch."""
     sequence: Literal["episode", "row"] = "episode"
     """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or each row it was split into."""
     kl: KLConfig = field(default_factory=KLConfig)
     kl_stop: Annotated[float, MoreThan(0)] | None = None
-    """An iteration's update ends before the first mini-batch whose tokens put the KL from the sampling policy (k3, their
-    mean) above this; null: never."""
+    """An iteration's update stops before the first mini-batch whose KL from the sampling policy (k3, mean over its tokens)
+    exceeds this; null: never."""
     mismatch_stop: Annotated[float, MoreThan(0)] | Literal["auto"] | None = "auto"
-    """The run stops where the log-probabilities of sampling and training differ by more than this on average before an
-    update's first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser
-    formats; null: never. Not kept with a correction or engine.top_p below 1, which expect a difference."""
+    """The run stops if the log-probabilities of sampling and training differ by more than this on average before an update's
+    first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser formats;
+    null: never. Not applied with a correction or with engine.top_p below 1, where a difference is expected."""
     normalise: Literal["none", "minibatch"] = "none"
     """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
-    enter neither."""
+    are left out of both statistics."""
     entropy: Annotated[float, AtLeast(0)] = 0.0
     """Coefficient of the entropy bonus."""
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
@@ -267,9 +266,9 @@ class CriticConfig:
     lr: Annotated[float, MoreThan(0)] = 1e-5
     """Learning rate, the same in every iteration."""
     clip: Annotated[float, MoreThan(0)] | None = None
-    """How far a value may move from what it was before the update, in units of reward; null: as far as the loss wants."""
+    """Largest change of a value in one update, in units of reward (value clipping); null: no limit."""
     coefficient: Annotated[float, MoreThan(0)] = 0.5
-    """Of half the squared error."""
+    """Coefficient of the value loss, half the squared error."""
     grad_clip: Annotated[float, MoreThan(0)] = 1.0
     """Largest norm of the gradient."""
     epochs: Positive | None = None
@@ -280,14 +279,14 @@ class CriticConfig:
 
 @dataclass
 class WarmstartConfig:
-    """Behaviour cloning on the environment's oracle before RL."""
+    """Behavior cloning of the environment's oracle, before RL."""
 
     enabled: bool | None = None
     """null: on for model=tiny, which starts from random weights, off otherwise."""
     steps: Positive = 1400
-    """Optimiser steps."""
+    """Optimizer steps."""
     batch: Positive = 8
-    """Demonstrations a step."""
+    """Demonstrations per step."""
     lr: Annotated[float, MoreThan(0)] = 2e-3
     """Learning rate."""
     observation_weight: Fraction = 0.1
@@ -295,9 +294,9 @@ class WarmstartConfig:
     detours: Fraction = 0.9
     """Probability that a demonstration looks in wrong places before it finds what it needs."""
     dawdling: Fraction = 0.4
-    """Share of demonstrations by one who dawdles and often runs out of steps; what reinforcement has to unlearn."""
+    """Share of demonstrations that are deliberately slow and often run out of steps; RL has to unlearn this."""
     demonstrations: Positive = 2000
-    """Demonstrations to draw from, of the train panel's tasks; those that dawdle are the last that training reaches."""
+    """Number of demonstrations, on tasks of the train panel; the warm start draws from the slow ones last."""
 
 
 @dataclass
@@ -307,11 +306,11 @@ class EvalConfig:
     every: Natural = 10
     """Iterations between evaluations; 0: never."""
     panel: Literal["train", "eval", "test"] = "eval"
-    """Which tasks. train measures memory; eval and test are held out: choose settings on the one, report the other."""
+    """Which tasks. train measures memorization; eval and test are held out: choose settings on eval, report test."""
     episodes: Positive | None = None
-    """Number of tasks, the first of the panel; null: all."""
+    """Number of tasks, from the start of the panel; null: all."""
     repeats: Positive = 1
-    """Episodes a task, with different sampling."""
+    """Episodes per task, with different sampling."""
     temperature: Annotated[list[float], MoreThan(0)] = field(default_factory=lambda: [1.0])
     """Sampling temperatures, one evaluation each."""
     before: bool = True
@@ -322,7 +321,7 @@ class EvalConfig:
 
 @dataclass
 class CheckpointConfig:
-    """What is kept to go on after an interruption."""
+    """What is kept to continue after an interruption."""
 
     every: Natural = 10
     """Iterations between checkpoints; 0: only after the warm start, at the end, or when interrupted."""
@@ -373,7 +372,7 @@ class TrackerConfig:
 
 @dataclass
 class JudgeConfig:
-    """Who says which subgoals a step achieved (shaping=calm, agents.judge)."""
+    """The judge, which decides which subgoals a step achieved (shaping=calm, agents.judge)."""
 
     kind: Literal["rules", "policy", "model", "endpoint"] = "rules"
     """rules: the environment's own; policy: the model that is trained; model: another one on this machine; endpoint: a
@@ -383,31 +382,31 @@ class JudgeConfig:
     base_url: str | None = None
     """kind=endpoint: the server's address, for example http://localhost:8000/v1; null: that of OpenAI."""
     key_from: str | None = None
-    """kind=endpoint: environment variable that holds the key; null: OPENAI_API_KEY at OpenAI itself, none at any other address,
-    where a local server needs none and a stranger's is not to see it."""
+    """kind=endpoint: environment variable that holds the key; null: OPENAI_API_KEY for OpenAI itself, no key for any other
+    address (your OpenAI key is never sent elsewhere)."""
     subgoals: Literal["preset", "proposed"] = "preset"
-    """preset: the names that the environment's rules know; proposed: the judge names them, once a task."""
+    """preset: the names in the environment's rules; proposed: the judge names them, once per task."""
     file: str | None = None
-    """YAML file of proposed subgoals, to be read and edited; null: one for each environment and judge in the cache folder."""
+    """YAML file of proposed subgoals, which you can edit; null: one per environment and judge in the cache folder."""
     window: Positive = 1
-    """Steps that a question shows: the one that is judged, and those before it."""
+    """Steps that a question shows: the judged one and those before it."""
     actions: bool = True
-    """Show what was done, besides what was seen before and after it."""
+    """Show the action, besides the observations before and after it."""
     noise: Fraction = 0.0
-    """kind=rules: how often a verdict on a judged step is wrong, to learn how good a judge has to be."""
+    """kind=rules: share of wrong verdicts on judged steps, to test how good a judge has to be."""
     max_tokens: Positive = 160
     """Longest answer in tokens; a model that thinks before it answers needs many more."""
     concurrency: Positive = 8
-    """Questions under way at once."""
+    """Questions in flight at once."""
     timeout_s: Annotated[float, MoreThan(0)] = 60.0
-    """kind=endpoint: seconds for an answer; later it counts as failed and is asked again."""
+    """kind=endpoint: seconds to wait for an answer; after that the question counts as failed and is asked again."""
     retries: Natural = 2
     """How often a failed question is asked again, after a growing pause."""
     budget: Positive | None = None
-    """Most calls to the model in a run, those that ask again included; null: no limit. Further questions are left open, and
-    counted."""
+    """Largest number of calls to the model in a run, retries included; null: no limit. Further questions stay unanswered and
+    are counted."""
     cache: bool = True
-    """Keep answers on disk, by a hash of model and question; those of kind=policy are never kept, its weights change."""
+    """Keep answers on disk, by a hash of model and question; never those of kind=policy, whose weights change."""
 
 
 @dataclass
@@ -419,7 +418,7 @@ class TrainConfig:
     algo: dict[str, Any]
     """The credit-assignment method: its name and its own settings."""
     shaping: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Further step rewards by name, each with its settings."""
+    """Further rewards for steps by name, each with its settings."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -435,9 +434,9 @@ class TrainConfig:
     iterations: Natural = 100
     """Rollout-and-update iterations; 0: only warm start and evaluation."""
     time_budget_s: Annotated[float, MoreThan(0)] | None = None
-    """Wall-clock seconds after which the run finishes its iteration and ends well; null: no limit."""
+    """Wall-clock seconds after which the run finishes its iteration and ends normally; null: no limit."""
     step_budget: Positive | None = None
-    """Environment steps of training after which the run finishes its iteration and ends well; null: no limit."""
+    """Environment steps of training after which the run finishes its iteration and ends normally; null: no limit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda if there is a usable GPU, else cpu."""
     threads: Natural = 0
@@ -447,7 +446,7 @@ class TrainConfig:
     out: str = "runs"
     """Folder that holds run folders."""
     resume: str | None = None
-    """A run folder to go on with: its own config.yaml counts, and only single values may be overridden."""
+    """A run folder to continue: its config.yaml is used, and only single values may be overridden."""
 
     @property
     def warm_starts(self) -> bool:
@@ -464,7 +463,7 @@ class EvaluateConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     run: str | None = None
-    """A run folder: its environment, model, engine and evaluation settings count, and its weights are loaded."""
+    """A run folder: its environment, model, engine and evaluation settings are used, and its weights are loaded."""
     checkpoint: Natural | None = None
     """Iteration whose checkpoint is loaded; null: the newest."""
     seed: Natural = 0
@@ -480,14 +479,14 @@ class EvaluateConfig:
 
 @dataclass
 class FormsConfig:
-    """Ways to put a question, each combined with each; a judge of kind=rules is asked nothing, and measured once."""
+    """Forms of a question, in all combinations; a judge of kind=rules is asked nothing, and measured once."""
 
     map: list[str] = field(default_factory=lambda: ["crop", "full"])
-    """Values of env.map, for what the judge reads; left out where the environment has no such setting."""
+    """Values of env.map in what the judge reads; ignored where the environment has no such setting."""
     actions: list[bool] = field(default_factory=lambda: [True, False])
-    """Values of judge.actions: show what was done, or only what was seen before and after it."""
+    """Values of judge.actions: show the action, or only the observations before and after it."""
     subgoals: list[Literal["preset", "proposed"]] = field(default_factory=lambda: ["preset", "proposed"])
-    """Values of judge.subgoals: the names that the rules know, or the judge's own."""
+    """Values of judge.subgoals: the names in the rules, or the judge's own."""
 
 
 @dataclass
@@ -500,14 +499,14 @@ class JudgeRunConfig:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     forms: FormsConfig = field(default_factory=FormsConfig)
     match: Annotated[float, AtLeast(0), AtMost(100)] = 80.0
-    """How alike a proposed subgoal and one of the rules must be worded to be the same (token_set_ratio of rapidfuzz)."""
+    """How similar a proposed subgoal and one of the rules must be worded to count as the same (rapidfuzz's token_set_ratio)."""
     panel: Literal["train", "eval", "test"] = "train"
     """Which tasks are played."""
     episodes: Positive = 100
-    """Number of episodes, of the first tasks of the panel; of a small panel several of each task."""
+    """Number of episodes, on the first tasks of the panel; on a small panel several per task."""
     run: str | None = None
-    """A run folder: its environment, model and engine settings count, and its policy plays; null: actions are drawn at random
-    among the admissible ones."""
+    """A run folder: its environment, model and engine settings are used, and its policy plays; null: random admissible
+    actions."""
     checkpoint: Natural | None = None
     """Iteration whose checkpoint of the run plays; null: the newest."""
     seed: Natural = 0

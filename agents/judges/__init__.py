@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agents.config.judge import check_judge, server_key
-from agents.config.sections import JudgeConfig, ModelConfig
+from agents.config.sections import EvaluateConfig, JudgeConfig, ModelConfig, TrainConfig
 from algorithms import shaping
-from envs.base import SPLITS
+from envs.base import SPLITS, TextEnv
 from envs.common.cache import cache_folder
 from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
     from agents.judges.speaker import Speaker
-    from agents.rollout.assembly import Assembly
+    from agents.models.policy import Policy
+    from agents.rollout.sampler import Sampler
 
 LONGEST_CONTEXT = 8192
 """Tokens that a model loaded as judge reads at most: a few observations and an answer."""
 
 
 class Judge(shaping.Judge, Protocol):
-    """A judge of a run: each step that changed anything is judged by itself, and never in an event loop.
+    """A judge of a run: each step that changed anything is judged by itself.
 
     metrics, of the last call: steps; of these judged, broken (an answer without a dictionary), failed and open (not asked: no
     budget, or an outage), the others having changed nothing; achieved verdicts. Of a model that is asked also: different
@@ -42,37 +43,38 @@ class Judge(shaping.Judge, Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None: ...
 
-    def close(self) -> None:
-        """Let go of files and connections; to be called before the event loop is closed."""
+    async def close(self) -> None:
+        """Let go of files and connections."""
 
 
-def build(config: JudgeConfig, parts: Assembly) -> Judge:
-    """The judge of a configuration, for the run that `parts` play. Raises ConfigError."""
+def build(config: JudgeConfig, run: TrainConfig | EvaluateConfig, env: TextEnv, sampler: Sampler, policy: Policy) -> Judge:
+    """The judge of a configuration, for the run whose episodes `sampler` plays. Raises ConfigError."""
     check_judge(config)
-    env = parts.env
     if config.subgoals == "preset" and not any(env.subgoals(task) for split in SPLITS for task in env.tasks(split)):
         raise ConfigError(f"environment '{env.name}' names no subgoals of its own: set judge.subgoals=proposed")
     if config.kind == "rules":
         from agents.judges.rules import Rules
 
-        return Rules(env.subgoals, config.noise, parts.config.seed)
+        return Rules(env.subgoals, config.noise, run.seed)
     from agents.judges.asking import Asker
     from agents.judges.cache import AnswerCache
     from agents.judges.proposal import Proposals
     from agents.judges.text import TextJudge
 
-    subgoals = Proposals(proposals_file(config, parts)) if config.subgoals == "proposed" else env.subgoals
-    speaker = _speaker(config, parts)
+    subgoals = Proposals(proposals_file(config, env.name, run.model.name)) if config.subgoals == "proposed" else env.subgoals
+    speaker = _speaker(config, run, sampler, policy)
     cache = AnswerCache(_folder() / "answers.sqlite3") if config.cache and speaker.identity is not None else None
     asker = Asker(speaker, cache, config.concurrency, config.retries, config.budget)
-    return TextJudge(asker, parts.prompt, subgoals, parts.runner, config.window, config.actions)
+    return TextJudge(asker, sampler.prompt, subgoals, config.window, config.actions)
 
 
-def proposals_file(config: JudgeConfig, parts: Assembly) -> Path:
-    """Where proposed subgoals are kept: judge.file, or a file of the cache folder for each environment and judge."""
+def proposals_file(config: JudgeConfig, env: str, policy: str) -> Path:
+    """Where proposed subgoals are kept: judge.file, or a file of the cache folder for each environment and judge.
+
+    policy: name of the model that is trained, which judges where no other is named."""
     if config.file:
         return Path(config.file)
-    env, model = parts.env.name, config.model or parts.config.model.name
+    model = config.model or policy
     judge = hashlib.sha256(repr((env, config.kind, model, config.base_url)).encode()).hexdigest()[:8]
     name = re.sub(r"[^\w.]+", "-", f"{env}-{Path(model).name}")[:80]
     return _folder() / f"subgoals-{name}-{judge}.yaml"
@@ -82,7 +84,7 @@ def _folder() -> Path:
     return cache_folder() / "judge"
 
 
-def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
+def _speaker(config: JudgeConfig, run: TrainConfig | EvaluateConfig, sampler: Sampler, policy: Policy) -> Speaker:
     if config.kind == "endpoint":
         from agents.judges.endpoint import Endpoint
 
@@ -91,21 +93,20 @@ def _speaker(config: JudgeConfig, parts: Assembly) -> Speaker:
     from agents.models.template import Template
 
     if config.kind == "policy":
-        m, policy = parts.config.model, parts.policy
+        m = run.model
         template = Template(policy.tokenizer, arguments=m.chat_template_kwargs, date=m.date, end_ids=policy.end_ids)
-        return Local(parts.engine, template, config.max_tokens, identity=None)
+        return Local(sampler.engine, template, config.max_tokens, identity=None)
     from agents.models.policy import PolicyError
-    from agents.models.sources import load_pretrained, within_reach
-    from agents.rollout.assembly import weights
+    from agents.models.sources import in_words, load_pretrained, within_reach
     from agents.rollout.engines.hf import HFEngine
 
     model = ModelConfig(name=str(config.model), prompt="chat", max_length=LONGEST_CONTEXT)
     try:
-        policy = load_pretrained(within_reach(model), parts.config.device)
+        judging = load_pretrained(within_reach(model), run.device)
     except PolicyError as error:  # its words name the policy's key
         raise PolicyError(str(error).replace("model.name=", "judge.model=")) from error
-    print(f"judge: {config.model}, {weights(policy, model)}", flush=True)
-    identity = fingerprint(policy, config.max_tokens)
-    engine = HFEngine(policy, max_batch=config.concurrency)
-    template = Template(policy.tokenizer, end_ids=policy.end_ids)
+    print(f"judge: {config.model}, {in_words(judging, model)}", flush=True)
+    identity = fingerprint(judging, config.max_tokens)
+    engine = HFEngine(judging, max_batch=config.concurrency)
+    template = Template(judging.tokenizer, end_ids=judging.end_ids)
     return Local(engine, template, config.max_tokens, identity, owned=True)

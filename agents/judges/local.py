@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import count
 
 import torch
 
 from agents.judges.speaker import Said, SpeakerError
 from agents.models.policy import Policy
 from agents.models.template import Template
-from agents.rollout.engines.base import Engine, Request, Sampling
+from agents.rollout.engines.base import Engine, Request, Sampling, new_session
 
 DIALOGUE = 2
 """Part of a model's name: to be raised whenever a question or an answer is read otherwise, so that no old answer counts."""
@@ -25,13 +24,12 @@ class Local:
         self.identity = identity
         self._engine, self._template, self._owned = engine, template, owned
         self._sampling = Sampling(temperature=0.0, max_tokens=max_tokens, stop=template.stop, stop_ids=template.stop_ids)
-        self._sessions = count()
 
     async def ask(self, prompt: str) -> Said:
         """The likeliest answer, without its thoughts. Raises SpeakerError if the question is longer than the model can read,
         or out of memory."""
         ids = self._template.opening(prompt)
-        session = f"judge-{next(self._sessions)}"
+        session = new_session()
         try:
             done = await self._engine.generate(Request(session, ids, self._sampling, seed=0))
         except torch.OutOfMemoryError as error:

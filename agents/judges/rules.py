@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agents.judges.transitions import changed
 from algorithms.options import reached
 from envs.common.seeding import derive
 from envs.trajectory import Trajectory
@@ -24,12 +23,12 @@ class Rules:
         self.metrics: dict[str, float] = {}
         self.seconds: list[float] = []
 
-    def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+    async def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
         verdicts = [self._episode(trajectory) for trajectory in trajectories]
         steps = [step for trajectory in trajectories for step in trajectory.steps]
         self.metrics = {
             "steps": float(len(steps)),
-            "judged": float(sum(map(changed, steps))),
+            "judged": float(sum(step.changed for step in steps)),
             "achieved": float(sum(len(names) for episode in verdicts for names in episode)),
         }
         return verdicts
@@ -37,7 +36,7 @@ class Rules:
     def _episode(self, trajectory: Trajectory) -> list[tuple[str, ...]]:
         verdicts: list[tuple[str, ...]] = []
         for step, new in zip(trajectory.steps, reached(trajectory.steps, "subgoals")):
-            if not changed(step):
+            if not step.changed:
                 new = []
             elif self._noise:
                 move = (trajectory.task_id, step.state_key, step.action)
@@ -54,5 +53,5 @@ class Rules:
     def load_state(self, state: dict[str, Any]) -> None:
         """Nothing is remembered from one call to the next."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing is held."""

@@ -5,7 +5,6 @@ What is asked stands in `question`, how it is asked in `asking`, who answers in 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from envs.trajectory import Trajectory
 class TextJudge:
     """Judges by asking. Each step is judged by itself, whatever was said of others; equal questions are asked once.
 
-    The event loop of `runner` does the asking; it belongs to whoever made it. Holds state: the calls of the run.
+    Holds state: the calls of the run.
     """
 
     def __init__(
@@ -30,21 +29,17 @@ class TextJudge:
         asker: Asker,
         prompt: Prompt,
         subgoals: Callable[[str], Sequence[str]] | Proposals,
-        runner: asyncio.Runner,
         window: int = 1,
         actions: bool = True,
     ) -> None:
         """subgoals: from a task's id to the names of its subgoals, or a file of proposed ones."""
-        self._asker, self._prompt, self._subgoals, self._runner = asker, prompt, subgoals, runner
+        self._asker, self._prompt, self._subgoals = asker, prompt, subgoals
         self._window, self._actions = window, actions
         self.metrics: dict[str, float] = {}
         self.seconds: list[float] = []
         """Of each call of the last `judge` that was answered."""
 
-    def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
-        return self._runner.run(self._judge(trajectories))
-
-    async def _judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+    async def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
         started = time.perf_counter()
         tasks = [self._prompt.task(t.steps[0].observation) if t.steps else "" for t in trajectories]
         names = await self._names(trajectories, tasks)
@@ -100,5 +95,5 @@ class TextJudge:
     def load_state(self, state: dict[str, Any]) -> None:
         self._asker.calls = int(state.get("calls", 0))
 
-    def close(self) -> None:
-        self._runner.run(self._asker.close())
+    async def close(self) -> None:
+        await self._asker.close()

@@ -18,17 +18,12 @@ class Transition:
     """Observation after it."""
 
 
-def changed(step: Step) -> bool:
-    """Whether the step can have achieved anything: False only if the environment said that nothing changed."""
-    return bool(step.info.get("changed", True))
-
-
 def transitions(trajectory: Trajectory, window: int) -> Iterator[tuple[int, Transition]]:
     """(number of the step, transition) for each step that changed anything; one whose outcome nobody saw is left out."""
     steps = trajectory.steps
     for t, step in enumerate(steps):
-        after = steps[t + 1].observation if t + 1 < len(steps) else step.info.get("final_observation")
-        if after is not None and changed(step):
+        after = steps[t + 1].observation if t + 1 < len(steps) else trajectory.final_observation
+        if after is not None and step.changed:
             shown = steps[max(0, t + 1 - window) : t + 1]
             yield t, Transition(tuple((one.observation, _done(one)) for one in shown), after)
 

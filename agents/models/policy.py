@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Policy:
         return int(architecture.text(self.causal.config).vocab_size)
 
     def longest_row(self, token_budget: int) -> int:
-        """Bound of branched rows (agents.training.packing.rows): 0, none, where layers build masks of their own."""
+        """Bound of branched rows (agents.training.packing.branched): 0, none, where layers build masks of their own."""
         return token_budget if self.kept == "slots" else 0
 
     @property
@@ -65,6 +65,13 @@ class Policy:
         settings = getattr(self.causal, "generation_config", None)
         ends = getattr(settings, "eos_token_id", None)
         return () if ends is None else tuple(ends) if isinstance(ends, (list, tuple)) else (int(ends),)
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Number of weights, of those that are trained, and bits of each, for logs."""
+        total = sum(p.numel() for p in self.model.parameters())
+        trained = sum(p.numel() for _, p in self.trainable())
+        return {"parameters": total, "trainable": trained, "bits": torch.finfo(self.dtype).bits}
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters that receive gradients, in a fixed order."""
@@ -115,6 +122,44 @@ class Policy:
         if self._frozen is None:
             self._frozen = Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer, self.device)
         return self._frozen
+
+    def twin(self) -> Policy:
+        """A policy of its own, over the same weights: no tensor is copied, and nothing of this policy's state is shared."""
+        shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in self.model.parameters()}
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model, shared)
+        twin.causal = _unwrapped(twin.model)
+        twin._frozen = None
+        return twin
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """The weights by the model's own names, by reference; those below a LoRA adapter are merged with it, in new tensors."""
+        plain = ((name, p) for name, p in self.causal.named_parameters() if ".lora_" not in name)
+        found = {name.replace(".base_layer.", "."): p.detach() for name, p in plain}
+        for path, module in self.causal.named_modules():
+            if hasattr(module, "get_delta_weight"):
+                found[f"{path}.weight"] = found[f"{path}.weight"] + module.get_delta_weight("default").detach()
+        return found
+
+    def adapter_tensors(self) -> dict[str, Tensor]:
+        """The weights of the LoRA adapter by the names that its file has, by reference; {} without one."""
+        mine = ((name, p) for name, p in self.model.named_parameters() if ".lora_" in name and ".default." in name)
+        return {name.replace(".default.", "."): p.detach() for name, p in mine}
+
+    @torch.no_grad()
+    def take(self, tensors: Mapping[str, Tensor], adapter: bool = False) -> None:
+        """Use `tensors` (by the names of `named_tensors`, or of `adapter_tensors`) from now on: by reference where device and
+        format are the same. Raises ValueError for weights of another model."""
+        names = {name: name.replace(".weight", ".default.weight") if adapter else name for name in tensors}
+        mine = dict((self.model if adapter else self.causal).named_parameters())
+        if unknown := sorted(names.values() - mine.keys()):
+            raise ValueError(f"these weights are of another model: here is no '{unknown[0]}'")
+        for name, tensor in tensors.items():
+            held = mine[names[name]]
+            if (held.device, held.dtype, held.shape) == (tensor.device, tensor.dtype, tensor.shape):
+                held.data = tensor
+            else:
+                held.copy_(tensor)
 
     @property
     def frozen_weights(self) -> dict[str, Tensor] | None:

@@ -21,7 +21,7 @@ from agents.models import architecture, lora
 from agents.models import files as model_files
 from agents.models import tokenizer as made_here
 from agents.models.policy import Policy, PolicyError
-from agents.models.precision import choose_dtype
+from agents.models.precision import bfloat16_on, choose_dtype
 from agents.models.probe import probe
 from envs.common.cache import cache_folder
 from envs.common.seeding import derive
@@ -39,6 +39,13 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise PolicyError("device=cuda, but torch sees no CUDA device: use device=auto or device=cpu")
     return torch.device(name)
+
+
+def in_words(policy: Policy, model: ModelConfig) -> str:
+    """A policy's size and number format for people, and why it is that format where model.dtype leaves the choice."""
+    size = f"{policy.size['parameters'] / 1e6:.1f} M in {str(policy.dtype).removeprefix('torch.')}"
+    chosen = model.dtype == "auto" and model.name != "tiny"
+    return f"{size} ({bfloat16_on(policy.device)[1]})" if chosen else size
 
 
 def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], device: str, seed: int) -> Policy:

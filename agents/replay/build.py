@@ -1,7 +1,7 @@
 """Views of trajectories: credit by step and token, returns, and who was compared with whom.
 
-Text that an environment or a model wrote leaves here with its hidden characters spelled out. What a plug-in put into a step's
-info is shown as far as it is of the form that is known. Files are left to `reading`.
+Text that an environment or a model wrote leaves here with its hidden characters spelled out. What a plug-in noted as a step's
+credit or frame is shown as far as it is of the form that is known. Files are left to `reading`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from agents.replay.view import CRITIC, Episode, Group, Step, Token, mean
+from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
 from algorithms.options import Credit, Option, by_option, credit, options, reached
-from algorithms.stats import discounted_returns
 from envs.common.text import printable
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory
@@ -41,8 +39,8 @@ def view(
     `task` finds a task's words in a first observation; `gamma` and `shaped` are the method's settings of these names.
     """
     ahead = _returns(trajectories, gamma, shaped or {})
-    compared = any("step_group" in step.info for t in trajectories for step in t.steps)
-    credited = any("credit" in step.info for t in trajectories for step in t.steps)
+    compared = any(step.step_group is not None for t in trajectories for step in t.steps)
+    credited = any(step.credit is not None for t in trajectories for step in t.steps)
     groups: dict[str, Group] = {}
     peers: dict[tuple[str | None, str], list[Step]] = {}
     for number, trajectory in enumerate(trajectories, 1):
@@ -59,20 +57,14 @@ def view(
             options=_options(trajectory),
         )
         for stored, names, by_rules in zip(trajectory.steps, reached(trajectory.steps), reached(trajectory.steps, "subgoals")):
-            step = _step(stored, episode, spell, ahead.get(id(stored)), names)
+            step = _step(stored, trajectory.reason, episode, spell, ahead.get(id(stored)), names)
             if set(names) != set(by_rules):
                 step.marks.append(f"by the rules: {printable(', '.join(by_rules)) or 'nothing'}")
             episode.steps.append(step)
-            together = stored.info.get("step_group") if compared else stored.state_key
+            together = stored.step_group if compared else stored.state_key
             if episode.left_out is None and together not in (None, ""):
-                # The text of a number is as good a key, and a plug-in's list has no other.
-                peers.setdefault((None if compared else trajectory.group_id, repr(together)), []).append(step)
-        if trajectory.steps:
-            came = trajectory.steps[-1].info
-            episode.final_observation, episode.final_frame = (
-                _text(came.get("final_observation")),
-                _frame(came.get("final_frame")),
-            )
+                peers.setdefault((None if compared else trajectory.group_id, str(together)), []).append(step)
+        episode.final_observation, episode.final_frame = _text(trajectory.final_observation), _frame(trajectory.final_frame)
         first = trajectory.steps[0].observation if trajectory.steps else ""
         new = Group(printable(trajectory.group_id), printable(task(first)) or episode.task_id, [])
         groups.setdefault(trajectory.group_id, new).episodes.append(episode)
@@ -118,18 +110,19 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
         return "lost before its first step: the first prompt is longer than the model can read, so nothing is learnt from it"
     if trajectory.group_id.endswith(GREEDY):
         return "played greedily, not trained on"
-    if credited and trajectory.steps and not any("credit" in step.info for step in trajectory.steps):
+    if credited and trajectory.steps and all(step.credit is None for step in trajectory.steps):
         return "dropped: all returns alike"
     return None
 
 
-def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | None, names: Sequence[str]) -> Step:
-    noted = stored.info.get("credit") or {}
-    credit = {printable(str(name)): value for name, value in noted.items()} if isinstance(noted, Mapping) else {}
+def _step(
+    stored: StoredStep, reason: str | None, episode: Episode, spell: Spell, ahead: float | None, names: Sequence[str]
+) -> Step:
+    credit = {printable(str(name)): value for name, value in (stored.credit or {}).items()}
     count = len(stored.response_ids)
     by_name = {name: _per_token(value, count) for name, value in credit.items()}
     texts = spell(stored.response_ids)
-    logprobs = _per_token(stored.response_logprobs, count)
+    logprobs = _per_token(stored.rollout_logprobs, count)
     tokens = [
         Token(
             id=token,
@@ -140,19 +133,17 @@ def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | Non
         for place, (token, text) in enumerate(zip(stored.response_ids, texts, strict=True))
     ]
     marks = [] if stored.valid else ["invalid"]
-    if stored.info.get("executed") is False:
+    if not stored.executed:
         marks.append("not executed")
     if stored.truncated:
-        marks.append(f"cut off: {printable(str(stored.info.get('reason', 'out of time')))}")
+        marks.append(f"cut off: {printable(reason or 'out of time')}")
     elif stored.terminated:
         marks.append("won" if episode.success else "ended")
-    if not isinstance(noted, Mapping):
-        marks.append(f"credit not understood: {printable(repr(noted))}")
     return Step(
         episode=episode.number,
         number=len(episode.steps) + 1,
         observation=printable(stored.observation),
-        frame=_frame(stored.info.get("frame")),
+        frame=_frame(stored.frame),
         action=printable(stored.action),
         tokens=tokens,
         credit={name: _of_step(name, value) for name, value in credit.items()},
@@ -165,8 +156,8 @@ def _step(stored: StoredStep, episode: Episode, spell: Spell, ahead: float | Non
     )
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else printable(str(value))
+def _text(value: str | None) -> str | None:
+    return None if value is None else printable(value)
 
 
 def _frame(value: Any) -> str | None:
@@ -195,7 +186,5 @@ def _number(value: Any) -> float | None:
 def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped: Mapping[str, Entry]) -> dict[int, float]:
     """Return from each step on, by the step's identity; episodes that a fault cut off have none."""
     kept = [t for t in trajectories if t.error is None and t.steps]
-    batch, method = Batch.from_trajectories(kept), Algorithm(shaped=dict(shaped))
-    reward = batch.reward + method.entering(batch, "reward")
-    values = discounted_returns(batch, reward, gamma) + method.entering(batch, "return") if kept else np.zeros(0)
+    values = Algorithm(shaped=dict(shaped)).score(Batch(**columns(kept))).returns(gamma)
     return dict(zip((id(step) for t in kept for step in t.steps), values.tolist(), strict=True))

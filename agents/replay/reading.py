@@ -42,7 +42,7 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
     if not any(t.steps for t in trajectories):
         raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(_iterations(run))}")
     groups, compared = view(trajectories, spell, _task(env), gamma, shaped)
-    if any("judged" in step.info for t in trajectories for step in t.steps):
+    if any(step.judged is not None for t in trajectories for step in t.steps):
         notes.append(
             "subgoals are those that a judge saw; where the rules of the environment say otherwise, it stands at the step"
         )

@@ -88,6 +88,7 @@ def _drawn(rng: np.random.Generator, observation: str, listed: Sequence[str] | N
 def _demonstration(env: TextEnv, task_id: str) -> list[str]:
     """What the oracle would do; [] where there is none, or it cannot win."""
     try:
-        return list(env.demonstration(task_id, generator(0, "corpus", "oracle", task_id), detours=0.5, dawdling=False))
+        rng = generator(0, "corpus", "oracle", task_id)
+        return list(env.imperfect_demonstration(task_id, rng, detours=0.5, dawdling=False))
     except (NoOracle, Unsolvable):
         return []

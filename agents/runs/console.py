@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.config.sections import ConsoleConfig
-from agents.runs.tracking import Silent, finite
+from agents.runs.metrics import finite
+from agents.runs.tracker import Silent
 
 ROWS = 10
 """Iterations that the live table shows."""

@@ -130,7 +130,7 @@ def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> d
         widths = [hidden, *config.critic.hidden, 1]
         memory["critic"] = 16 * sum(a * b for a, b in pairwise(widths))
         memory["critic"] += parameters * state if config.critic.trains == "all" else 0
-    models = {name: one for name, one in config.shaping.items() if getattr(shaping.get(name), "needs_model", False)}
+    models = {name: one for name, one in config.shaping.items() if shaping.get(name).needs_model}
     for name, settings in models.items():
         memory[f"reward model of {name}"] = parameters * state if settings["kind"] == "copy" else 0
     asks = ["critic"] if "critic" in memory and config.critic.trains == "head" else []

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from agents.runs.folder import RunFolder
+from agents.runs.folder import RunFolder, RunFolderError, Status
 from envs.common.structured import ConfigError
 
 T = TypeVar("T")
-OWN = ("agents", "envs", "algorithms")
+OWN = ("agents", "envs", "algorithms", "stepcredit")
 """Packages whose own exceptions are written for people."""
 NO_MEMORY = re.compile(
     r"out of memory|(can't|cannot|unable to) allocate|not enough memory|_ALLOC_FAILED|bad_alloc", re.IGNORECASE
@@ -34,6 +34,13 @@ MOST_OTHERS = 3
 """Kinds of further errors that are named."""
 
 
+UNFORESEEN = "This was not foreseen; the traceback is "
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; the run is saved. The message says how to go on."""
+
+
 @dataclass
 class Outcome:
     """How the block under `reported` ended."""
@@ -42,29 +49,47 @@ class Outcome:
 
 
 @contextmanager
-def reported(folder: RunFolder | None = None) -> Iterator[Outcome]:
-    """Turn whatever ends the block into a message and an exit code; a run's `folder` gets status.json and the traceback.
-
-    A run that fails before there is anything to go on with leaves no folder: its resume would fail alike.
-    """
+def reported() -> Iterator[Outcome]:
+    """Turn whatever ends the block into a message and an exit code."""
     outcome = Outcome()
     try:
         yield outcome
     except Exception as raised:
-        if folder is not None:
-            folder.discard()
-        outcome.code = 2 if isinstance(innermost(raised), ConfigError) else 1
-        message = _account(raised)
-        if any(explain(one) is None for one in _leaves(raised)):
-            text = "".join(traceback.format_exception(raised))
-            message += "\nThis was not foreseen; the traceback is "
-            message += f"in {folder.traceback}" if folder and _written(folder, text) else f"below\n{text}"
-        _tell("failed", f"error: {message}", folder, getattr(innermost(raised), "resume_with", ""))
+        outcome.code = 2 if isinstance(innermost(raised), (ConfigError, RunFolderError)) else 1
+        lines = [f"error: {_account(raised)}", *_notes(raised)]
+        if _unforeseen(raised) and not any(line.startswith(UNFORESEEN) for line in lines):
+            lines.append(f"{UNFORESEEN}below\n{_traceback(raised)}")
+        print("\n".join(lines), file=sys.stderr)
     except BaseException as raised:
         if not any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
             raise
         outcome.code = 130
-        _tell("interrupted", "stopped at once", folder)
+        print("\n".join([str(raised) or "stopped at once", *_notes(raised)]), file=sys.stderr)
+
+
+@contextmanager
+def noted(folder: RunFolder) -> Iterator[None]:
+    """Write into a run's folder how the block ended, and add to the error what to do next (PEP 678); the error goes on.
+
+    A run that fails before there is anything to go on with leaves no folder: its resume would fail alike.
+    """
+    try:
+        yield
+    except Interrupted as raised:
+        raised.add_note(folder.last_lines())
+        raise
+    except Exception as raised:
+        folder.discard()
+        message = _account(raised)
+        if _unforeseen(raised) and _written(folder, _traceback(raised)):
+            raised.add_note(f"{UNFORESEEN}in {folder.traceback}")
+            message += f"\n{UNFORESEEN}in {folder.traceback}"
+        _note(raised, folder, "failed", message, getattr(innermost(raised), "resume_with", ""))
+        raise
+    except BaseException as raised:
+        if any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
+            _note(raised, folder, "interrupted", "stopped at once")
+        raise
 
 
 def command(
@@ -150,18 +175,30 @@ def _first_line(exc: BaseException) -> str:
     return next(iter(str(exc).splitlines()), "")[:300]
 
 
-def _tell(status: str, message: str, folder: RunFolder | None, cure: str = "") -> None:
+def _note(raised: BaseException, folder: RunFolder, status: Status, reason: str, cure: str = "") -> None:
     """cure: a setting without which what was begun would fail alike when it is gone on with."""
-    if folder is not None and folder.begun:
-        try:
-            folder.set_status("interrupted" if status == "interrupted" else "failed", message.removeprefix("error: "))
-        except OSError:
-            message += f"\n{folder.status} could not be written"
-        if folder.resume_command not in message:
-            begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
-            what = "go on from the newest checkpoint" if begun else "begin again"
-            message += f"\nTo {what}: {' '.join(filter(None, (folder.resume_command, cure)))}"
-    print(message, file=sys.stderr)
+    if not folder.begun:
+        return
+    try:
+        folder.set_status(status, reason)
+    except OSError:
+        raised.add_note(f"{folder.status} could not be written")
+    if folder.resume_command not in reason:
+        begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
+        what = "go on from the newest checkpoint" if begun else "begin again"
+        raised.add_note(f"To {what}: {' '.join(filter(None, (folder.resume_command, cure)))}")
+
+
+def _notes(raised: BaseException) -> list[str]:
+    return list(getattr(raised, "__notes__", ()))
+
+
+def _unforeseen(raised: BaseException) -> bool:
+    return any(explain(one) is None for one in _leaves(raised))
+
+
+def _traceback(raised: BaseException) -> str:
+    return "".join(traceback.format_exception(raised))
 
 
 def _written(folder: RunFolder, text: str) -> bool:

@@ -11,11 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.rollout.assembly import Assembly
-from agents.rollout.sampler import Episode
+from agents.rollout.planner import Episode
+from agents.rollout.sampler import Sampler
 from agents.runs import checkpoint
 from agents.runs.evaluation import Rate, rate
-from envs import registry
 from envs.common.seeding import generator
 from envs.pool import EpisodeError, Pool
 from envs.trajectory import NO_ACTIONS, Step, Trajectory
@@ -38,12 +37,11 @@ class _Skipped(Exception):
     pass
 
 
-def random_policy(parts: Assembly, episodes: Sequence[Episode], seconds: float = SECONDS) -> Baseline:
-    """Play `episodes` with random actions, in the pool that rollouts use."""
-    c, before, began = parts.config, checkpoint.random_states(), time.monotonic()
-    name = registry.spec(c.env.name).id
+async def random_policy(sampler: Sampler, episodes: Sequence[Episode], seconds: float = SECONDS) -> Baseline:
+    """Play `episodes` with random actions, in the pool of `sampler`."""
+    before, began = checkpoint.random_states(), time.monotonic()
     try:
-        played = parts.runner.run(_play(parts.pool, name, episodes, c.engine.max_batch, c.env.pool.retries, began + seconds))
+        played = await _play(sampler, episodes, began + seconds)
     except BaseExceptionGroup as raised:
         skipped, others = raised.split(_Skipped)
         if skipped is None or others is not None:
@@ -57,17 +55,15 @@ def random_policy(parts: Assembly, episodes: Sequence[Episode], seconds: float =
     return Baseline(rate(played), "", time.monotonic() - began)
 
 
-async def _play(
-    pool: Pool, env_id: str, episodes: Sequence[Episode], concurrency: int, retries: int, deadline: float
-) -> list[Trajectory]:
-    places = asyncio.Semaphore(concurrency)
+async def _play(sampler: Sampler, episodes: Sequence[Episode], deadline: float) -> list[Trajectory]:
+    places = asyncio.Semaphore(sampler.concurrency)
 
     async def one(episode: Episode) -> Trajectory:
         async with places:
-            for _ in range(retries + 1):
-                trajectory = Trajectory(env_id, episode.task_id, episode.group_id, episode.seed, episode.split)
+            for _ in range(sampler.retries + 1):
+                trajectory = Trajectory(sampler.env_id, episode.task_id, episode.group_id, episode.seed, episode.split)
                 try:
-                    await _episode(pool, episode, trajectory, deadline)
+                    await _episode(sampler.pool, episode, trajectory, deadline)
                     break
                 except EpisodeError as error:
                     trajectory.error = f"{error.kind}: {error.detail}"
@@ -92,7 +88,7 @@ async def _episode(pool: Pool, episode: Episode, trajectory: Trajectory, deadlin
             if not actions:
                 if not trajectory.steps:
                     raise EpisodeError("exception", "the environment lists no action to begin with")
-                trajectory.steps[-1].truncated, trajectory.steps[-1].info["reason"] = True, NO_ACTIONS
+                trajectory.steps[-1].truncated, trajectory.reason = True, NO_ACTIONS
                 break
             action = actions[int(rng.integers(len(actions)))]
             observation, reward, terminated, truncated, info = await slot.step(action)

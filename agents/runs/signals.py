@@ -144,9 +144,9 @@ class Signals:
         written = _short(str(self._tokenizer.decode(step.response_ids)))
         if _cut(step):
             reason = f"it was cut off at engine.max_tokens={self._config.engine.max_tokens}"
-        elif step.info.get("executed") is False:
+        elif not step.executed:
             reason = f"the context of model.max_length={self._config.model.max_length} tokens ended in the middle of it"
-        elif step.info.get("well_formed") is False:
+        elif not step.well_formed:
             reason = "it has not the form that the prompt asks for, so no action was found in it"
         else:
             reason = f"the environment does not take {_short(step.action)} for a possible action"
@@ -205,7 +205,7 @@ def _steps(trajectories: Iterable[Trajectory]) -> list[Step]:
 
 def _cut(step: Step) -> bool:
     """Whether the answer was cut off at engine.max_tokens."""
-    return step.info.get("stop") == "length"
+    return step.stop == "length"
 
 
 def _short(text: str) -> str:

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from agents.config import compose, loading
 from agents.runs.folder import RunFolder
+from agents.runs.metrics import read_metrics
 from agents.runs.plots import compare
-from agents.runs.tracking import read_metrics
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:

@@ -7,28 +7,26 @@ predicted is the method's business.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents.config.sections import CriticConfig, OptimConfig
 from agents.models.policy import Policy, hidden_states
+from agents.training.experience import Experience
 from agents.training.optimizer import Optimizer
-from agents.training.packing import MicroBatch, collate, micro_batches, rows
-from agents.training.tokens import Tokens
+from agents.training.passes import MicroBatch, passes
 from algorithms.base import Floats
 from algorithms.losses import value_loss
-from envs.common.seeding import derive, generator
-from envs.trajectory import Trajectory
+from envs.common.seeding import derive
 
 
 class Critic:
-    """Holds the value head and its optimiser, and with trains=all a copy of the policy."""
+    """Holds the value head and its optimizer, and with trains=all a copy of the policy."""
 
     def __init__(self, policy: Policy, config: CriticConfig, optim: OptimConfig, seed: int) -> None:
         self.config, self.optim, self.seed = config, optim, seed
@@ -55,31 +53,29 @@ class Critic:
         """[T, H] on the CPU: the frozen base's hidden states of the iteration under way."""
 
     @torch.no_grad()
-    def values(self, trajectories: Sequence[Trajectory], tokens: Tokens) -> Floats:
+    def values(self, experience: Experience) -> Floats:
         """[T] value of what stands before each sampled token."""
-        found = torch.zeros(len(tokens))
+        found = torch.zeros(experience.sampled)
         self._hidden = states = None
-        for numbers, hidden in self._states(trajectories, tokens, range(len(trajectories))):
+        for numbers, hidden in self._states(experience):
             found[numbers] = self._head(hidden).cpu()
             if self.config.trains == "head":
-                states = torch.empty(len(tokens), hidden.shape[1], dtype=hidden.dtype) if states is None else states
+                states = torch.empty(len(found), hidden.shape[1], dtype=hidden.dtype) if states is None else states
                 states[numbers] = hidden.cpu()
         self._hidden = states
         return found.double().numpy()
 
-    def update(
-        self, trajectories: Sequence[Trajectory], tokens: Tokens, returns: Floats, old: Floats, iteration: int
-    ) -> dict[str, float]:
-        """Fit `returns` [T], nan where there is no target; `old` [T] are the values before. Call `values` first."""
-        target, before = torch.from_numpy(returns).float(), torch.from_numpy(old).float()
+    def update(self, experience: Experience, iteration: int) -> dict[str, float]:
+        """Fit the returns of the experience of iteration 0, 1, ..., whose values are those before: call `values` first."""
+        if experience.returns is None or experience.values is None:
+            raise ValueError("a critic needs values and the returns to fit them to")
+        target, before = (torch.from_numpy(x).float() for x in (experience.returns, experience.values))
         has = torch.isfinite(target)
         total = steps = 0.0
-        for epoch in range(self.config.epochs or self.optim.epochs):
-            order = generator(self.seed, "critic", iteration, epoch).permutation(len(trajectories))
-            count = max(1, round(len(order) / self.optim.minibatch))
-            for members in np.array_split(order, count):
-                loss, updated = self._step(trajectories, tokens, sorted(members.tolist()), target, before, has)
-                total, steps = total + loss, steps + updated
+        epochs = self.config.epochs or self.optim.epochs
+        for members in experience.mini_batches(self.optim.minibatch, epochs, self.seed, "critic", iteration):
+            loss, updated = self._step(experience, members, target, before, has)
+            total, steps = total + loss, steps + updated
         self._hidden = None
         spread = float(target[has].var(correction=0)) if bool(has.any()) else 0.0
         left = float((target - before)[has].var(correction=0)) if bool(has.any()) else 0.0
@@ -90,24 +86,18 @@ class Critic:
         taken, self._tokens = self._tokens, 0
         return taken
 
-    # -- one optimiser step ---------------------------------------------------------------------------------------------
+    # -- one optimizer step ---------------------------------------------------------------------------------------------
 
     def _step(
-        self,
-        trajectories: Sequence[Trajectory],
-        tokens: Tokens,
-        members: list[int],
-        target: Tensor,
-        before: Tensor,
-        has: Tensor,
+        self, experience: Experience, members: list[int], target: Tensor, before: Tensor, has: Tensor
     ) -> tuple[float, bool]:
-        fitted = sum(int(has[tokens.first[m] : tokens.first[m + 1]].sum()) for m in members)
+        fitted = int(has[experience.numbers(members)].sum())
         if not fitted:
             return 0.0, False
         self.optimizer.clear()
         total = 0.0
         self._base.train(self.config.trains == "all")  # gradient checkpointing works in training mode only
-        for numbers, hidden in self._states(trajectories, tokens, members):
+        for numbers, hidden in self._states(experience, members):
             kept = has[numbers]
             numbers = numbers[kept]
             values = self._head(hidden[kept.to(hidden.device)])
@@ -124,22 +114,16 @@ class Critic:
     def _head(self, hidden: Tensor) -> Tensor:
         return self.head(hidden.float())[:, 0]
 
-    def _states(
-        self, trajectories: Sequence[Trajectory], tokens: Tokens, members: Sequence[int]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Numbers [M] of these trajectories' sampled tokens and the hidden states [M, H] before them, by micro-batch."""
-        if self._hidden is not None:
-            numbers = torch.cat([torch.arange(tokens.first[m], tokens.first[m + 1]) for m in members])
-            for part in numbers.split(self.optim.token_budget):
+    def _states(self, experience: Experience, members: Iterable[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Numbers [M] of some or all trajectories' sampled tokens and the hidden states [M, H] before them, by micro-batch."""
+        budget = self.optim.token_budget
+        if self._hidden is not None and members is not None:
+            for part in experience.numbers(members).split(budget):
                 yield part, self._hidden[part].to(self._policy.device)
             return
-        longest = self._policy.longest_row(self.optim.token_budget)
-        packed = rows([trajectories[m] for m in members], [tokens.first[m] for m in members], longest)
-        for group in micro_batches(packed, self.optim.token_budget):
-            batch = collate(group, pad=0, device=self._policy.device)
+        for batch in passes(experience, experience.plain_rows(members), self._policy, budget, forced=True):
             self._tokens += batch.real_tokens
-            if len(batch.tokens):
-                yield batch.tokens, self._forward(batch)
+            yield batch.tokens, self._forward(batch)
 
     def _forward(self, batch: MicroBatch) -> Tensor:
         frozen: AbstractContextManager[Any] = torch.no_grad() if self.config.trains == "head" else nullcontext()

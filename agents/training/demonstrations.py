@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 from agents.config.sections import EnvConfig, WarmstartConfig
 from envs.base import NoOracle, TextEnv, Unsolvable
-from envs.common.cache import cache_folder
-from envs.common.kept import keep, kept
+from envs.common.cache import cache_folder, keep, kept
 from envs.common.seeding import derive, generator
 from envs.common.structured import plain
 
@@ -50,7 +49,7 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling:
     Raises Unsolvable if the time is too short for one who does not dawdle, RuntimeError if the oracle is wrong.
     """
     rng = generator(seed, "demonstration", task_id)
-    actions = env.demonstration(task_id, rng, detours, dawdling)
+    actions = env.imperfect_demonstration(task_id, rng, detours, dawdling)
     observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
     played: Demonstration = []
     terminated = truncated = False

@@ -67,7 +67,7 @@ class Optimizer:
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`, at this optimiser's own learning rate: a resumed run may have been given another one."""
+        """Go on from `state()`, at this optimizer's own learning rate: a resumed run may have been given another one."""
         lr = self.lr
         self._adamw.load_state_dict(state["adamw"])
         self.lr = lr

@@ -1,4 +1,4 @@
-"""Trajectories as rows for the trainer, every token computed once where the context allows it.
+"""Episodes as rows for the trainer, every token computed once where the context allows it.
 
 Invariant: joining a row's tokens along prefix and branch gives exactly the ids that the model read and sampled; the loss stands
 on sampled tokens only. A growing conversation is one row. Rebuilt prompts (context=window) that begin alike share that prefix:
@@ -11,11 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from agents.rollout.choice import Choice, Choices, Scoring
+from agents.rollout.choice import Choice, Scoring
 from envs.trajectory import Step, Trajectory
 
 MIN_SHARED = 32
@@ -42,50 +38,14 @@ class Row:
         return len(self.ids)
 
 
-@dataclass(slots=True)
-class MicroBatch:
-    """Rows padded on the right; [B] rows, [L] longest, [M] sampled tokens."""
+def laid_out(trajectory: Trajectory, first: int = 0) -> list[Row]:
+    """Rows of one episode without branches: one for a conversation, one a step where each has a prompt of its own.
 
-    ids: Tensor
-    """[B, L]"""
-    positions: Tensor | None
-    """[B, L], or None where every row counts from 0."""
-    mask: Tensor | None
-    """[B, 1, L, L] bool, or None where plain causal attention is right."""
-    before: Tensor
-    """[M] flat places in [B * L] whose output predicts the sampled token."""
-    targets: Tensor
-    """[M] sampled ids."""
-    tokens: Tensor
-    """[M] numbers of the sampled tokens in the batch's flat order."""
-    real_tokens: int
-    choices: Choices | None = None
-    """If given, `before` and `targets` are those of all candidates' tokens [K]."""
-
-
-def rows(
-    trajectories: Sequence[Trajectory], first_token: Sequence[int], longest_row: int, scoring: Scoring | None = None
-) -> list[Row]:
-    """Rows of some trajectories; `first_token[i]` is the flat number of trajectory i's first sampled token.
-
-    `longest_row` bounds branched rows in tokens (attention in a row is quadratic); 0: none, in the order of the steps. With
-    `scoring` a row holds the candidates of as many steps of an episode as the bound allows (0: of all), and at least of one: a
-    step's prompt and all its candidates must be in one pass, however many they are.
+    first: flat number of the episode's first sampled token.
     """
-    if scoring is not None:
-        return [
-            row for t, first in zip(trajectories, first_token, strict=True) for row in _choosing(t, first, longest_row, scoring)
-        ]
-    packed: list[Row] = []
-    windows: list[Row] = []
-    for trajectory, first in zip(trajectories, first_token, strict=True):
-        if trajectory.context == "full":
-            if trajectory.steps:
-                packed.append(_conversation(trajectory, first))
-        else:
-            windows.extend(_windows(trajectory, first))
-    packed.extend(_branched(windows, longest_row) if longest_row else windows)
-    return packed
+    if trajectory.context == "full":
+        return [_conversation(trajectory, first)] if trajectory.steps else []
+    return list(_windows(trajectory, first))
 
 
 def _conversation(trajectory: Trajectory, first: int) -> Row:
@@ -107,12 +67,15 @@ def _windows(trajectory: Trajectory, first: int) -> Iterator[Row]:
         first += n
 
 
-def _branched(windows: Iterable[Row], longest_row: int) -> Iterator[Row]:
-    """Join rows that begin alike. Sorted order puts the longest common prefixes side by side."""
+def branched(windows: Iterable[Row], longest_row: int) -> Iterator[Row]:
+    """Join rows that begin alike, given in the order of their ids, which puts the longest common prefixes side by side.
+
+    `longest_row` bounds a joined row in tokens: attention in a row is quadratic.
+    """
     group: list[Row] = []
     prefix = 0
     total = 0
-    for row in sorted(windows, key=lambda r: r.ids):
+    for row in windows:
         if group:
             shared = min(_common(group[0].ids, row.ids), prefix, row.targets[0] - 1)
             # Taking the row in may shorten the prefix of the whole group: only while that still saves tokens.
@@ -156,8 +119,13 @@ def _join(group: Sequence[Row], prefix: int) -> Row:
     return Row(ids, positions, segments, targets, tokens)
 
 
-def _choosing(trajectory: Trajectory, first: int, longest_row: int, scoring: Scoring) -> Iterator[Row]:
-    """Rows of one trajectory. What was read is the trunk; a branch sees the trunk before it, the trunk sees no branch."""
+def choosing(trajectory: Trajectory, first: int, longest_row: int, scoring: Scoring) -> Iterator[Row]:
+    """Rows with the candidates of every step. What was read is the trunk; a branch sees the trunk before it, the trunk sees no
+    branch.
+
+    A row holds as many steps as `longest_row` tokens allow (0: all), and at least one: a step's prompt and all its candidates
+    must be in one pass, however many they are.
+    """
     read: list[int] = []
     row: Row | None = None
     written = 0
@@ -206,54 +174,6 @@ def _branch_out(row: Row, step: Step, responses: list[list[int]], lengths: list[
         _extend(row, response[:-1], range(position, position + len(response) - 1), segment)
     targets = [token for response in responses for token in response]
     return Choice(before, targets, [len(response) for response in responses], lengths, responses.index(step.response_ids))
-
-
-def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[Row]]:
-    """Rows sorted by length, so that little is padded, in batches of at most `token_budget` tokens with padding."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=len, reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0]) > token_budget:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def collate(rows: Sequence[Row], pad: int, device: torch.device) -> MicroBatch:
-    """Pad rows on the right and number what is to be predicted."""
-    length = max(len(row) for row in rows)
-    ids = np.full((len(rows), length), pad, dtype=np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row.ids
-    chosen = [choice for row in rows for choice in row.choices or []]
-    if chosen:
-        before = np.array([b + i * length for i, row in enumerate(rows) for c in row.choices or [] for b in c.before], np.int64)
-        targets = np.array([token for choice in chosen for token in choice.targets], dtype=np.int64)
-    else:
-        places = np.concatenate([np.asarray(row.targets, dtype=np.int64) + i * length for i, row in enumerate(rows)])
-        before, targets = places - 1, ids.ravel()[places]
-    positions = mask = None
-    if any(row.segments for row in rows):
-        at = np.tile(np.arange(length), (len(rows), 1))
-        segments = np.zeros((len(rows), length), dtype=np.int64)
-        for i, row in enumerate(rows):
-            if row.segments and row.positions:
-                at[i, : len(row)] = row.positions
-                segments[i, : len(row)] = row.segments
-        causal = np.tril(np.ones((length, length), dtype=bool))
-        seen = causal & ((segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None]))
-        positions, mask = torch.from_numpy(at).to(device), torch.from_numpy(seen[:, None]).to(device)
-    return MicroBatch(
-        ids=torch.from_numpy(ids).to(device),
-        positions=positions,
-        mask=mask,
-        before=torch.from_numpy(before).to(device),
-        targets=torch.from_numpy(targets).to(device),
-        tokens=torch.from_numpy(np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])),
-        real_tokens=sum(len(row) for row in rows),
-        choices=Choices.of(chosen, device) if chosen else None,
-    )
 
 
 def rebuild_tokens(trajectories: Iterable[Trajectory]) -> int:

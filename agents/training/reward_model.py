@@ -11,43 +11,33 @@ where both models are the same, so are the numbers, bit for bit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from agents.models.adapter import Adapter
-from agents.models.policy import Policy, PolicyError, token_logprobs
-from agents.rollout.constraint import ActionTries
+from agents.models.policy import Policy, PolicyError
+from agents.training.experience import Experience
 from agents.training.optimizer import Optimizer
-from agents.training.packing import Row, collate, micro_batches, rows
-from agents.training.tokens import Tokens
-from algorithms.base import Floats
+from agents.training.passes import MicroBatch, logprobs, passes, per_token
+from algorithms.base import Batch, Floats
 from algorithms.shaping.implicit_prm import ImplicitPRM
 from envs.common.seeding import derive
-from envs.trajectory import Trajectory
 
 
 class RewardModel:
-    """Holds the weights that are its own and their optimiser. Raises PolicyError if the adapter fits no layer.
+    """Holds the weights that are its own and their optimizer. Raises PolicyError if the adapter fits no layer.
 
-    lr: the policy's learning rate. tries: if sampling was constrained by them.
+    lr: the policy's learning rate.
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        settings: ImplicitPRM,
-        lr: float,
-        tries: ActionTries | None,
-        token_budget: int,
-        temperature: float,
-        seed: int,
+        self, policy: Policy, settings: ImplicitPRM, lr: float, token_budget: int, temperature: float, seed: int
     ) -> None:
-        self.settings, self._policy, self._tries = settings, policy, tries
+        self.settings, self._policy = settings, policy
         self._token_budget, self._temperature = token_budget, temperature
         self._tokens = 0
         self._adapter: Adapter | None = None
@@ -71,27 +61,24 @@ class RewardModel:
         rate = 2 * usual if settings.lr is None else settings.lr
         self.optimizer = Optimizer(parameters, rate)
 
-    @torch.no_grad()
-    def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
-        """[T] log-probability of every sampled token under this model; forced tokens have 0."""
+    def logprobs(self, batch: Batch) -> Floats:
+        """[T] log-probability of every sampled token under this model; forced tokens have 0. batch: an Experience."""
         with self._adapted():
-            return self._all_logprobs(self._own, trajectories)
+            return self._logprobs(self._own, batch)
 
-    @torch.no_grad()
-    def old_logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+    def old_logprobs(self, batch: Batch) -> Floats:
         """[T] the same under the policy as it is: before its update, that is the one that sampled."""
-        return self._all_logprobs(self._policy, trajectories)
+        return self._logprobs(self._policy, batch)
 
-    def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
+    def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
         """One step along `gradient` [T], the derivative of a loss with respect to `logprobs`. Returns the gradient's norm."""
-        tokens, slope = Tokens.of(trajectories, self._tries), torch.from_numpy(gradient).float()
-        packed = rows(trajectories, tokens.first[:-1], self._policy.longest_row(self._token_budget))
-        packed = [row for row in packed if bool((slope[row.tokens] != 0).any())]
+        slope = torch.from_numpy(gradient).float()
         self.optimizer.clear()
         trained = [p for _, p in self.optimizer.parameters]  # and no others: the policy's weights gather no gradient here
         with self._own.training(), self._adapted():
-            for numbers, logp in self._passes(self._own, packed, tokens):
-                (slope[numbers].to(logp.device) * logp).sum().backward(inputs=trained)
+            for part in self._passes(self._own, batch, slope != 0):
+                logp = logprobs(self._own, part, self._temperature)[0]
+                (slope[part.tokens].to(logp.device) * logp).sum().backward(inputs=trained)
                 self.optimizer.collect()
         norm = self.optimizer.step(self.settings.grad_clip)
         return {"skipped_steps": 1.0} if norm is None else {"grad_norm": norm}
@@ -109,23 +96,22 @@ class RewardModel:
         ):
             yield
 
-    def _all_logprobs(self, model: Policy, trajectories: Sequence[Trajectory]) -> Floats:
-        tokens = Tokens.of(trajectories, self._tries)
-        found = np.zeros(len(tokens))
-        packed = rows(trajectories, tokens.first[:-1], self._policy.longest_row(self._token_budget))
-        for numbers, logp in self._passes(model, packed, tokens):
-            found[numbers.numpy()] = logp.double().cpu().numpy()
-        return found
+    def _logprobs(self, model: Policy, batch: Batch) -> Floats:
+        experience = _experience(batch)
+        found = per_token(
+            experience, self._passes(model, batch), lambda part: logprobs(model, part, self._temperature)[0], otherwise=0.0
+        )
+        return found.numpy()
 
-    def _passes(self, model: Policy, packed: Sequence[Row], tokens: Tokens) -> Iterator[tuple[Tensor, Tensor]]:
-        """Numbers [M] and log-probabilities [M] of the choices among the sampled tokens, by micro-batch."""
-        for group in micro_batches(packed, self._token_budget):
-            collated = collate(group, pad=0, device=model.device)
-            self._tokens += collated.real_tokens
-            batch, allowed = tokens.choices(collated, model.vocabulary)
-            if len(batch.tokens):
-                logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before)
-                yield batch.tokens, token_logprobs(logits, batch.targets, allowed, self._temperature)[0]
+    def _passes(self, model: Policy, batch: Batch, wanted: Tensor | None = None) -> Iterator[MicroBatch]:
+        """Over all rows, or those that hold a `wanted` [T] token."""
+        experience = _experience(batch)
+        rows = experience.plain_rows()
+        if wanted is not None:
+            rows = [row for row in rows if bool(wanted[row.tokens].any())]
+        for part in passes(experience, rows, model, self._token_budget):
+            self._tokens += part.real_tokens
+            yield part
 
     # -- state ----------------------------------------------------------------------------------------------------------
 
@@ -139,3 +125,9 @@ class RewardModel:
         for name, p in self.optimizer.parameters:
             p.copy_(state["weights"][name])
         self.optimizer.load_state(state["optimizer"])
+
+
+def _experience(batch: Batch) -> Experience:
+    if not isinstance(batch, Experience):
+        raise TypeError("a reward model reads the ids of an Experience; this batch holds columns over steps only")
+    return batch

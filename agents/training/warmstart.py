@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,15 +24,13 @@ from agents.models.policy import Policy
 from agents.rollout.dialogue import Prompter
 from agents.training.demonstrations import Demonstration, demonstrated
 from agents.training.optimizer import Optimizer
-from agents.training.packing import Row, collate, rows
-from envs.common.cache import cache_folder
-from envs.common.kept import keep, kept
+from agents.training.packing import Row, laid_out
+from agents.training.passes import collate
+from envs.base import TextEnv
+from envs.common.cache import cache_folder, keep, kept
 from envs.common.seeding import generator
 from envs.prompt import Prompt, Window
 from envs.trajectory import Step, Trajectory
-
-if TYPE_CHECKING:
-    from agents.rollout.assembly import Assembly
 
 CLONING = 3
 """Part of the cache's key: to be raised whenever `clone` gives other weights for the same input."""
@@ -65,7 +62,9 @@ def as_trajectory(
 
 
 def demonstrations(
-    parts: Assembly,
+    env: TextEnv,
+    prompter: Prompter,
+    prompt: Prompt,
     config: TrainConfig,
     panel: Sequence[str],
     count: int,
@@ -77,8 +76,8 @@ def demonstrations(
     Raises Unsolvable or NoOracle if the panel has none.
     """
     root = config.seed if seed is None else seed
-    shown = demonstrated(parts.env, config.env, config.warmstart, panel, count, root, on_made)
-    return [as_trajectory(one, parts.prompter, parts.prompt, config.env.context, config.env.history) for one in shown]
+    shown = demonstrated(env, config.env, config.warmstart, panel, count, root, on_made)
+    return [as_trajectory(one, prompter, prompt, config.env.context, config.env.history) for one in shown]
 
 
 def clone(
@@ -153,7 +152,7 @@ def warm_start(
     cache: Path | None = None,
 ) -> dict[str, float | str | bool]:
     """Clone the demonstrations into `policy`, or load the cached result. Returns what was done."""
-    packed = rows(demonstrations, [0] * len(demonstrations), longest_row=0)
+    packed = [row for one in demonstrations for row in laid_out(one)]
     key = fingerprint(policy, packed, config, seed)
     file = (cache or cache_folder() / "warmstart") / f"{key[:32]}.weights"
     names = [name for name, _ in policy.trainable()]

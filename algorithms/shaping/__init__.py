@@ -6,39 +6,28 @@ How a shaped reward reaches the advantage is the method's setting `shaped` (algo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
-from algorithms.base import Floats
+from algorithms.base import Algorithm, Batch, Floats
 from envs.common.registry import Registry
+from envs.common.structured import check
 from envs.trajectory import Trajectory
-
-
-class Shaping(Protocol):
-    """A dataclass whose fields are its settings.
-
-    Before the first iteration, one with `needs_model: ClassVar[bool] = True` is given a TokenModel as its attribute `model`,
-    and one with `needs_judge` a Judge as `judge` and the method's discount as `discount`.
-    One that is of no use to some methods has a method `check(method)` that raises ValueError.
-    """
-
-    def shape(self, trajectories: Sequence[Trajectory]) -> None:
-        """Write `step.shaped_rewards[<name of the shaping>]`; never change `step.reward`."""
 
 
 class TokenModel(Protocol):
     """A language model that a shaping learns with: log-probabilities of sampled tokens, and a step along a gradient of them.
 
-    [T]: all sampled tokens, trajectory by trajectory, step by step. The shaping carries the settings of the model among its own
-    (agents/reward_model.py).
+    [T]: all sampled tokens of the batch. The shaping carries the settings of the model among its own.
     """
 
-    def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+    def logprobs(self, batch: Batch) -> Floats:
         """[T] under the model as it is now."""
 
-    def old_logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+    def old_logprobs(self, batch: Batch) -> Floats:
         """[T] under the policy that sampled, computed as `logprobs` are: where both models are the same, exactly the same."""
 
-    def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
+    def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
         """One optimiser step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
 
 
@@ -48,11 +37,42 @@ class Judge(Protocol):
     metrics: dict[str, float]
     """What the last call cost, and what became of its questions."""
 
-    def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
+    async def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
         """For each trajectory, for each of its steps: names of the subgoals that the step achieved."""
 
 
-_registry: Registry[Shaping] = Registry("shaping", "stepcredit.shaping")
+@dataclass
+class Shaping:
+    """A source of step rewards: subclasses add their settings as fields and implement `shape`. Raises ConfigError."""
+
+    needs_judge: ClassVar[bool] = False
+    """The trainer sets `judge` and `discount` before the first iteration."""
+    needs_model: ClassVar[bool] = False
+    """The trainer sets `model` before the first iteration."""
+    smallest_group: ClassVar[int] = 1
+    """Episodes of a task that the shaping needs."""
+    shapes_weights: ClassVar[tuple[str, ...]] = ()
+    """Settings that a resumed run must keep: the model's saved weights have their shape."""
+
+    judge: Judge | None = field(default=None, init=False, repr=False, compare=False)
+    discount: float = field(default=1.0, init=False, repr=False, compare=False)
+    """Discount of the return that the method maximises."""
+    model: TokenModel | None = field(default=None, init=False, repr=False, compare=False)
+    metrics: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Of the last call of `shape`."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def check(self, method: Algorithm) -> None:
+        """Hook: raise ValueError for a method that would not feel the reward."""
+
+    async def shape(self, batch: Batch) -> Floats:
+        """Hook: [S] the reward of each step; nan where a step has none. Faulted episodes enter no statistic."""
+        raise NotImplementedError(f"{type(self).__name__} does not define shape(batch)")
+
+
+_registry: Registry[type[Shaping]] = Registry("shaping", "stepcredit.shaping", base=Shaping)
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
 register("calm", "algorithms.shaping.calm:Calm")
 register("implicit_prm", "algorithms.shaping.implicit_prm:ImplicitPRM")

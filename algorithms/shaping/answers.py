@@ -10,16 +10,12 @@ import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from algorithms.base import Bools
 
-AnswerForm = Literal["last", "lenient", "fenced"]
-"""Which part of an answer is the dictionary. last: the last {...} that begins as one, after any thoughts, in Python or JSON.
-lenient: from the first { to the last } (the official evaluation). fenced: from the last { to the last }, after a ``` (the
-official annotation)."""
 Reading = list[tuple[int, str]]
 """(time, subgoal) in the order of the answer."""
 Key = TypeVar("Key", bound=Hashable)
@@ -42,21 +38,21 @@ THOUGHTS_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]",
 JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
-def parse_answer(text: str, form: AnswerForm = "last") -> dict[Any, Any] | None:
+def parse_answer(text: str) -> dict[Any, Any] | None:
     """The dictionary of an answer, as data that is never run; None if there is none, or it is broken or beyond the limits.
 
-    If the last dictionary is broken or not closed, an earlier one is not taken instead: it may be an example or a quotation.
+    It is the last {...} that begins as one, after any thoughts, in Python or JSON. If that one is broken or not closed, an
+    earlier one is not taken instead: it may be an example or a quotation.
     """
     if len(text) > LONGEST_TEXT:
         return None
-    if form == "last":
-        text = _said(text)
-    start, end = {"last": _last, "lenient": _lenient, "fenced": _fenced}[form](text)
+    text = _said(text)
+    start, end = _last(text)
     source = text[start:end] if 0 <= start < end else ""
     if len(source) > LONGEST_DICTIONARY or max(accumulate(map(_nesting, TOKEN.findall(source))), default=0) > DEEPEST:
         return None
     try:
-        answer = _python_or_json(source) if form == "last" else ast.literal_eval(source)
+        answer = _python_or_json(source)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: a list as key
         return None
     return answer if isinstance(answer, dict) else None
@@ -108,27 +104,15 @@ def _last(text: str) -> tuple[int, int]:
     return start, end
 
 
-def _lenient(text: str) -> tuple[int, int]:
-    return text.find("{"), text.rfind("}") + 1
-
-
-def _fenced(text: str) -> tuple[int, int]:
-    fence, end = text.find("```"), text.rfind("}")
-    return (text.rfind("{", fence + 3, end), end + 1) if 0 <= fence < end else (-1, -1)
-
-
-def read(answer: Mapping[Any, Any] | None, inverted: bool = True) -> Reading:
+def read(answer: Mapping[Any, Any] | None) -> Reading:
     """The times that an answer gives to subgoals: a number or a list of them; True is time 1 and False time 0.
 
-    An entry that says nothing (None) or cannot be read is left out. inverted: {time: subgoal} is read too, as the official
-    evaluation does and the official annotation does not.
+    {time: subgoal} is read too. An entry that says nothing (None) or cannot be read is left out.
     """
     reading: Reading = []
     for subgoal, value in (answer or {}).items():
         times = list(value) if isinstance(value, (list, tuple)) else [value]
         if isinstance(value, str):
-            if not inverted:
-                continue
             subgoal, times = value, [subgoal]
         if isinstance(value, bytes):
             continue
@@ -137,16 +121,6 @@ def read(answer: Mapping[Any, Any] | None, inverted: bool = True) -> Reading:
         except (TypeError, ValueError, OverflowError):  # not a number, no number in the text, infinity
             continue
     return reading
-
-
-def by_time(reading: Reading) -> dict[int, str]:
-    """{time: subgoal}; of two subgoals at one time the last is kept."""
-    return dict(reading)
-
-
-def detected(reading: Reading) -> bool:
-    """Whether anything at all is said to have happened: a time other than 0."""
-    return any(time != 0 for time, _ in reading)
 
 
 def attach(reading: Reading, steps: Sequence[Key], first: int = 0) -> dict[Key, list[str]]:

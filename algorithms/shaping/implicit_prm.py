@@ -11,25 +11,24 @@ beta log(1 / eps).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from algorithms.base import Batch, Floats
-from algorithms.shaping import TokenModel
+from algorithms.shaping import Shaping
 from algorithms.shaping.preference import BestOf, Fit, cross_entropy, detached_dpo, dpo
-from envs.trajectory import Trajectory
+from envs.common.structured import AboveZero, Positive
 
 NAME = "implicit_prm"
 
 
 @dataclass
-class ImplicitPRM:
-    """shaped_rewards["implicit_prm"] = beta (log pi_phi - log pi_old) of the step's sampled tokens, fitted as it goes."""
+class ImplicitPRM(Shaping):
+    """beta (log pi_phi - log pi_old) of the step's sampled tokens, fitted as it goes."""
 
-    beta: float = 0.05
+    beta: AboveZero = 0.05
     """Scale of rewards, and of scores in the loss."""
     reward: Literal["updated", "before"] = "updated"
     """Rewards come from the model after its update of this iteration, or before it (official)."""
@@ -47,21 +46,21 @@ class ImplicitPRM:
     """Weights of detached_dpo: alike, or as the best of a group would be drawn by reward or by outcome."""
     score_threshold: float | None = None
     """A trajectory is positive if its score is above this (SOTOPIA: 6); null: if it is a success."""
-    epochs: int = 1
+    epochs: Positive = 1
     """Optimiser steps an iteration, each on all of its trajectories."""
-    lr: float | None = None
+    lr: AboveZero | None = None
     """Learning rate of the reward model; null: twice the policy's (paper), or, of an adapter beside a policy that is trained
     whole, ten times, since low-rank weights need a higher one. The same in every iteration: of the policy's schedule it is the
     peak."""
-    grad_clip: float = 10.0
+    grad_clip: AboveZero = 10.0
     """Largest norm of its gradient (paper)."""
     kind: Literal["adapter", "copy"] = "adapter"
     """adapter: the policy as it was before RL, frozen, plus low-rank weights (with model.lora the frozen model is the policy's
     own, and memory stays near one model); copy: a second model that starts as the policy, the same weights of it trained
     (paper)."""
-    rank: int = 16
+    rank: Positive = 16
     """Rank of the adapter."""
-    alpha: float = 32.0
+    alpha: AboveZero = 32.0
     """The adapter's output is multiplied by alpha / rank."""
     targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
     """Names of the linear layers that the adapter adds to."""
@@ -69,20 +68,9 @@ class ImplicitPRM:
     smallest_group: ClassVar[int] = 2
     needs_model: ClassVar[bool] = True
     shapes_weights: ClassVar[tuple[str, ...]] = ("kind", "rank", "targets")
-    """Settings that a resumed run must keep: the model's saved weights have their shape."""
-
-    model: TokenModel | None = field(default=None, init=False, repr=False, compare=False)
-    """Set by the trainer."""
-    metrics: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Of the last call of `shape`: loss, number and accuracy of pairs (of episodes the model has not seen), mean |reward|."""
 
     def __post_init__(self) -> None:
-        for name in ("beta", "grad_clip", "alpha", "rank", "epochs", *(["lr"] if self.lr is not None else [])):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(hint))}")
+        super().__post_init__()
         if self.label == "score" and (self.loss == "dpo" or self.score_threshold is not None):
             given = "loss is 'dpo'" if self.loss == "dpo" else f"score_threshold is {self.score_threshold:g}"
             raise ValueError(
@@ -92,39 +80,53 @@ class ImplicitPRM:
         if not self.targets:
             raise ValueError("targets is empty; name the linear layers that get an adapter, for example q_proj")
 
-    def shape(self, trajectories: Sequence[Trajectory]) -> None:
-        """Fit the model to the outcomes and reward every step; episodes cut off by a fault take no part."""
+    async def shape(self, batch: Batch) -> Floats:
+        """[S] the reward of each step, after the model was fitted to the outcomes. Faulted episodes take no part.
+
+        metrics: loss, number and accuracy of pairs (of episodes the model has not seen), mean |reward|.
+        """
         if self.model is None:
             raise ValueError(f"shaping {NAME} has no model; the trainer sets it before the first iteration")
-        played = [one for one in trajectories if one.error is None and one.steps]
-        batch, label = Batch.from_trajectories(played), self.labels(played)
-        old = self.model.old_logprobs(played)
-        ratio = self.model.logprobs(played) - old  # [T]
-        fit, gradient = self.fit(batch, label, ratio)
-        rewards, self.metrics = self.rewards(batch, ratio), {"pairs": float(fit.compared)}
-        if fit.compared:
-            self.metrics |= {"loss": fit.loss, "accuracy": fit.accuracy} | self.model.descend(played, gradient)
-            for _ in range(self.epochs - 1):
-                _, gradient = self.fit(batch, label, self.model.logprobs(played) - old)
-                self.model.descend(played, gradient)
-            if self.reward == "updated":
-                rewards = self.rewards(batch, self.model.logprobs(played) - old)
-        self.metrics["reward_size"] = float(np.abs(rewards).mean()) if len(rewards) else 0.0
-        for step, reward in zip((step for one in played for step in one.steps), rewards.tolist(), strict=True):
-            step.shaped_rewards[NAME] = reward
+        model, counted = self.model, np.repeat(batch.counted, batch.tokens)  # [T]
+        played, old = Batch(**batch.finished()), model.old_logprobs(batch)
+        label = self.labels(played)
 
-    def labels(self, trajectories: Sequence[Trajectory]) -> Floats:
+        def ratio() -> Floats:
+            return (model.logprobs(batch) - old)[counted]
+
+        def descend(gradient: Floats) -> dict[str, float]:
+            slope = np.zeros(len(counted))
+            slope[counted] = gradient
+            return model.descend(batch, slope)
+
+        before = ratio()
+        fit, gradient = self.fit(played, label, before)
+        rewards, self.metrics = self.rewards(played, before), {"pairs": float(fit.compared)}
+        if fit.compared:
+            self.metrics |= {"loss": fit.loss, "accuracy": fit.accuracy} | descend(gradient)
+            for _ in range(self.epochs - 1):
+                _, gradient = self.fit(played, label, ratio())
+                descend(gradient)
+            if self.reward == "updated":
+                rewards = self.rewards(played, ratio())
+        self.metrics["reward_size"] = float(np.abs(rewards).mean()) if len(rewards) else 0.0
+        found = np.full(len(batch.reward), np.nan)
+        found[batch.counted] = rewards
+        return found
+
+    def labels(self, batch: Batch) -> Floats:
         """[N] what the model is to learn of each trajectory: above 0 if it is to prefer it. Raises ValueError."""
         if self.label == "score":
-            for one in trajectories:
+            for one in batch.trajectories:
                 if not 0 <= one.score <= 1:
                     raise ValueError(
                         f"shaping.{NAME}.label is 'score', but task '{one.task_id}' was given the score {one.score:g}; a "
                         "score must be within 0 and 1. Set label=outcome, with a score_threshold if success says too little"
                     )
-            return np.array([one.score for one in trajectories], dtype=np.float64)
-        limit = self.score_threshold
-        return np.array([one.success if limit is None else one.score > limit for one in trajectories], dtype=np.float64)
+            return np.array([one.score for one in batch.trajectories], dtype=np.float64)
+        if self.score_threshold is None:
+            return batch.success.astype(np.float64)
+        return np.array([one.score > self.score_threshold for one in batch.trajectories], dtype=np.float64)
 
     def fit(self, batch: Batch, label: Floats, ratio: Floats) -> tuple[Fit, Floats]:
         """The loss, and its gradient [T] with respect to the log-ratios `ratio` [T]. label: [N]."""

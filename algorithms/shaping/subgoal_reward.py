@@ -1,15 +1,10 @@
-"""Rewards for subgoals: the additive form of CALM (arXiv 2409.12798), a potential-based form, and the released code's table."""
+"""Rewards for subgoals: the additive form of CALM (arXiv 2409.12798), and a potential-based form."""
 
 from __future__ import annotations
-
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from algorithms.base import Bools, Floats
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 def additive(achieved: Bools, coefficient: float, once: bool = True) -> Floats:
@@ -39,27 +34,3 @@ def potential_based(achieved: Bools, coefficient: float, gamma: float, complete:
     if complete:
         phi[-1] = 0.0
     return gamma * phi[1:] - phi[:-1]
-
-
-# -- the released code's reward ---------------------------------------------------------------------------------------------
-
-
-def count_table(annotations: Iterable[Mapping[Key, Sequence[str]]]) -> dict[Key, float]:
-    """How often each (observation, action) was flagged in a data set (answers as `attach` gives them), scaled to 0..1.
-
-    As released: the minimum is over the running counts while the table is built, the maximum over the final ones. Where the
-    two are equal (the released code divides by zero) every key gets 1, which is what the largest count always gets.
-    """
-    counts: dict[Key, int] = {}
-    running: list[int] = []
-    for annotation in annotations:
-        for key, subgoals in annotation.items():
-            counts[key] = counts.get(key, 0) + len(subgoals)
-            running.append(counts[key])
-    low, high = min(running, default=0), max(running, default=0)
-    return {key: (count - low) / (high - low) if high > low else 1.0 for key, count in counts.items()}
-
-
-def table_reward(table: Mapping[Key, float], steps: Sequence[Key], beta: float = 0.1) -> Floats:
-    """[S] beta * table entry of each step, 0 for a step without one; every visit pays. beta: the released code's default."""
-    return beta * np.array([table.get(step, 0.0) for step in steps], dtype=np.float64)

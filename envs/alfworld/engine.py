@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from envs.alfworld.game import Game
 from envs.alfworld.goals import CHANGES
@@ -22,22 +21,6 @@ from envs.alfworld.texts import BANNER, HELP, NOTHING_HAPPENS, TASK, condition, 
 
 _KNIVES = ("knifetype", "butterknifetype")
 _Command = tuple[Callable[[int, int], str], int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole state, as indices into the game's tuples."""
-
-    location: int
-    held: int | None
-    opened: frozenset[int]
-    places: tuple[frozenset[int], ...]
-    """Receptacles of each object; empty while it is held and nowhere else."""
-    clean: frozenset[int]
-    hot: frozenset[int]
-    cool: frozenset[int]
-    sliced: frozenset[int]
-    toggled: frozenset[int]
 
 
 class Engine:
@@ -133,9 +116,6 @@ class Engine:
         action, first, second = found
         return action(first, second), True
 
-    def close(self) -> None:
-        """Free what the engine holds outside Python: here nothing."""
-
     @property
     def admissible(self) -> list[str]:
         """All possible commands, sorted. The list is shared until the state changes: to be read only."""
@@ -148,13 +128,6 @@ class Engine:
     def state_key(self) -> str:
         """16 hex digits that name game and state; the same on every machine."""
         return f"{self._key:016x}"
-
-    @property
-    def state_snapshot(self) -> Snapshot:
-        """A copy of the state."""
-        marks = (self.clean, self.hot, self.cool, self.sliced, self.toggled)
-        places = tuple(map(frozenset, self.places))
-        return Snapshot(self.location, self.held, frozenset(self.opened), places, *map(frozenset, marks))
 
     # -- what follows from the state ------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ def _problem(home: Household, rng: np.random.Generator) -> str:
     start = ids.location()
     spots: list[str] = []
     for i in range(len(receptacles)):
-        # neighbours of one type may be reached from one spot, as in official rooms; only large rooms have such pairs
+        # neighbors of one type may be reached from one spot, as in official rooms; only large rooms have such pairs
         shared = home.scenery and i and home.receptacles[i] == home.receptacles[i - 1] and rng.random() < 0.15
         spots.append(spots[-1] if shared else ids.location())
     backdrop = [ids.location() for _ in scenery]

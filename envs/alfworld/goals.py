@@ -1,4 +1,4 @@
-"""ALFWorld's six types of task, and how a PDDL goal is recognised as one of them."""
+"""ALFWorld's six types of task, and how a PDDL goal is recognized as one of them."""
 
 from __future__ import annotations
 

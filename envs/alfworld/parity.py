@@ -18,6 +18,7 @@ import orjson
 
 from envs.alfworld.engine import Engine
 from envs.alfworld.game import GAME_FILE
+from envs.alfworld.textworld_backend import TextWorldEngine
 from envs.base import TaskError
 
 
@@ -126,8 +127,8 @@ def wins_by_walkthrough(engine: Engine) -> bool:
     return engine.won
 
 
-def record(engine: Engine, name: str, rng: np.random.Generator, steps: int) -> Transcript:
-    """Write down all answers to random commands, some impossible and rare kinds favoured, and then to the walkthrough's."""
+def record(engine: Engine | TextWorldEngine, name: str, rng: np.random.Generator, steps: int) -> Transcript:
+    """Write down all answers to random commands, some impossible and rare kinds favored, and then to the walkthrough's."""
     entries: list[dict[str, Any]] = []
     seen: set[str] = set()
 

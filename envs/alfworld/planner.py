@@ -32,9 +32,7 @@ def plan(game: Game) -> list[str]:
     return _until_won(game, min((_execute(game, fetches, end) for fetches, end in _trips(game)), key=len, default=[]))
 
 
-def demonstration(
-    game: Game, rng: np.random.Generator, detours: float = 0.4, limit: int = 20, dawdling: bool = False
-) -> list[str]:
+def demonstration(game: Game, rng: np.random.Generator, detours: float, limit: int, dawdling: bool = False) -> list[str]:
     """Commands, at most `limit`, of an agent that can win but does not know where things are.
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a

@@ -13,18 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envs.alfworld import catalogue
+from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.game import GAME_FILE, Game, load_game, parse_game, read_bytes, read_json
 from envs.alfworld.generator import VERSION, game_data, package_text
 from envs.alfworld.goals import TASK_TYPES, TaskType
 from envs.alfworld.household import SIZES, Household, Size, household
 from envs.base import SPLITS, Split, TaskError
 from envs.common.seeding import generator
-
-if TYPE_CHECKING:
-    from envs.alfworld.env import ALFWorldConfig
 
 ROOT_SEED = 0
 GENERATED_GAMES: dict[Split, int] = {"train": 1200, "eval": 120, "test": 120}

@@ -1,7 +1,8 @@
-"""The official TextWorld engine behind the interface of `Engine`, to play with or to compare with; about 20 steps a second.
+"""The official TextWorld engine, to play with or to compare with; about 20 steps a second.
 
 What the agent sees (texts, commands, won) comes from the official engine. State keys and subgoals need a view of the state that
-it does not give: there our own engine plays along. Not for threads: the official parser is shared, the translator swaps stdout.
+it does not give: for them our own engine plays along. Not for threads: the official parser is shared, and the translator swaps
+stdout.
 """
 
 from __future__ import annotations
@@ -38,37 +39,38 @@ def _official_environment() -> Any:
     return _idle.pop() if _idle else AlfredDemangler(PddlEnv(EnvInfos(admissible_commands=True, won=True)))
 
 
-class TextWorldEngine(Engine):
+class TextWorldEngine:
     """The official engine playing one game, given as the contents of its file. `close` lets another game use what it loaded."""
+
+    ours: Engine
+    """Our engine in the same state."""
+    admissible: list[str]
+    """All possible commands, sorted."""
+    won: bool
 
     def __init__(self, contents: Mapping[str, Any], source: str) -> None:
         require()
-        game = parse_game(contents, source)
+        self.game = parse_game(contents, source)
+        self.ours = Engine(self.game)
+        self.admissible, self.won = [], False
         self._official = _official_environment()
         try:
             self._official.load(dict(contents))
         except Exception as error:  # the official reader has no error of its own: it fails in any way
             self.close()
             raise TaskError(f"{source}: the official engine cannot load it ({type(error).__name__}: {error})") from error
-        self._commands_now: list[str] = []
-        super().__init__(game)
 
     def reset(self) -> str:
         """Back to the start; returns the first observation."""
-        super().reset()
+        self.ours.reset()
         return self._take_over(self._official.reset())
 
     def step(self, command: str) -> tuple[str, bool]:
         """Execute `command`; returns the observation and whether the command was possible."""
-        valid = command.strip() in self._commands_now
-        super().step(command)
+        valid = command.strip() in self.admissible
+        self.ours.step(command)
         state, _, _ = self._official.step(command)
         return self._take_over(state), valid
-
-    @property
-    def admissible(self) -> list[str]:
-        """All possible commands, sorted."""
-        return self._commands_now
 
     def close(self) -> None:
         """End play; the engine cannot be used afterwards."""
@@ -77,6 +79,6 @@ class TextWorldEngine(Engine):
             self._official = None
 
     def _take_over(self, state: Any) -> str:
-        self._commands_now = list(state["admissible_commands"])
+        self.admissible = list(state["admissible_commands"])
         self.won = bool(state["won"])
         return str(state["feedback"])

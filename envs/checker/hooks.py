@@ -12,6 +12,7 @@ from envs.prompt import Prompt
 
 METHODS = {
     "demonstration": "a warm start by imitation, which model=tiny needs to begin with some successes",
+    "imperfect_demonstration": "a warm start by worse demonstrators, which leaves reinforcement something to learn",
     "task_type": "success is reported by kind of task, too",
     "subgoals": "names of milestones: shaping=calm pays them, and judges are measured by them",
     "panel_hash": "a resumed run notices that files its tasks are made of have changed",
@@ -58,6 +59,6 @@ def _filled(env: TextEnv, play: Play) -> set[str]:
     explore(env, play)
     with suppress(NoOracle, TaskError):  # who wins reaches what drawn actions do not
         task = play.task or env.tasks("train")[0]
-        actions = env.demonstration(task, generator(play.seed, "demonstration"), detours=0.0, dawdling=False)
+        actions = env.demonstration(task, generator(play.seed, "demonstration"))
         replay(env, replace(play, actions=tuple(actions)))
     return filled

@@ -57,6 +57,23 @@ class AtMost(Bound):
     compare = operator.le
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """A choice among registered names, for a field's type: Annotated[str, OneOf(names)]; plug-ins may add to them."""
+
+    names: Callable[[], Sequence[str]]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names())}"
+
+
+Positive = Annotated[int, AtLeast(1)]
+Natural = Annotated[int, AtLeast(0)]
+Fraction = Annotated[float, AtLeast(0), AtMost(1)]
+NonNegative = Annotated[float, AtLeast(0)]
+AboveZero = Annotated[float, MoreThan(0)]
+
+
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """The most similar of `words`, or None if none is similar."""
     found = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.6)
@@ -90,6 +107,13 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
         return cls(**built)
     except ValueError as exc:
         raise ConfigError(f"{path or 'configuration'}: {exc}") from exc
+
+
+def check(settings: Any) -> None:
+    """Raises ConfigError for a field of a dataclass whose value its annotation does not allow: type, choice or range."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for name in keys(type(settings)):
+        convert(hints[name], getattr(settings, name), name)
 
 
 def keys(cls: type) -> list[str]:
@@ -128,6 +152,9 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         for rule in rules:
             if isinstance(rule, Bound) and converted is not None and not _holds(rule, converted):
                 raise ConfigError(f"{name} is {value!r}; it must be {rule}")
+            if isinstance(rule, OneOf) and converted not in rule.names():
+                known = rule.names()
+                raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(known)}.{suggestion(converted, known)}")
         return converted
     if isinstance(value, str) and value == "???":
         raise ConfigError(f"{name} has no value; set it, for example {name}=<{describe(hint)}>")
@@ -214,6 +241,8 @@ def describe(hint: Any) -> str:
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *rules = get_args(hint)
+        if choice := next((rule for rule in rules if isinstance(rule, OneOf)), None):
+            return str(choice)
         return " ".join([describe(inner), *(str(rule) for rule in rules if isinstance(rule, Bound))])
     if origin in (Union, types.UnionType):
         return " or ".join("null" if option is type(None) else describe(option) for option in get_args(hint))

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from envs.minihack.config import MiniHackConfig
 from envs.minihack.game import End
 from envs.minihack.scene import COLUMNS, GROUND, ROWS, WAYS, Item, Scene
-
-if TYPE_CHECKING:
-    from envs.minihack.env import MiniHackConfig
 
 TASK, MESSAGE, MAP, LEGEND, AROUND, UNDER = "Task", "Message", "Map", "Legend", "Next to you", "Under you"
 THINGS, CARRIED, PICKED_UP, STATUS, LAST = "You see", "You carry", "Picked up", "Status", "Last action"
@@ -119,7 +116,7 @@ def legend(scene: Scene, cells: Cells) -> str:
 
 
 def around(scene: Scene, actions: Iterable[str]) -> Mapping[str, str]:
-    """What is on each neighbouring cell that an action leads to."""
+    """What is on each neighboring cell that an action leads to."""
     row, column = scene.place
     names = set(actions)
     return {way: _word(scene.described(row + down, column + right)) for way, (down, right) in WAYS.items() if way in names}

@@ -65,7 +65,7 @@ def demonstration(
 
 
 class _Player:
-    """One episode, and what was learnt in it."""
+    """One episode, and what was learned in it."""
 
     def __init__(self, game: Game, seeds: Seeds, rng: np.random.Generator, detours: float, dawdling: bool, limit: int) -> None:
         self._game, self._rng, self._detours, self._dawdling, self._limit = game, rng, detours, dawdling, limit

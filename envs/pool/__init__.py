@@ -7,8 +7,8 @@
 
 Modes: `inline` runs in the caller's thread and adds microseconds, but a hung environment hangs the run: its timeouts are not
 kept. `threads` and `processes` keep them: a hung or dead worker is replaced, and the episode at fault gets an EpisodeError. Its
-neighbours in the same worker go on (threads) or get `worker_lost` (processes; with as many workers as episodes nobody has
-neighbours). Which worker an episode sits in changes nothing about what it sees.
+neighbors in the same worker go on (threads) or get `worker_lost` (processes; with as many workers as episodes nobody has
+neighbors). Which worker an episode sits in changes nothing about what it sees.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Worker(ABC):
         self._run_clock()
 
     def _settle(self, kind: Kind, detail: str) -> None:
-        """The worker is gone while at the job in turn: that one gets `kind`, its neighbours `worker_lost`."""
+        """The worker is gone while at the job in turn: that one gets `kind`, its neighbors `worker_lost`."""
         self._stop_clock()
         jobs, self.jobs = self.jobs, deque()
         if jobs and jobs[0].seat is None:
@@ -143,11 +143,11 @@ class Worker(ABC):
         if jobs:
             jobs.popleft().fail(EpisodeError(kind, detail))
             detail = f"{kind} of another one: {detail}"
-        neighbour = EpisodeError("worker_lost", f"the worker of this episode is gone ({detail})")
+        neighbor = EpisodeError("worker_lost", f"the worker of this episode is gone ({detail})")
         for job in jobs:
-            job.fail(neighbour.again())
+            job.fail(neighbor.again())
         for seat in self.seats:
-            seat.fault = seat.fault or neighbour
+            seat.fault = seat.fault or neighbor
         self._lost(self, True)
 
     def _not_started(self, message: str, trace: str = "", jobs: Iterable[Job] = ()) -> None:

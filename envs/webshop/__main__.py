@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 from envs.common.structured import ConfigError, build, describe, keys
-from envs.webshop.env import WebShopConfig
+from envs.webshop.config import WebShopConfig
 from envs.webshop.serve import ServeConfig, Shopfront
 
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
 
 from envs.base import TaskError
-from envs.webshop import pages
+from envs.webshop.pages import SUB_PAGES, Page, View
 from envs.webshop.products import Catalogue, Goal, Product
 from envs.webshop.reward import Mode, Reward, reward
 
-Page = Literal["search", "results", "item", "sub_page", "done"]
 SHOWN_RESULTS = 50
 """A search finds no more than this."""
 PER_PAGE = 10
@@ -51,9 +49,8 @@ class Session:
     """One visit: where the customer is and what is chosen. State is there to be read; only `start` and `act` write it."""
 
     __slots__ = (
-        "_clickables",
-        "_parts",
         "_results_key",
+        "_view",
         "bought",
         "catalogue",
         "goal",
@@ -158,7 +155,7 @@ class Session:
             self._buy()
         elif text == "< prev":
             self._show_results(self.number)
-        elif text.capitalize() in pages.SUB_PAGES:
+        elif text.capitalize() in SUB_PAGES:
             self._show("sub_page", self.product, text.capitalize())
         else:
             self._choose(text)
@@ -188,24 +185,35 @@ class Session:
         self.page, self.product, self.sub_page = page, product, sub_page
         if product is None:
             self.options = {}
-        self._parts: list[pages.Part] | None = None
-        self._clickables: list[str] | None = None
+        self._view: View | None = None
 
     # -- reading --------------------------------------------------------------------------------------------------------
 
     @property
-    def parts(self) -> list[pages.Part]:
-        """What the page shows; made once a page, to be read only."""
-        if self._parts is None:
-            self._parts = pages.parts(self)
-        return self._parts
+    def view(self) -> View:
+        """What the page shows; made once a page."""
+        if self._view is None:
+            self._view = View(
+                page=self.page,
+                name=self.name,
+                instruction=self.goal.instruction,
+                show_attributes=self.show_attributes,
+                query=self.query,
+                total=len(self.results),
+                number=self.number,
+                shown=self.shown,
+                product=self.product,
+                sub_page=self.sub_page,
+                options=dict(self.options),
+                visited=frozenset(self.visited),
+                score=self.bought.total if self.bought else None,
+            )
+        return self._view
 
     @property
     def clickables(self) -> list[str]:
-        """What can be clicked, in official order ("search" is listed though clicking it does nothing); to be read only."""
-        if self._clickables is None:
-            self._clickables = pages.clickables(self)
-        return self._clickables
+        """What can be clicked on the page; to be read only."""
+        return self.view.clickables
 
     @property
     def state_key(self) -> str:

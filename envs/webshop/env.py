@@ -7,53 +7,16 @@ Which goals there are is said in `tasks`, how a visit goes in `engine`, what a m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from envs.base import Split, TextEnv, Turn
-from envs.webshop import oracle, pages, queries, reward, tasks
+from envs.webshop import observation, oracle, queries, tasks
+from envs.webshop.config import WebShopConfig
 from envs.webshop.engine import Session, parse
 from envs.webshop.shop import Shop, open_shop
 from envs.webshop.subgoals import NAMES, Subgoals
-
-
-@dataclass
-class WebShopConfig:
-    """Settings of the environment. Raises ValueError for numbers that cannot be."""
-
-    source: Literal["generated", "official"] = "generated"
-    """Where products and goals come from: drawn from a seed (no data needed), or the files of WebShop."""
-    data: str | None = None
-    """Folder of the official files, or a store made of them; None: the environment variable WEBSHOP_DATA."""
-    products: int | None = None
-    """Products in the shop; None: the default number (generated) or all there are (official)."""
-    goals: Literal["synthetic", "human"] = "synthetic"
-    """Whose words the instructions are: put together by rule, or a person's (generated: in the manner of one)."""
-    observation: pages.Mode = "text"
-    """Form of the pages: text, text_rich (buttons marked), html, or url (which never states the instruction)."""
-    reward: reward.Mode = "official"
-    """official: some goals with options cannot score 1.0, as in the original; fixed: they can."""
-    pays: Literal["success", "score"] = "success"
-    """What the purchase pays: `success_reward` if it scores 1.0 and nothing else (GiGPO), or that times the score."""
-    success_reward: float = 10.0
-    """Reward of a purchase that scores 1.0; every other step has 0."""
-    show_attributes: bool = False
-    """Offer a page with the article's attributes, which the reward knows and the other pages do not always say."""
-    max_steps: int = 15
-    train_goals: int | None = None
-    """Goals in the panel, the first ones of it; None: all there are."""
-    eval_goals: int | None = None
-    test_goals: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("products", "train_goals", "eval_goals", "test_goals"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1, or null for the default")
-        if self.data is not None and self.source != "official":
-            raise ValueError(f"data is '{self.data}', but source={self.source} reads no files; set source=official")
 
 
 class WebShopEnv(TextEnv):
@@ -104,8 +67,12 @@ class WebShopEnv(TextEnv):
         """Execute `search[words]` or `click[value]`; what is not possible leaves the page as it is."""
         return self._turn(self.session.act(action).valid)
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Actions of a customer who knows the goal; see `oracle`. Raises TaskError."""
+        return self.imperfect_demonstration(task_id, rng, detours=0.0, dawdling=False)
+
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+        """The same with other searches and articles on the way. Raises TaskError."""
         return oracle.demonstration(self._visit(task_id), rng, detours, dawdling)
 
     def _visit(self, task_id: str) -> Session:
@@ -119,7 +86,7 @@ class WebShopEnv(TextEnv):
         score = session.bought.total if session.bought else 0.0
         success = score == 1.0
         return Turn(
-            observation=pages.render(session, c.observation),
+            observation=observation.render(session.view, c.observation),
             state_key=session.state_key,
             reward=c.success_reward * (score if c.pays == "score" else float(success)),
             terminated=session.bought is not None,

@@ -1,21 +1,22 @@
-"""What a shop's page shows, straight from a session's state, and how that reads as text, rich text or URL.
+"""What a shop's page shows: a list of parts from top to bottom, made of what a visit lets a page see.
 
-A page is a list of parts from top to bottom. The official server renders HTML and parses it again for every look; this gives
-the same characters without either. `html.py` renders the same parts for browsers; what a click does is left to `engine.py`.
+The official server renders HTML and parses it again for every look; this gives the same characters without either. How the
+parts read is left to `observation.py` and `html.py`, what a click does to `engine.py`.
 
-Kept from the official pages because agents see it: "Next >" is offered beyond the last page; there are never reviews; an option
-reads as clicked if its value stands in double quotes anywhere in the URL, its query too, and does not if JSON must escape it.
+Kept from the official pages because agents see it: "Next >" is offered beyond the last page; there are never reviews.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from envs.webshop.engine import Session
+from envs.webshop.products import Product
 
-Mode = Literal["text", "text_rich", "html", "url"]
+Page = Literal["search", "results", "item", "sub_page", "done"]
 Role = Literal[
     "logo", "label", "instruction", "button", "count", "link", "title", "price", "rating", "group", "option", "feature", "note"
 ]
@@ -23,9 +24,6 @@ Role = Literal[
 
 SEARCH, BACK, PREVIOUS, NEXT, BUY = "Search", "Back to Search", "< Prev", "Next >", "Buy Now"
 SUB_PAGES = ("Description", "Features", "Reviews", "Attributes")
-BASE_URL = "http://127.0.0.1:3000"
-
-_ASCII_SPACES = " \n\t\f\r"
 
 
 class Part(NamedTuple):
@@ -35,149 +33,111 @@ class Part(NamedTuple):
     text: str
 
 
-# -- what a page shows ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class View:
+    """What a page shows of a visit, as it was when the page was opened."""
+
+    page: Page
+    name: str
+    """Of the visit; stands in URLs."""
+    instruction: str
+    show_attributes: bool
+    query: str
+    """Of the last search; empty before the first."""
+    total: int
+    """Results of that search."""
+    number: int
+    """Of the page of results, from 1."""
+    shown: Sequence[Product]
+    """On that page."""
+    product: Product | None
+    """On an item's page and what follows it."""
+    sub_page: str | None
+    options: dict[str, str]
+    """Value chosen of each option, in the order of first choice."""
+    visited: frozenset[str]
+    """Articles looked at since the search page; only rich text tells."""
+    score: float | None
+    """Of the purchase."""
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """From top to bottom."""
+        return _parts(self)
+
+    @cached_property
+    def clickables(self) -> list[str]:
+        """What can be clicked, in official order ("search" is listed though clicking it does nothing): buttons, articles,
+        options; a text that stands for two things is listed once."""
+        buttons = [part.text.lower() for part in self.parts if part.role == "button"]
+        links = [part.text.lower() for part in self.parts if part.role == "link"]
+        return list(dict.fromkeys(buttons + links + [part.text for part in self.parts if part.role == "option"]))
 
 
-def parts(session: Session) -> list[Part]:
-    """The page that the session is on, from top to bottom."""
-    if session.page == "search":
-        return [Part("logo", "WebShop"), *_instruction(session, "Instruction: "), Part("button", SEARCH)]
-    if session.page == "done":
-        return _done(session)
-    top = [*_instruction(session, "Instruction:"), Part("button", BACK)]
-    if session.page == "results":
-        return top + _results(session)
+def _parts(view: View) -> list[Part]:
+    """The page from top to bottom."""
+    if view.page == "search":
+        return [Part("logo", "WebShop"), *_instruction(view, "Instruction: "), Part("button", SEARCH)]
+    if view.page == "done":
+        return _done(view)
+    top = [*_instruction(view, "Instruction:"), Part("button", BACK)]
+    if view.page == "results":
+        return top + _results(view)
     top.append(Part("button", PREVIOUS))
-    return top + (_item(session) if session.page == "item" else _sub_page(session))
+    return top + (_item(view) if view.page == "item" else _sub_page(view))
 
 
-def _instruction(session: Session, label: str) -> list[Part]:
-    return [Part("label", label), Part("instruction", session.goal.instruction)]
+def _instruction(view: View, label: str) -> list[Part]:
+    return [Part("label", label), Part("instruction", view.instruction)]
 
 
-def _results(session: Session) -> list[Part]:
-    found = [Part("count", f"Page {session.number} (Total results: {len(session.results)})")]
-    if session.number > 1:
+def _results(view: View) -> list[Part]:
+    found = [Part("count", f"Page {view.number} (Total results: {view.total})")]
+    if view.number > 1:
         found.append(Part("button", PREVIOUS))
     found.append(Part("button", NEXT))
-    for product in session.shown:
+    for product in view.shown:
         found += (Part("link", product.asin), Part("title", product.title), Part("price", product.price_tag))
     return found
 
 
-def _item(session: Session) -> list[Part]:
-    product = session.product
+def _item(view: View) -> list[Part]:
+    product = view.product
     assert product is not None
     shown = []
     for name, values in product.options.items():
         shown.append(Part("group", name))
         shown += [Part("option", value) for value in values]
     shown += (Part("title", product.title), Part("price", f"Price: {product.price_tag}"), Part("rating", "Rating: N.A."))
-    shown += [Part("button", name) for name in SUB_PAGES if name != "Attributes" or session.show_attributes]
+    shown += [Part("button", name) for name in SUB_PAGES if name != "Attributes" or view.show_attributes]
     shown.append(Part("button", BUY))
     return shown
 
 
-def _sub_page(session: Session) -> list[Part]:
-    product = session.product
+def _sub_page(view: View) -> list[Part]:
+    product = view.product
     assert product is not None
-    if session.sub_page == "Description":
+    if view.sub_page == "Description":
         return [Part("note", product.description)]
-    if session.sub_page == "Features":
+    if view.sub_page == "Features":
         return [Part("feature", f" {bullet}") for bullet in product.bullets]
-    if session.sub_page == "Attributes":
+    if view.sub_page == "Attributes":
         kinds = (product.department, product.query, product.category)
         return [Part("feature", f" {attribute}") for attribute in product.attributes] + [Part("note", kind) for kind in kinds]
     return []  # reviews
 
 
-def _done(session: Session) -> list[Part]:
-    assert session.product is not None
-    assert session.bought is not None
+def _done(view: View) -> list[Part]:
+    assert view.product is not None
     # Word for word as officially, "instuction" and all: the official server leaves most of this page's fields empty.
-    options = json.dumps(session.options, sort_keys=True)
+    options = json.dumps(view.options, sort_keys=True)
     for character in "<>&'":  # as JSON is made safe to stand in HTML
         options = options.replace(character, f"\\u{ord(character):04x}")
     nothing = "None"
-    bought = ["asin", session.product.asin, "options", options]
+    bought = ["asin", view.product.asin, "options", options]
     bought += ["attrs", nothing, "category", nothing, "query", nothing, "product category", nothing]
     goal = ["asin", "options", "attrs", "price upper", "instuction text", "category", "product category", "query"]
-    score = ["Your score (min 0.0, max 1.0)", str(session.bought.total), "Reward Details ", nothing]
+    score = ["Your score (min 0.0, max 1.0)", str(view.score), "Reward Details ", nothing]
     code = ["Your code: ", nothing, " (Paste it in your MTurk interface.)"]
     notes = [*code, "Purchased", *bought, "Target", *goal, "Goal ", nothing, "Reward", *score]
     return [Part("title", "Thank you for shopping with us!")] + [Part("note", note) for note in notes]
-
-
-def clickables(session: Session) -> list[str]:
-    """What can be clicked, in official order: buttons, articles, options; a text that stands for two things is listed once."""
-    shown = session.parts
-    buttons = [part.text.lower() for part in shown if part.role == "button"]
-    links = [part.text.lower() for part in shown if part.role == "link"]
-    return list(dict.fromkeys(buttons + links + [part.text for part in shown if part.role == "option"]))
-
-
-# -- how it reads --------------------------------------------------------------------------------------------------------------
-
-
-def render(session: Session, mode: Mode) -> str:
-    """The observation of the page that the session is on."""
-    if mode == "text":
-        return " [SEP] ".join([part.text.strip() for part in visible(session)])
-    if mode == "text_rich":
-        return _rich(session)
-    if mode == "url":
-        return f"{BASE_URL}/{'/'.join(address(session))}"
-    from envs.webshop import html  # which is built on this module
-
-    return html.render(session)
-
-
-def visible(session: Session) -> list[Part]:
-    """The parts whose text the official parser keeps: of nothing but spaces one, of spaces with a line break nothing."""
-    kept = []
-    for part in session.parts:
-        if part.text.strip(_ASCII_SPACES):
-            kept.append(part)
-        elif part.text and "\n" not in part.text:
-            kept.append(Part(part.role, " "))
-    return kept
-
-
-def _rich(session: Session) -> str:
-    url = render(session, "url")
-    lines: list[str] = []
-    clicked: list[str] = []
-    for role, text in visible(session):
-        if role == "button":
-            lines.append(f"[button] {text} [button_]\n")
-        elif role == "link":
-            word = "clicked button" if text in session.visited else "button"
-            lines.append(f"\n[{word}] {text} [{word}_]\n")
-        elif role == "option":
-            word = "button"
-            if f'"{text}"' in url:
-                word = "clicked button"
-                clicked.append(f"You have clicked {text}.\n")
-            lines.append(f"  [{word}] {text} [{word}_]\n")
-        else:
-            lines.append(f"{text}\n")
-    return "".join([*reversed(clicked), *lines])
-
-
-def address(session: Session) -> list[str]:
-    """The parts of the page's path, not quoted. Options are JSON on an item's page, and spelt as in Python on others."""
-    if session.page == "search":
-        return [session.name]
-    if session.page == "results":
-        return ["search_results", session.name, *_list_address(session)]
-    assert session.product is not None
-    asin, options = session.product.asin, str(session.options)
-    if session.page == "item":
-        return ["item_page", session.name, asin, *_list_address(session), json.dumps(session.options)]
-    if session.page == "sub_page":
-        return ["item_sub_page", session.name, asin, *_list_address(session), str(session.sub_page), options]
-    return ["done", session.name, asin, options]
-
-
-def _list_address(session: Session) -> tuple[str, str]:
-    return session.query.replace(" ", "+"), str(session.number)

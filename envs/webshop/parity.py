@@ -18,14 +18,14 @@ from typing import Any
 import orjson
 
 from envs.base import TaskError
-from envs.webshop import pages
 from envs.webshop.engine import Session
+from envs.webshop.observation import Mode, render
 from envs.webshop.products import Goal, Product
 from envs.webshop.reward import reward
 from envs.webshop.shop import Shop
 
 _PRICE_CLAUSE = re.compile(r", and price lower than [\d.]+ dollars")
-_COMPARED_MODES: tuple[pages.Mode, ...] = ("text", "text_rich", "url")
+_COMPARED_MODES: tuple[Mode, ...] = ("text", "text_rich", "url")
 _AROUND = 40
 """Characters shown on both sides of where two texts part."""
 
@@ -170,7 +170,7 @@ def replay(shop: Shop, episode: Mapping[str, Any]) -> Iterator[Comparison]:
             outcome = session.act(recorded["action"])
             yield Comparison("rewards", here, (recorded["reward"], recorded["done"]), (outcome.reward, outcome.done))
         for mode in _COMPARED_MODES:
-            yield Comparison(mode, here, recorded[mode], pages.render(session, mode))
+            yield Comparison(mode, here, recorded[mode], render(session.view, mode))
         available = {"has_search_bar": session.page == "search", "clickables": session.clickables}
         yield Comparison("available actions", here, recorded["avail"], available)
         if session.page == "results":
@@ -201,7 +201,7 @@ def follow(shop: Shop, trajectory: Mapping[str, Any]) -> Iterator[Comparison]:
         if step:
             yield Comparison("valid", where, True, session.act(recorded["action"]).valid)
         if recorded["obs"] is not None:  # nothing was written down after the purchase
-            expected, found = (_PRICE_CLAUSE.sub("", text) for text in (recorded["obs"], pages.render(session, "text")))
+            expected, found = (_PRICE_CLAUSE.sub("", text) for text in (recorded["obs"], render(session.view, "text")))
             yield Comparison("text", where, expected, found)
     total = session.bought.total if session.bought else None
     yield Comparison("rewards", f"goal {trajectory['goal_idx']}", trajectory["reward"], total)

@@ -17,12 +17,12 @@ from envs.base import TaskError
 from envs.webshop.products import Goal, Product
 
 Mode = Literal["official", "fixed"]
-"""How a goal's named options are compared: `official` compares the pair (name, value), spelt as Python spells it, so that some
-goals cannot reach 1.0; `fixed` compares the value. Goals that give only values are scored alike."""
+"""How a goal's named options are compared: `official` compares the pair (name, value) as Python spells it, so that some goals
+cannot reach 1.0; `fixed` compares the value. Goals that give only values are scored alike."""
 
 _CLOSE_ENOUGH = 85
 _CATEGORY_ARROW = "›"  # noqa: RUF001 - the sign that stands in the data
-_COLOUR_WORDS = """
+_COLOR_WORDS = """
 alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo caramel
 champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal dark denim
 eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory ivy khaki
@@ -30,7 +30,7 @@ lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight min
 natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand sapphire seashell silver
 skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut wheat white wine yellow
 """
-_COLOURS = tuple(_COLOUR_WORDS.split())
+_COLORS = tuple(_COLOR_WORDS.split())
 _UPPER_LATIN_1 = dict.fromkeys(range(128, 256))
 
 
@@ -53,7 +53,7 @@ def reward(
     if not goal.attributes:
         raise TaskError(f"the goal for {goal.asin} has no attributes: it cannot be scored, leave it out")
     wanted = _wanted(goal, mode)
-    chosen = [_colour(value) for value in options.values()]
+    chosen = [_color(value) for value in options.values()]
     attributes_met = sum(_has(product, attribute) for attribute in goal.attributes)
     options_met = sum(any(_alike(value, option) for value in chosen) for option in wanted)
     price_met = product.price <= goal.price_upper
@@ -94,16 +94,16 @@ def _has(product: Product, attribute: str) -> bool:
 def _wanted(goal: Goal, mode: Mode) -> list[str]:
     """The goal's options as texts to compare with."""
     if not isinstance(goal.options, Mapping):
-        return [_colour(value) for value in goal.options]
+        return [_color(value) for value in goal.options]
     if mode == "fixed":
-        return [_colour(value) for value in goal.options.values()]
-    # Of a pair, the colour is found only where name or value is nothing but a colour.
-    return [next((colour for colour in _COLOURS if colour in pair), str(pair)) for pair in goal.options.items()]
+        return [_color(value) for value in goal.options.values()]
+    # Of a pair, the color is found only where name or value is nothing but a color.
+    return [next((color for color in _COLORS if color in pair), str(pair)) for pair in goal.options.items()]
 
 
-def _colour(value: str) -> str:
-    """The first colour of the list that stands in an option's value, else the value: "dark navy" is dark."""
-    return next((colour for colour in _COLOURS if colour in value), value)
+def _color(value: str) -> str:
+    """The first color of the list that stands in an option's value, else the value: "dark navy" is dark."""
+    return next((color for color in _COLORS if color in value), value)
 
 
 def _alike(a: str, b: str) -> bool:

@@ -1,8 +1,9 @@
 """Serves the shop to browsers on this machine: visitors, what they may ask for, and what is refused.
 
-Pages are made in `html.py`, settings are read in `__main__.py`. Only the loopback interface is listened to, and a request must
-name it as its host, so that no name on the internet can be made to lead here. What changes something comes by POST and from a
-page of this server. An address says which page of a visit it is; from an old page nothing can be done, it leads to the new one.
+Pages are made in `browser.py`, settings are read in `__main__.py`. Only the loopback interface is listened to, and a request
+must name it as its host, so that no name on the internet can be made to lead here. What changes something comes by POST and
+from a page of this server. An address says which page of a visit it is; from an old page nothing can be done, it leads to the
+new one.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import numpy as np
 
 from envs.base import SPLITS, TaskError
 from envs.common.structured import AtLeast, AtMost
-from envs.webshop import html, tasks
-from envs.webshop.env import WebShopConfig, WebShopEnv
+from envs.webshop import browser, tasks
+from envs.webshop.config import WebShopConfig
+from envs.webshop.env import WebShopEnv
 from envs.webshop.shop import open_shop
 
 HOST = "127.0.0.1"
@@ -125,14 +127,14 @@ class Shopfront(ThreadingHTTPServer):
             if path == "/":
                 return self._entrance()
             if path == "/style.css":
-                return Answer(html.STYLE, kind="text/css")
+                return Answer(browser.STYLE, kind="text/css")
             token, visit = self._find(path)
             if path != _address(token, visit):
                 return _see(f"{_address(token, visit)}?{_OLD}")
             alert = "" if visit.turn.valid else f"Nothing happened, this is not possible here: {visit.action}"
             if query == _OLD:
                 alert = "You came from an old page; nothing can be done there any more. The visit is here."
-            page = html.visit_page(visit.session, visit.turn, visit.task, visit.steps, visit.config, alert)
+            page = browser.visit_page(visit.session, visit.turn, visit.task, visit.steps, visit.config, alert)
             return Answer(page)
 
     def submit(self, target: str, fields: dict[str, str]) -> Answer:
@@ -160,7 +162,7 @@ class Shopfront(ThreadingHTTPServer):
         shop = open_shop(config)
         facts = f"{len(shop.products):,} products, {len(shop.goals):,} goals ({config.source}, {config.goals})."
         panels = {name: len(panel) for name, panel in self._panels.items() if panel}
-        page = html.start_page(facts, panels, config.task or "", error)
+        page = browser.start_page(facts, panels, config.task or "", error)
         return Answer(page, HTTPStatus.BAD_REQUEST if error else HTTPStatus.OK)
 
     def _enter(self, fields: dict[str, str]) -> Answer:

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from envs.base import TaskError
 from envs.common.cache import cache_folder
 from envs.webshop import generator, official, search
+from envs.webshop.config import WebShopConfig
 from envs.webshop.products import Catalogue, Goal
 from envs.webshop.store import ListCatalogue, Store, content_hash
-
-if TYPE_CHECKING:
-    from envs.webshop.env import WebShopConfig
 
 KEPT_SEARCHES = 65536
 """Result lists kept in memory: the episodes of a group search for the same things."""

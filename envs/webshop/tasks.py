@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from envs.base import SPLITS, Split, TaskError
+from envs.webshop.config import WebShopConfig
 from envs.webshop.shop import Shop, open_shop
-
-if TYPE_CHECKING:
-    from envs.webshop.env import WebShopConfig
 
 OFFICIAL_ENDS = (500, 1500)
 """Where the official test and evaluation goals end; all others train."""

@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from agents.training.columns import columns
 from algorithms.base import Batch
 from algorithms.gigpo import GiGPO
 from envs.trajectory import Step, Trajectory
@@ -132,7 +133,7 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
 def measure(repeats: int) -> dict[str, float]:
     """Median seconds of each version. Raises AssertionError if their results differ."""
     trajectories, method = play(), GiGPO()
-    batch = Batch.from_trajectories(trajectories)
+    batch = Batch(**columns(trajectories))
     data: Lists = {name: getattr(batch, name).tolist() for name in ("group", "episode", "state", "reward")}
     found = method.advantages(batch).values
     for plain in (per_row, one_pass):
@@ -142,7 +143,7 @@ def measure(repeats: int) -> dict[str, float]:
         "steps": len(found),
         "vectorised_s": median_seconds(lambda: method.advantages(batch), repeats),
         "per_token_s": median_seconds(lambda: method.advantages(batch).per_token(batch), repeats),
-        "batch_s": median_seconds(lambda: Batch.from_trajectories(trajectories), few),
+        "batch_s": median_seconds(lambda: Batch(**columns(trajectories)), few),
         "one_pass_s": median_seconds(lambda: one_pass(data, method.gamma, method.epsilon), few),
         "per_row_s": median_seconds(lambda: per_row(data, method.gamma, method.epsilon), 3),
     }

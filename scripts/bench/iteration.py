@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agents.runs.tracking import read_metrics
+from agents.runs.metrics import read_metrics
 
 FORMATS = ("float32", "bfloat16")
 SMALL = [
@@ -62,12 +62,12 @@ def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
 def formats(overrides: list[str]) -> dict[str, dict[str, float]]:
     """The same iteration in each number format: seconds, CPU seconds and tokens."""
     from agents.config.loading import load
-    from agents.training.trainer import Trainer
+    from agents.train import train
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in FORMATS:
-            Trainer(load([*SMALL, *overrides, f"model.dtype={name}", f"out={folder}", f"run={name}"])).run()
+            train(load([*SMALL, *overrides, f"model.dtype={name}", f"out={folder}", f"run={name}"]))
             rows = read_metrics(Path(folder, name, "metrics.jsonl"))
             found[name] = measure(rows) | {"cpu_s": rows[1]["time/cpu"] - rows[0]["time/cpu"]}
     return found

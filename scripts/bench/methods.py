@@ -40,9 +40,8 @@ from envs import trajectory
 from envs.common.structured import ConfigError, suggestion
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from agents.rollout.assembly import Assembly
+    from torch import Tensor
 
 REFERENCE = "grpo"
 PARTS = {"shaping": "reward models", "values": "values", "credit": "credit", "critic": "critic"}
@@ -181,7 +180,9 @@ def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
 def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> dict[str, float]:
     """Median seconds of an update and of its parts, and the process's peak of memory in MB."""
     from agents.rollout.planner import Played
-    from agents.training.update import Update
+    from agents.training.credit import Credit
+    from agents.training.experience import gather
+    from agents.training.learner import Learner
 
     parts, weights = warm(config, start)
     found: list[dict[str, float]] = []
@@ -190,9 +191,12 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
         parts.policy.model.load_state_dict(weights)
         sampled, greedy = (list(trajectory.read(episodes / name)) for name in (SAMPLED, GREEDY))
         played = Played(sampled, greedy=greedy)
-        update = Update(parts, config)
+        learner = Learner(parts.policy, config)
+        credit = Credit(learner, parts, config)
         clock = Clock(parts)
-        metrics = update.run(played, config.critic.alone + 1)
+        iteration = config.critic.alone + 1
+        experience = gather(played, parts, config, iteration)
+        metrics = parts.runner.run(credit.assign(experience)) | learner.update(experience, iteration)
         whole, work = clock.spent()
         seconds = {name: metrics.get(f"time/{name}", 0.0) for name in PARTS}
         policy = whole - sum(seconds.values())
@@ -235,6 +239,7 @@ def peak_mb(parts: Assembly) -> float:
 def warm(config: TrainConfig, start: Path) -> tuple[Assembly, dict[str, Tensor]]:
     """The parts of a run, and the weights that the run `start` ended with."""
     from agents.rollout.assembly import assemble
+
     from agents.runs import checkpoint
 
     saved = checkpoint.load_latest(start)

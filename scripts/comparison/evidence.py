@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from agents.runs.console import EVAL
-from agents.runs.tracking import read_metrics
+from agents.runs.metrics import read_metrics
 from envs.common.structured import ConfigError
 from envs.trajectory import CONTEXT
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import agents.train
 from agents.config import loading
-from agents.training.trainer import Trainer
 from envs.common.structured import ConfigError
 from tests.agents.test_methods import episodes, train
 
@@ -26,7 +26,7 @@ def closed_port() -> int:
 def test_the_rules_verdicts_pay_beside_the_environments_reward(tmp_path: Path) -> None:
     rows = train(tmp_path, "run", *QUIET, "algo=gigpo", "shaping.calm.coefficient=2", "iterations=1")
     played = episodes(tmp_path / "run", 1)
-    known = sum(len(t.steps[-1].info["subgoals"]) for t in played)
+    known = sum(len(t.steps[-1].subgoals) for t in played)
     assert known > 0
     assert sum(step.shaped_rewards["calm"] for t in played for step in t.steps) == 2 * known
     assert rows[-1]["calm/subgoals"] == known / len(played)
@@ -37,14 +37,10 @@ def test_a_noisy_judge_goes_on_after_a_stop_as_if_there_was_none(tmp_path: Path)
     settings = (*QUIET, "algo=ppo", "shaping.calm.form=potential", "judge.noise=0.3")
     train(tmp_path, "whole", *settings, "iterations=2")
     train(tmp_path, "stopped", *settings, "iterations=1")
-    Trainer(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=2"])).run()
+    agents.train.train(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=2"]))
     whole, stopped = (episodes(tmp_path / name, 2) for name in ("whole", "stopped"))
-    assert [step.info["judged"] for t in whole for step in t.steps] == [
-        step.info["judged"] for t in stopped for step in t.steps
-    ]
-    assert [step.info["credit"] for t in whole for step in t.steps] == [
-        step.info["credit"] for t in stopped for step in t.steps
-    ]
+    assert [step.judged for t in whole for step in t.steps] == [step.judged for t in stopped for step in t.steps]
+    assert [step.credit for t in whole for step in t.steps] == [step.credit for t in stopped for step in t.steps]
 
 
 def test_training_goes_on_without_its_judge_and_counts(

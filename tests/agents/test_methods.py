@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import agents.train
 from agents.config import loading
 from agents.config.compose import groups
-from agents.runs.tracking import read_metrics
-from agents.training.trainer import Trainer
+from agents.runs.metrics import read_metrics
 from algorithms import base
 from envs.trajectory import Trajectory, read
 from tests.agents.test_training import SMALL
@@ -21,7 +21,7 @@ CONSTANT = ["optim.warmup=0", "optim.schedule=constant", "critic.lr=1e-3", "eval
 
 
 def train(out: Path, name: str, *arguments: str) -> list[dict[str, float]]:
-    Trainer(loading.load([*SMALL, *CONSTANT, f"out={out}", f"run={name}", *arguments])).run()
+    agents.train.train(loading.load([*SMALL, *CONSTANT, f"out={out}", f"run={name}", *arguments]))
     return read_metrics(out / name / "metrics.jsonl")
 
 
@@ -36,7 +36,7 @@ def test_it_trains(method: str, tmp_path: Path) -> None:
     assert all(torch.isfinite(torch.tensor(row["update/loss"])) for row in rows[1:])
     played = episodes(tmp_path / "run", 2)
     assert rows[-1]["env/steps"] == sum(len(t.steps) for i in (1, 2) for t in episodes(tmp_path / "run", i))
-    credits = [step.info["credit"]["advantage"] for t in played for step in t.steps if "credit" in step.info]
+    credits = [step.credit["advantage"] for t in played for step in t.steps if step.credit is not None]
     flat = [value for one in credits for value in (one if isinstance(one, list) else [one])]
     assert credits
     # Pass@k credits only a group's one best episode, and in these few groups there may be none.
@@ -48,7 +48,7 @@ def test_what_learns_beside_the_policy_goes_on_too(method: str, tmp_path: Path) 
     settings = (f"algo={method}", "evaluation.after=false")
     whole = train(tmp_path, "whole", *settings, "iterations=3")
     train(tmp_path, "stopped", *settings, "iterations=1")
-    Trainer(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=3"])).run()
+    agents.train.train(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=3"]))
     resumed = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
     for before, after in zip(whole, resumed, strict=True):
         same = {key for key in before if not key.startswith(("time/", "warmstart/", "tokens_per_s"))}

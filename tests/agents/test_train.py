@@ -42,7 +42,7 @@ class Locked(toys.Corridor):
 
     name = "locked"
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         raise Unsolvable(f"nobody gets out of {task_id}")
 
 

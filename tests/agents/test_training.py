@@ -23,7 +23,7 @@ from agents import evaluate
 from agents import train as training
 from agents.models.precision import bfloat16_on
 from agents.runs.checkpoint import latest
-from agents.runs.tracking import read_metrics
+from agents.runs.metrics import read_metrics
 from envs.trajectory import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,15 +131,15 @@ def test_every_sampled_token_is_stored_with_its_probability(uninterrupted: Path)
     for trajectory in read(uninterrupted / "trajectories" / "iteration_000001.jsonl.gz"):
         assert trajectory.steps
         for step in trajectory.steps:
-            assert len(step.response_ids) == len(step.response_logprobs) > 0
+            assert len(step.response_ids) == len(step.rollout_logprobs) > 0
             assert step.state_key
-            assert step.policy_version == 0
+            assert step.weights_version == 0
             assert step.action in step.admissible_actions or not step.valid
 
 
 def test_every_step_is_stored_with_its_credit(uninterrupted: Path) -> None:
     credits = [
-        step.info["credit"]
+        step.credit
         for iteration in range(1, 6)
         for trajectory in read(uninterrupted / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz")
         for step in trajectory.steps

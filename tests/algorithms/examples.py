@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 
+from agents.config.loading import load
+from algorithms.shaping import Shaping
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.batches import as_batch
 
 
 def episode(
@@ -31,6 +38,20 @@ def episode(
         for t, reward in enumerate(rewards)
     ]
     return Trajectory("env", group, group, 0, "train", steps=steps, success=sum(rewards) > 0, **fields)
+
+
+@cache
+def official(name: str) -> dict[str, Any]:
+    """The method's settings with which it computes what its authors' trainer does: conf/algo/<name>_official.yaml."""
+    return {key: value for key, value in load([f"algo={name}_official"]).algo.items() if key != "name"}
+
+
+def shape(shaping: Shaping, trajectories: Sequence[Trajectory], name: str) -> None:
+    """Write the shaping's rewards into the steps, as a trainer does."""
+    rewards = asyncio.run(shaping.shape(as_batch(trajectories)))
+    for step, reward in zip((step for one in trajectories for step in one.steps), rewards.tolist(), strict=True):
+        if not math.isnan(reward):
+            step.shaped_rewards[name] = reward
 
 
 REWARDS = (0.0, 0.0, 0.0, 1.0, 10.0, -0.1, 0.25, 1 / 3)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algorithms.base import Algorithm, Batch
+from algorithms.base import Algorithm
 from algorithms.gdpo import ENVIRONMENT, GDPO
 from algorithms.gpg import GPG
 from algorithms.grpo import GRPO
-from algorithms.hgpo import HGPO, OFFICIAL
+from algorithms.hgpo import HGPO
 from algorithms.opo import OPO
 from algorithms.otb import OTB, against_optimal_baseline
 from algorithms.passk import PassKGRPO
@@ -27,6 +27,8 @@ from algorithms.rloo import RLOO
 from algorithms.stats import whiten
 from envs.state_key import state_key
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.batches import as_batch
+from tests.algorithms.examples import official
 from tests.algorithms.golden_rows import NORMS, Case, Rows, close, per_token, scored
 
 # -- outcomes ---------------------------------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ class TokenRows:
             )
             for members in (np.flatnonzero(self.row == number) for number in dict.fromkeys(self.row.tolist()))
         ]
-        self.batch = Batch.from_trajectories(trajectories)
+        self.batch = as_batch(trajectories)
 
     def flat(self, name: str) -> np.ndarray:
         return np.array(self.given[name], dtype=np.float64)[self.mask]
@@ -214,7 +216,7 @@ def optimal_token_baseline(case: Case, tolerance: float) -> None:
         return
     if not any(form in case["name"] for form in ("tir", "multi_turn")):
         # The single-turn form compares columns, holes included; where the longest row stands alone is told by lengths.
-        credit = against_optimal_baseline(returns, energy, tokens.column, batch.group, batch.episode, batch.counted, "zero")
+        credit = against_optimal_baseline(returns, energy, tokens.column, batch.group, batch.episode, "zero")
         credit = np.where(tail & tokens.beyond_second_longest(), returns, credit)
     alone = np.bincount(batch.group[batch.position == 0])[batch.group] == 1
     credit = np.where(alone, returns, credit)
@@ -246,13 +248,8 @@ def hgpo_advantage(case: Case, tolerance: float) -> None:
     rows = Rows(given["index"], given["traj_uid"], steps)
     score, step_return = np.zeros((2, len(steps)))
     score[rows.place], step_return[rows.place] = given["row_score"], given["step_rewards"]
-    method = HGPO(
-        **OFFICIAL,
-        history=given["history_length"],
-        alpha=given["length_weight_alpha"],
-        norm=NORMS[given["mode"]],  # type: ignore[arg-type]
-        episode=given["base_group"],
-    )
+    settings = {"history": given["history_length"], "alpha": given["length_weight_alpha"], "norm": NORMS[given["mode"]]}
+    method = HGPO(**{**official("hgpo"), **settings, "episode": given["base_group"]})
     found = sum(method.terms(rows.batch, score, step_return).values())[rows.place]  # type: ignore[index]
     close(found, expected["row_adv"], tolerance)
     within = np.arange(given["response_length_padded"]) < np.array(given["response_lengths"])[:, None]

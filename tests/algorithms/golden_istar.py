@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from agents.models.policy import token_logprobs
-from algorithms.base import Floats
+from algorithms.base import Batch, Floats
 from algorithms.oprl import OPRL
 from algorithms.shaping.implicit_prm import ImplicitPRM
 from algorithms.shaping.preference import BestOf
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.examples import official, shape
 from tests.algorithms.golden_rows import Case, Rows, close, per_token
 
 # -- losses of the reward model ---------------------------------------------------------------------------------------------
@@ -44,7 +45,7 @@ def istar_prm_loss(case: Case, tolerance: float) -> None:
         if settings["loss"] == "dpo":
             settings["score_threshold"] = 0.0
         prm = ImplicitPRM(given["beta"], best_of=BEST_OF[given.get("bon_mode", "none")], **settings)
-        return prm.fit(batch, prm.labels(rows.trajectories), flat)
+        return prm.fit(batch, prm.labels(batch), flat)
 
     fit, gradient = fitted(**LOSSES[given["kind"]])
     close(fit.loss, expected["loss"], tolerance)
@@ -79,13 +80,13 @@ class Recorded:
     own: Floats
     old: Floats
 
-    def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+    def logprobs(self, batch: Batch) -> Floats:
         return self.own
 
-    def old_logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
+    def old_logprobs(self, batch: Batch) -> Floats:
         return self.old
 
-    def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
+    def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
         raise AssertionError("one trajectory a group: there is no pair to learn from")
 
 
@@ -109,7 +110,7 @@ def istar_step_reward(case: Case, tolerance: float) -> None:
         ]
         prm = ImplicitPRM(given["beta"], norm=norm)  # type: ignore[arg-type]
         prm.model = Recorded(own[mask], old[mask])
-        prm.shape(played)
+        shape(prm, played, "implicit_prm")
         found = np.array([one.steps[0].shaped_rewards["implicit_prm"] for one in played])
         table = np.zeros(mask.shape)
         table[np.arange(len(lengths)), np.array(lengths) - 1] = found
@@ -137,18 +138,18 @@ STEP_ONLY: dict[str, dict[str, Any]] = {
 def istar_advantage(case: Case, tolerance: float) -> None:
     given = case["inputs"]
     lengths, width = given["response_lengths"], given["response_length_padded"]
-    common: dict[str, Any] = {"alpha": given["alpha"], "epsilon": given["epsilon"], "lone_episode": "raw"}
-    common["shaped"] = {"invalid_action": "return"}
+    settings = {**official("oprl"), "alpha": given["alpha"], "epsilon": given["epsilon"]}
+    paper = {**settings, "estimator": "grpo", "step_baseline": "all"}  # lone episodes and penalties as recorded
     rows = istar_rows(given)
     for output, expected in case["outputs"].items():
         if output in OFFICIAL:
-            found = per_token(OPRL(**common, **OFFICIAL[output], step_baseline="first"), rows, lengths, width)
+            found = per_token(OPRL(**{**settings, **OFFICIAL[output]}), rows, lengths, width)
         elif output in STEP_ONLY:
-            step = OPRL(**common, **STEP_ONLY[output]).advantages(rows.batch).parts["step"][rows.place]
+            step = OPRL(**{**paper, **STEP_ONLY[output]}).advantages(rows.batch).parts["step"][rows.place]
             found = np.where(np.arange(width) < np.array(lengths)[:, None], step[:, None], 0.0)
         else:
             assert output == "paper_grpo_eq3_eq4_eq5", output
-            found = per_token(OPRL(**common), rows, lengths, width)
+            found = per_token(OPRL(**paper), rows, lengths, width)
         close(found, expected, tolerance)
 
 

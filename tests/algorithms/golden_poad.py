@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from algorithms.base import Batch
-from algorithms.critics import CriticMethod
-from algorithms.poad import ARCHER, NTPO, POAD
+from algorithms.poad import POAD
 from algorithms.ppo import PPO
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.batches import as_batch
 from tests.algorithms.golden_rows import Case, close
 
-METHODS: dict[str, type[CriticMethod]] = {"POAD": POAD, "NTPO": NTPO, "ARCHER": ARCHER}
+METHODS: dict[str, dict[str, Any]] = {
+    "POAD": {},
+    "NTPO": {"inner": None},
+    "ARCHER": {"inner": None, "next_value": "action"},
+}
 
 
 def poad_gae(case: Case, tolerance: float) -> None:
@@ -23,7 +29,7 @@ def poad_gae(case: Case, tolerance: float) -> None:
     settings = {"gamma": given["gamma"], "lam": given["lam"]}
     ends = np.cumsum(batch.tokens)
     for name, expected in case["outputs"].items():
-        method = METHODS[name](**settings) if name in METHODS else PPO(**settings, level="turn", whiten=False)
+        method = POAD(**settings, **METHODS[name]) if name in METHODS else PPO(**settings, level="turn", whiten=False)
         found = method.advantages(batch)
         assert found.returns is not None
         advantages, returns = np.zeros(values.shape), np.zeros(values.shape)
@@ -39,18 +45,17 @@ def poad_gae(case: Case, tolerance: float) -> None:
 
 def buffer(given: Case) -> tuple[Batch, list[tuple[int, int]]]:
     """The trajectories of a buffer whose rows hold one episode after another, and where each of their steps stands in it."""
-    trajectories, places, bootstrap = [], [], []
+    trajectories, places = [], []
     for thread in range(given["n_threads"]):
         steps: list[Step] = []
         for t in range(given["T"]):
             tokens = given["action_lengths"][t][thread]
-            steps.append(Step("", "", given["rewards"][t][thread], response_ids=[0] * tokens))
+            goes_on, last = bool(given["masks_after_step"][t][thread]), t == given["T"] - 1
+            # An episode that is still going on where the buffer ends: the value of what follows is discounted like a reward.
+            ahead = given["gamma"] * given["next_value"][thread] if goes_on and last else 0.0
+            steps.append(Step("", "", given["rewards"][t][thread] + ahead, response_ids=[0] * tokens))
             places.append((t, thread))
-            goes_on = bool(given["masks_after_step"][t][thread])
-            if not goes_on or t == given["T"] - 1:
+            if not goes_on or last:
                 trajectories.append(Trajectory("golden", "task", "task", 0, "train", steps=steps))
-                bootstrap.append(given["next_value"][thread] if goes_on else 0.0)
                 steps = []
-    batch = Batch.from_trajectories(trajectories)
-    batch.bootstrap = np.array(bootstrap)
-    return batch, places
+    return as_batch(trajectories), places

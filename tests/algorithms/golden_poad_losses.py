@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from algorithms import losses
+from algorithms.surrogates import PPO, Clip, Tokens
 from tests.algorithms.golden_rows import Case, Padded, close
 
 
@@ -43,7 +44,7 @@ def policy(tokens: Padded) -> Tensor:
     """Clipped surrogate less the entropy bonus, mean over the tokens."""
     clip = tokens.given["clip_param"]
     old, new, advantages = (tokens.flat(name) for name in ("old_log_prob", "new_log_prob", "advantages"))
-    result = losses.policy_loss(new, old, advantages, clip_low=clip, clip_high=clip, dual_clip=None)
+    result = PPO(Clip(clip, clip, None))(Tokens(new, old, advantages, tokens.sequence))
     per_token = result.loss - tokens.given["entropy_coef"] * tokens.flat("entropy")
     return (losses.token_weights(tokens.sequence, "token-mean") * per_token).sum()
 

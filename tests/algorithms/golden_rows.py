@@ -13,6 +13,7 @@ from torch import Tensor
 
 from algorithms.base import Algorithm, Batch
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.batches import as_batch
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).resolve().parents[1] / "golden")
 Case = dict[str, Any]
@@ -39,7 +40,7 @@ class Rows:
 
     @property
     def batch(self) -> Batch:
-        return Batch.from_trajectories(self.trajectories)
+        return as_batch(self.trajectories)
 
 
 def scored(group: Sequence[str], episode: Sequence[str], score: Sequence[float], lengths: Sequence[int]) -> Rows:

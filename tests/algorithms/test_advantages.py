@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.base import Advantages, Algorithm, Batch
-from algorithms.gigpo import OFFICIAL, GiGPO
+from algorithms.base import Advantages, Algorithm, Batch, Scored
+from algorithms.gigpo import GiGPO
 from algorithms.grouping import similar_text
 from algorithms.grpo import GRPO
 from algorithms.reinforce import ReinforceBaseline
@@ -23,12 +24,13 @@ from algorithms.rloo import RLOO
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.stats import discounted_returns, normalise
 from envs.trajectory import Step, Trajectory
-from tests.algorithms.examples import episode, trajectories
+from tests.algorithms.batches import as_batch
+from tests.algorithms.examples import episode, official, shape, trajectories
 
 METHODS: dict[str, Algorithm] = {
     "gigpo": GiGPO(),
     "gigpo mean": GiGPO(norm="mean"),
-    "gigpo official": GiGPO(**OFFICIAL),
+    "gigpo official": GiGPO(**official("gigpo")),
     "gigpo shaped": GiGPO(shaped={"invalid_action": "return", "subgoal": "reward"}),
     "grpo": GRPO(),
     "grpo mean": GRPO(norm="mean"),
@@ -44,7 +46,7 @@ quick = settings(max_examples=25, deadline=None)
 
 def credit(method: Algorithm, played: list[Trajectory]) -> list[list[float | None]]:
     """The method's advantage of each step of each trajectory; None where it has no opinion."""
-    found = method.advantages(batch := Batch.from_trajectories(played))
+    found = method.advantages(batch := as_batch(played))
     table: list[list[float | None]] = [[] for _ in played]
     for number, value, defined in zip(batch.episode, found.values, found.defined, strict=True):
         table[number].append(float(value) if defined else None)
@@ -129,7 +131,7 @@ def test_similar_observations_form_a_step_group() -> None:
 @quick
 def test_similarity_groups_are_those_of_the_greedy_definition(texts: list[str], threshold: float) -> None:
     steps = [Step(text, "go", state_key="-") for text in texts]
-    batch = Batch.from_trajectories([Trajectory("env", "task", "task", 0, "train", steps=steps)])
+    batch = as_batch([Trajectory("env", "task", "task", 0, "train", steps=steps)])
     firsts: list[str] = []
     expected = []
     for text in texts:
@@ -149,7 +151,7 @@ def test_a_step_without_state_key_is_an_error_that_says_where() -> None:
 @given(trajectories(), st.floats(0, 1))
 @quick
 def test_returns_are_those_of_the_formula(played: list[Trajectory], gamma: float) -> None:
-    batch = Batch.from_trajectories(played)
+    batch = as_batch(played)
     expected = [
         sum(gamma**k * later.reward for k, later in enumerate(t.steps[place:])) for t in played for place in range(len(t.steps))
     ]
@@ -202,7 +204,7 @@ def test_other_tasks_change_nothing(method: Algorithm, played: list[Trajectory],
 @given(trajectories())
 @quick
 def test_every_sampled_token_has_exactly_one_advantage(method: Algorithm, played: list[Trajectory]) -> None:
-    batch = Batch.from_trajectories(played)
+    batch = as_batch(played)
     values, defined = method.advantages(batch).per_token(batch)
     expected = [
         (value, t.error is None)
@@ -217,7 +219,7 @@ def test_every_sampled_token_has_exactly_one_advantage(method: Algorithm, played
 
 
 def test_credit_of_each_step_with_its_parts_as_json_can_hold_it() -> None:
-    batch = Batch.from_trajectories([episode([0, 1])])
+    batch = as_batch([episode([0, 1])])
     flags = np.array([True, False])
     of_steps = Advantages(np.array([1.5, 0.0]), flags, parts={"episode": np.array([1.0, 2.0])})
     assert of_steps.per_step(batch) == [{"advantage": 1.5, "episode": 1.0}, {"advantage": None, "episode": 2.0}]
@@ -229,7 +231,7 @@ def test_credit_of_each_step_with_its_parts_as_json_can_hold_it() -> None:
 
 
 def test_advantages_of_the_wrong_size_or_not_finite_are_refused() -> None:
-    batch = Batch.from_trajectories([episode([0, 1])])
+    batch = as_batch([episode([0, 1])])
     with pytest.raises(ValueError, match="3 values and 3 flags for a batch of 2 steps"):
         Advantages(np.zeros(3), np.ones(3, dtype=bool)).per_token(batch)
     with pytest.raises(ValueError, match="not finite"):
@@ -255,14 +257,14 @@ def test_failed_episodes_get_no_advantage_and_change_no_others(
 def test_a_failed_episode_is_never_a_success() -> None:
     played = [episode([10.0]), episode([10.0], error="worker died")]
     assert [t.success for t in played] == [True, True]
-    assert Batch.from_trajectories(played).success.tolist() == [True, False]
+    assert as_batch(played).success.tolist() == [True, False]
 
 
 def test_copied_episodes_and_rows_cannot_enter_statistics() -> None:
     first, second = episode([0, 10], states="ab"), episode([0, 0], states="ab")
     with pytest.raises(ValueError, match="in the list twice"):
-        Batch.from_trajectories([first, second, first])
-    batch = Batch.from_trajectories([first, second])
+        as_batch([first, second, first])
+    batch = as_batch([first, second])
     rows = [0, 1, 2, 3, 3]
     arrays = {
         name: getattr(batch, name)[rows] for name in ("group", "episode", "position", "state", "reward", "valid", "tokens")
@@ -278,21 +280,21 @@ def test_copied_episodes_and_rows_cannot_enter_statistics() -> None:
 @quick
 def test_shaping_never_changes_the_environments_reward(played: list[Trajectory]) -> None:
     before = copy.deepcopy(played)
-    InvalidAction(0.3).shape(played)
+    shape(InvalidAction(0.3), played, "invalid_action")
     for one, other in zip(played, before):
         assert [step.reward for step in one.steps] == [step.reward for step in other.steps]
         for step, old in zip(one.steps, other.steps):
             added = {} if step.valid else {"invalid_action": -0.3}
             assert step.shaped_rewards == {**old.shaped_rewards, **added}
-    assert Batch.from_trajectories(played).reward.tolist() == [step.reward for t in before for step in t.steps]
+    assert as_batch(played).reward.tolist() == [step.reward for t in before for step in t.steps]
 
 
 def test_the_penalty_is_given_after_normalisation_so_that_all_failed_groups_do_not_amplify_it() -> None:
     played = [episode([0.0, 0.0], states="ab", valid=[True, False]), episode([0.0, 0.0], states="ab")]
-    InvalidAction(0.1).shape(played)
+    shape(InvalidAction(0.1), played, "invalid_action")
     assert credit(GiGPO(), played) == approx([[0, -0.1], [0, 0]])
     assert credit(GRPO(), played) == approx([[0, -0.1], [0, 0]])
-    inside = credit(GiGPO(**OFFICIAL), played)
+    inside = credit(GiGPO(**official("gigpo")), played)
     assert inside[0][1] is not None
     assert inside[0][1] < -1
 
@@ -317,3 +319,50 @@ def test_a_shaped_reward_that_enters_as_reward_is_discounted_to_earlier_steps() 
     played[0].steps[1].shaped_rewards["subgoal"] = 2.0
     method = GiGPO(norm="mean", gamma=0.5, shaped={"subgoal": "reward"})
     assert credit(method, played) == approx([[1 + 0.5, 1 + 1], [-1 - 0.5, -1 - 1]])
+
+
+@dataclass
+class LastStep(Algorithm):
+    """Three lines of a method, which says nothing of shapings and faults."""
+
+    def credit(self, batch: Scored) -> Advantages:
+        last = np.append(np.diff(batch.episode) != 0, True)
+        return Advantages(np.where(last, batch.reward - batch.reward.mean(), 0.0))
+
+
+def test_a_method_cannot_forget_shaped_rewards_and_faulted_episodes() -> None:
+    def played() -> list[Trajectory]:
+        good = [episode([0.0, 1.0], valid=[True, False]), episode([0.0, 0.0])]
+        shape(InvalidAction(0.1), good, "invalid_action")
+        good[1].steps[1].shaped_rewards["calm"] = 1.0
+        return good
+
+    expected = [0.0, 0.5 - 0.1, 0.0, 0.5]
+    found = LastStep().advantages(as_batch(played()))
+    assert found.values.tolist() == pytest.approx(expected)
+    assert found.parts["shaped"].tolist() == [0.0, -0.1, 0.0, 0.0]
+    assert found.metrics == {"zero_episodes": 0.0}
+    assert LastStep(shaped={"calm": "return"}).advantages(as_batch(played())).values.tolist() == expected
+    good, cut = played(), episode([7.0, 9.0], error="timeout")
+    with_fault = LastStep().advantages(as_batch([good[0], cut, good[1]]))
+    assert with_fault.values.tolist() == pytest.approx([*expected[:2], 0.0, 0.0, *expected[2:]])
+    assert with_fault.defined.tolist() == [True, True, False, False, True, True]
+    assert with_fault.metrics == found.metrics
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Advantages(np.zeros(3)), "3 values and 3 flags for a batch of 2 steps"),
+        (Advantages(np.zeros(2), parts={"baseline": np.zeros(3)}), "part 'baseline' has 3 entries where the batch has 2"),
+        (Advantages(np.zeros(2), returns=np.zeros(2)), "returns has 2 entries where the batch has 4"),
+        (Advantages(np.array([0.0, np.inf])), "not finite"),
+    ],
+)
+def test_a_method_that_says_too_much_or_too_little_is_refused(wrong: Advantages, message: str) -> None:
+    class Wrong(Algorithm):
+        def credit(self, batch: Scored) -> Advantages:
+            return wrong
+
+    with pytest.raises(ValueError, match=message):
+        Wrong().advantages(as_batch([episode([0.0, 1.0])]))

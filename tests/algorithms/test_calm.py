@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from algorithms.base import Bools, Floats
-from algorithms.shaping import answers, subgoal_reward
-from algorithms.shaping.answers import AnswerForm, parse_answer
+from algorithms.shaping import answers
+from algorithms.shaping.answers import parse_answer
 from algorithms.shaping.calm import Calm
 from algorithms.shaping.confusion import Confusion, confusion
 from algorithms.shaping.subgoal_reward import additive, potential, potential_based
 
 quick = settings(max_examples=60, deadline=None)
-forms = pytest.mark.parametrize("form", get_args(AnswerForm))
 episodes = st.tuples(st.integers(0, 12), st.integers(0, 4)).flatmap(lambda shape: arrays(bool, shape))
 """achieved [steps, subgoals]"""
 
@@ -81,15 +80,6 @@ def test_a_broken_last_dictionary_is_no_answer_and_an_earlier_one_does_not_repla
     assert parse_answer(text) is None
 
 
-def test_the_official_forms_differ_where_the_text_holds_more_than_one_dictionary() -> None:
-    two = 'First {"key": 1}.\n```python\n{"key": 2}\n```'
-    nested = '```python\n{"key": {"at": 2}}\n```'
-    assert [parse_answer(two, form) for form in get_args(AnswerForm)] == [{"key": 2}, None, {"key": 2}]
-    whole = {"key": {"at": 2}}
-    assert [parse_answer(nested, form) for form in get_args(AnswerForm)] == [whole, whole, None]
-    assert parse_answer('{"key": 2} ```', "fenced") is None
-
-
 pieces = st.sampled_from(
     [*"{}[]()'\"`\\#:,-\n\x00", "```", "True", "None", "key", "1", "1e999", "\ud800", "'k': ", "0x" + "f" * 4000]
 )
@@ -97,13 +87,12 @@ texts = st.text() | st.lists(pieces, max_size=40).map("".join)
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=texts, form=st.sampled_from(get_args(AnswerForm)), inverted=st.booleans())
-def test_no_text_raises_and_what_is_read_is_times_and_names(text: str, form: AnswerForm, inverted: bool) -> None:
-    reading = answers.read(parse_answer(text, form), inverted)
+@given(text=texts)
+def test_no_text_raises_and_what_is_read_is_times_and_names(text: str) -> None:
+    reading = answers.read(parse_answer(text))
     assert all(type(time) is int and type(subgoal) is str for time, subgoal in reading)
 
 
-@forms
 @pytest.mark.parametrize(
     "inside",
     [
@@ -122,11 +111,11 @@ def test_no_text_raises_and_what_is_read_is_times_and_names(text: str, form: Ans
     ],
     ids=lambda inside: inside[:8],
 )
-def test_hostile_dictionaries_are_broken_even_on_a_small_stack(inside: str, form: AnswerForm) -> None:
+def test_hostile_dictionaries_are_broken_even_on_a_small_stack(inside: str) -> None:
     found: list[Any] = []
     size = threading.stack_size(2**20)
     try:
-        thread = threading.Thread(target=lambda: found.append(parse_answer("```{'key': " + inside + "}", form)))
+        thread = threading.Thread(target=lambda: found.append(parse_answer("```{'key': " + inside + "}")))
         thread.start()
     finally:
         threading.stack_size(size)
@@ -151,11 +140,10 @@ def test_a_number_too_long_to_be_written_is_left_out() -> None:
     assert answers.read(parse_answer("{0x" + "f" * 9_000 + ": True, 'key': 1e999, 'door': 2}")) == [(2, "door")]
 
 
-@forms
 @pytest.mark.parametrize(
     "call", ["__import__('pathlib').Path({path!r}).touch()", "open({path!r}, 'w')", "exec('open({path!r}, \"w\")')"]
 )
-def test_nothing_in_an_answer_is_ever_executed(call: str, form: AnswerForm, tmp_path: Path) -> None:
+def test_nothing_in_an_answer_is_ever_executed(call: str, tmp_path: Path) -> None:
     path = tmp_path / "touched"
     code = call.replace("{path!r}", f'r"{path}"' if "exec" not in call else f'r\\"{path}\\"')
     for text in (
@@ -165,7 +153,7 @@ def test_nothing_in_an_answer_is_ever_executed(call: str, form: AnswerForm, tmp_
         f"{{'key': f'{{{code}}}'}}",
         f"{{k: 1 for k in [{code}]}}",
     ):
-        assert parse_answer("```python\n" + text + "\n```", form) is None
+        assert parse_answer("```python\n" + text + "\n```") is None
         assert not path.exists()
 
 
@@ -185,8 +173,6 @@ def test_times_are_read_in_every_way_the_official_evaluation_reads_them() -> Non
     }
     reading = answers.read(answer)
     assert reading == [(1, "a"), (2, "b"), (3, "b"), (4, "b"), (6, "e"), (8, "g")]
-    assert answers.read(answer, inverted=False) == [(1, "a"), (2, "b"), (3, "b"), (4, "b")]
-    assert answers.by_time([(2, "a"), (2, "b")]) == {2: "b"}
     assert answers.read(None) == []
 
 
@@ -224,17 +210,6 @@ def test_an_answer_that_names_what_was_achieved_gives_it_back(achieved: Bools, f
     answer = {name: (np.flatnonzero(column) + first + 1).tolist() for name, column in zip(subgoals, achieved.T, strict=True)}
     reading = answers.read(parse_answer(f"Thus:\n```python\n{answer}\n```"))
     np.testing.assert_array_equal(answers.achieved_steps(reading, subgoals, len(achieved), first), achieved)
-
-
-def test_the_minimum_of_the_table_is_over_running_counts() -> None:
-    assert subgoal_reward.count_table([{"a": ["key"]}, {"a": ["key"], "b": ["door"] * 3}]) == {"a": 0.5, "b": 1.0}
-    assert subgoal_reward.count_table([{"a": ["key"] * 2, "b": ["door"] * 3}]) == {"a": 0.0, "b": 1.0}
-
-
-def test_a_table_of_equal_counts_gives_every_key_one() -> None:
-    assert subgoal_reward.count_table([{"a": ["key"]}, {"b": ["door"]}]) == {"a": 1.0, "b": 1.0}
-    assert subgoal_reward.count_table([]) == {}
-    assert subgoal_reward.table_reward({"a": 1.0}, ["a", "b", "a"], beta=0.5).tolist() == [0.5, 0.0, 0.5]
 
 
 # -- the rewards ------------------------------------------------------------------------------------------------------------
@@ -277,8 +252,8 @@ def test_the_settings_choose_the_form_and_refuse_what_is_not_allowed() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"form": "both"}, "additive, potential"),
         ({"coefficient": -1.0}, "at least 0"),
-        ({"coefficient": float("nan")}, "at least 0"),
-        ({"gamma": 1.5}, "between 0 and 1"),
+        ({"coefficient": float("nan")}, "a number"),
+        ({"gamma": 1.5}, "at most 1"),
     ]
     for setting, allowed in wrong:
         with pytest.raises(ValueError, match=allowed):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from algorithms import base
-from algorithms.base import Batch
 from algorithms.shaping.calm import Calm
 from envs.trajectory import Trajectory
-from tests.algorithms.examples import episode
+from tests.algorithms.batches import as_batch
+from tests.algorithms.examples import episode, shape
 
 Verdicts = list[list[tuple[str, ...]]]
 
@@ -22,14 +22,14 @@ class Told:
     def __init__(self, verdicts: Verdicts) -> None:
         self.verdicts, self.metrics = verdicts, {"questions": 7.0}
 
-    def judge(self, trajectories: Sequence[Trajectory]) -> Verdicts:
+    async def judge(self, trajectories: Sequence[Trajectory]) -> Verdicts:
         return self.verdicts
 
 
 def shaped(calm: Calm, verdicts: Verdicts, rewards: list[float]) -> tuple[list[Trajectory], list[list[float]]]:
     played = [episode(rewards, states="abc") for _ in verdicts]
     calm.judge = Told(verdicts)
-    calm.shape(played)
+    shape(calm, played, "calm")
     return played, [[step.shaped_rewards["calm"] for step in t.steps] for t in played]
 
 
@@ -39,7 +39,7 @@ TWICE: Verdicts = [[("key",), ("key", "door"), ()], [(), (), ()]]
 def test_a_subgoal_pays_where_it_was_judged_achieved_and_once_an_episode() -> None:
     played, rewards = shaped(Calm(coefficient=2.0), TWICE, [0.0, 0.0, 1.0])
     assert rewards == [[2.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
-    assert [step.info["judged"] for step in played[0].steps] == [["key"], ["key", "door"], []]
+    assert [step.judged for step in played[0].steps] == [["key"], ["key", "door"], []]
     assert shaped(Calm(coefficient=2.0, once=False), TWICE, [0.0, 0.0, 1.0])[1] == [[2.0, 4.0, 0.0], [0.0, 0.0, 0.0]]
 
 
@@ -51,7 +51,7 @@ def test_the_environments_own_reward_stays_what_it_was() -> None:
 def test_only_the_named_subgoals_pay() -> None:
     played, rewards = shaped(Calm(subgoals=["door", "window"]), TWICE, [0.0, 0.0, 1.0])
     assert rewards[0] == [0.0, 1.0, 0.0]
-    assert [step.info["judged"] for step in played[0].steps] == [[], ["door"], []]
+    assert [step.judged for step in played[0].steps] == [[], ["door"], []]
 
 
 def test_the_judges_account_is_among_the_metrics() -> None:
@@ -87,10 +87,10 @@ def test_methods_that_credit_episodes_as_a_whole_are_refused_the_potential_form_
             Calm("potential").check(method)
         played, _ = shaped(Calm("potential"), [*TWICE, [("key",), (), ()]], [0.0, 0.0, 1.0])
         played[1].steps[2].reward = 0.0
-        with_shaping = method.advantages(Batch.from_trajectories(played))
+        with_shaping = method.advantages(as_batch(played))
         for step in (step for t in played for step in t.steps):
             step.shaped_rewards.clear()
-        np.testing.assert_allclose(with_shaping.values, method.advantages(Batch.from_trajectories(played)).values, atol=1e-12)
+        np.testing.assert_allclose(with_shaping.values, method.advantages(as_batch(played)).values, atol=1e-12)
 
 
 def test_the_additive_form_reaches_every_method_that_needs_nothing_beyond_the_episodes() -> None:
@@ -99,6 +99,6 @@ def test_the_additive_form_reaches_every_method_that_needs_nothing_beyond_the_ep
         if method.needs or method.reads_shaping:
             continue
         played, _ = shaped(Calm(), [[("key",), (), ()], [(), (), ()]], [0.0, 0.0, 0.0])
-        found = method.advantages(Batch.from_trajectories(played)).values
+        found = method.advantages(as_batch(played)).values
         first, second = found[0], found[len(found) // 2]
         assert first > second, name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from algorithms.base import Batch, Floats
 from algorithms.critics import CriticMethod
-from algorithms.poad import ARCHER, NTPO, POAD
+from algorithms.poad import POAD
 from algorithms.ppo import PPO
 from algorithms.stats import gae
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.batches import as_batch
 
 METHODS: dict[str, CriticMethod] = {
     "poad": POAD(),
-    "ntpo": NTPO(),
-    "archer": ARCHER(),
+    "ntpo": POAD(inner=None),
+    "archer": POAD(inner=None, next_value="action"),
     "ppo": PPO(),
     "ppo turn": PPO(level="turn"),
 }
@@ -38,7 +39,7 @@ def played(lengths: list[list[int]], rewards: list[list[float]], **fields: objec
 
 
 def batch_of(trajectories: list[Trajectory], values: Floats) -> Batch:
-    batch = Batch.from_trajectories(trajectories)
+    batch = as_batch(trajectories)
     batch.values = values
     return batch
 
@@ -64,11 +65,10 @@ def test_gae_is_the_discounted_sum_of_temporal_differences(lengths: list[int], s
     places = sum(lengths)
     reward, values, discount = numbers.normal(size=places), numbers.normal(size=places), numbers.uniform(0.5, 1, places)
     episode = np.repeat(np.arange(len(lengths)), lengths)
-    bootstrap = numbers.normal(size=len(lengths))
-    found = gae(reward, values, discount, episode, lam, bootstrap=bootstrap)
+    found = gae(reward, values, discount, episode, lam)
     start = 0
-    for number, n in enumerate(lengths):
-        seen = [*values[start : start + n], bootstrap[number]]
+    for n in lengths:
+        seen = [*values[start : start + n], 0.0]
         for i in range(n):
             expected, weight = 0.0, 1.0
             for k in range(i, n):
@@ -79,8 +79,8 @@ def test_gae_is_the_discounted_sum_of_temporal_differences(lengths: list[int], s
 
 
 def test_a_trajectory_without_places_is_passed_over() -> None:
-    found = gae(np.ones(2), np.zeros(2), np.ones(2), np.array([1, 1]), 1.0, bootstrap=np.array([7.0, 1.0]))
-    assert found.tolist() == [3.0, 2.0]
+    found = gae(np.ones(2), np.zeros(2), np.ones(2), np.array([1, 1]), 1.0)
+    assert found.tolist() == [2.0, 1.0]
 
 
 # -- the backup and the action-level Q --------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_ntpos_backup_misses_the_action_level_q_the_more_tokens_are_left(seed: i
     (trajectory,) = played([[n]], [[reward]])
     best = np.full(n, reward)  # one action: its Q is the optimal value before each of its tokens
     poad = POAD(gamma=gamma, lam=1.0).advantages(batch_of([trajectory], best)).returns
-    ntpo = NTPO(gamma=gamma, lam=1.0).advantages(batch_of([trajectory], best)).returns
+    ntpo = POAD(gamma=gamma, lam=1.0, inner=None).advantages(batch_of([trajectory], best)).returns
     assert poad is not None
     assert ntpo is not None
     np.testing.assert_allclose(poad, reward)
@@ -179,7 +179,7 @@ def test_with_actions_of_one_token_poad_ntpo_and_turns_are_the_same() -> None:
     trajectories = played([[1, 1, 1], [1, 1]], [[0, 0, 1], [0, -1]])
     values = np.array([0.3, -0.2, 0.5, 0.1, 0.7])
     turn = PPO(gamma=0.95, level="turn", whiten=False).advantages(batch_of(trajectories, values))
-    for method in (POAD(), NTPO(), ARCHER()):
+    for method in (POAD(), METHODS["ntpo"], METHODS["archer"]):
         found = method.advantages(batch_of(trajectories, values))
         np.testing.assert_allclose(found.values, turn.values)
         np.testing.assert_allclose(found.returns, turn.returns)
@@ -231,8 +231,7 @@ def test_shaped_rewards_enter_where_they_are_told_to(method: CriticMethod) -> No
     def with_bonus(entry: str) -> Floats:
         (trajectory,) = played([[1, 1]], [[0, 1]])
         trajectory.steps[0].shaped_rewards["bonus"] = 2.0
-        made = type(method)(shaped={"bonus": entry}, **({"level": method.level} if isinstance(method, PPO) else {}))
-        made.whiten = False
+        made = replace(method, shaped={"bonus": entry}, whiten=False)
         return made.advantages(batch_of([trajectory], np.zeros(2))).values
 
     without = with_bonus("none")
@@ -242,7 +241,7 @@ def test_shaped_rewards_enter_where_they_are_told_to(method: CriticMethod) -> No
 
 @methods
 def test_what_is_missing_is_named(method: CriticMethod) -> None:
-    batch = Batch.from_trajectories(played([[1]], [[1]]))
+    batch = as_batch(played([[1]], [[1]]))
     with pytest.raises(ValueError, match=r"batch\.values"):
         method.advantages(batch)
     with pytest.raises(ValueError, match="no sampled token"):

@@ -18,6 +18,8 @@ from algorithms.base import Batch, Floats, Ints
 from algorithms.shaping.implicit_prm import ImplicitPRM
 from algorithms.shaping.preference import cross_entropy, detached_dpo
 from envs.trajectory import Step, Trajectory
+from tests.algorithms.batches import as_batch
+from tests.algorithms.examples import shape
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -35,14 +37,14 @@ class Table:
         self.logits, self.old, self.lr = logits.copy(), old, lr
         self.steps = 0
 
-    def logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
-        return log_softmax(self.logits)[self._places(trajectories)]
+    def logprobs(self, batch: Batch) -> Floats:
+        return log_softmax(self.logits)[self._places(batch.trajectories)]
 
-    def old_logprobs(self, trajectories: Sequence[Trajectory]) -> Floats:
-        return log_softmax(self.old)[self._places(trajectories)]
+    def old_logprobs(self, batch: Batch) -> Floats:
+        return log_softmax(self.old)[self._places(batch.trajectories)]
 
-    def descend(self, trajectories: Sequence[Trajectory], gradient: Floats) -> dict[str, float]:
-        states, actions = self._places(trajectories)
+    def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
+        states, actions = self._places(batch.trajectories)
         slope = np.zeros_like(self.logits)
         np.add.at(slope, (states, actions), gradient)
         probability = np.exp(log_softmax(self.logits))
@@ -82,7 +84,7 @@ def rewards(trajectories: Sequence[Trajectory]) -> list[list[float]]:
 def shaped(model: Table, trajectories: Sequence[Trajectory], **settings: Any) -> ImplicitPRM:
     prm = ImplicitPRM(**settings)
     prm.model = model
-    prm.shape(trajectories)
+    shape(prm, trajectories, "implicit_prm")
     return prm
 
 
@@ -102,7 +104,8 @@ def test_the_rewards_of_a_trajectory_sum_to_beta_times_its_log_ratio(seed: int, 
     shaped(model, group, beta=beta, reward=when)
     now = Table(before if when == "before" else model.logits, model.old)
     for one, given_ in zip(group, rewards(group)):
-        log_ratio = now.logprobs([one]).sum() - now.old_logprobs([one]).sum()
+        alone = as_batch([one])
+        log_ratio = (now.logprobs(alone) - now.old_logprobs(alone)).sum()
         assert sum(given_) == pytest.approx(beta * log_ratio, abs=1e-9)
 
 
@@ -250,7 +253,8 @@ def test_the_gradient_is_the_derivative_of_the_loss(loss: dict[str, Any], seed: 
     rng = np.random.default_rng(seed)
     group = random_group(rng, 5, 4) + random_group(rng, 5, 4, episodes=3, group="other")
     prm = ImplicitPRM(beta=0.7, **loss)
-    batch, label = Batch.from_trajectories(group), prm.labels(group)
+    batch = as_batch(group)
+    label = prm.labels(batch)
     ratio = rng.normal(size=batch.tokens.sum())
     _, gradient = prm.fit(batch, label, ratio)
     for token in rng.choice(len(ratio), size=4, replace=False):
@@ -266,7 +270,8 @@ def test_the_dpo_loss_is_the_mean_over_all_pairs_of_all_groups() -> None:
     ]
     prm = ImplicitPRM(beta=1.0)
     scores = [1.0, 2.0, -1.0, 0.5, 1.5, 0.0]
-    fit, _ = prm.fit(Batch.from_trajectories(group), prm.labels(group), np.array(scores))
+    batch = as_batch(group)
+    fit, _ = prm.fit(batch, prm.labels(batch), np.array(scores))
     margins = np.array([1.0 + 1.0, 2.0 + 1.0, 0.5 - 1.5, 0.5 - 0.0])
     assert fit.loss == pytest.approx(np.log1p(np.exp(-margins)).mean())
     assert (fit.compared, fit.accuracy) == (4, 0.75)
@@ -329,7 +334,7 @@ def test_fitting_puts_pairs_in_order(loss: dict[str, Any]) -> None:
     assert first["accuracy"] == 0.5
     for _ in range(30):
         group = episodes()
-        prm.shape(group)
+        shape(prm, group, "implicit_prm")
     assert prm.metrics["loss"] < first["loss"]
     assert prm.metrics["accuracy"] == 1.0
     good, bad = rewards(group)[0], rewards(group)[1]
@@ -382,14 +387,15 @@ def test_episodes_cut_off_by_a_fault_take_no_part() -> None:
 
 def test_a_score_above_the_threshold_is_positive_where_there_is_no_success() -> None:
     group = [played([(0, [0])], False, score=score) for score in (5.0, 6.0, 7.5)]
-    assert ImplicitPRM(score_threshold=6.0).labels(group).tolist() == [0.0, 0.0, 1.0]
-    assert ImplicitPRM().labels(group).tolist() == [0.0, 0.0, 0.0]
+    batch = as_batch(group)
+    assert ImplicitPRM(score_threshold=6.0).labels(batch).tolist() == [0.0, 0.0, 1.0]
+    assert ImplicitPRM().labels(batch).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("score", [-0.5, 1.5, float("nan")])
 def test_a_score_beyond_0_and_1_is_no_label_and_its_task_is_named(score: float) -> None:
     with pytest.raises(ValueError, match=f"task 'room 3' was given the score {score}"):
-        ImplicitPRM(loss="ce", label="score").labels([played([(0, [0])], False, score=score, group="room 3")])
+        ImplicitPRM(loss="ce", label="score").labels(as_batch([played([(0, [0])], False, score=score, group="room 3")]))
 
 
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
@@ -442,4 +448,4 @@ def test_a_mistake_in_the_settings_is_named(settings: dict[str, Any], message: s
 
 def test_without_a_model_it_says_who_sets_it() -> None:
     with pytest.raises(ValueError, match="has no model; the trainer sets it"):
-        ImplicitPRM().shape([])
+        shape(ImplicitPRM(), [], "implicit_prm")

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from algorithms import correction, losses
+from algorithms import correction, losses, surrogates
+from algorithms.surrogates import CISPO, GMPO, PPO, Clip, Joint, TokenLoss, Tokens
 
 MODES = get_args(losses.Aggregation)
 modes = pytest.mark.parametrize("mode", MODES)
-surrogates = pytest.mark.parametrize("name", losses.SURROGATES)
+every = pytest.mark.parametrize("name", surrogates.names())
 quick = settings(max_examples=20, deadline=None)
 
 
@@ -24,6 +25,10 @@ def tokens(n: int, seed: int = 0, spread: float = 1.0) -> tuple[Tensor, Tensor, 
     old = -torch.rand(n, generator=draw, dtype=torch.float64) * 3
     new = old + spread * torch.randn(n, generator=draw, dtype=torch.float64)
     return new, old, torch.randn(n, generator=draw, dtype=torch.float64)
+
+
+def ppo(logp: Tensor, old: Tensor, advantages: Tensor, clip: Clip | None = None) -> TokenLoss:
+    return PPO(clip or Clip())(Tokens(logp, old, advantages, torch.zeros(len(logp))))
 
 
 # -- gradients --------------------------------------------------------------------------------------------------------------
@@ -36,26 +41,15 @@ def test_the_policy_losss_gradient_is_that_of_its_value(dual_clip: float | None)
     weights = losses.token_weights(torch.arange(64) // 5, "seq-mean-token-mean").double()
 
     def loss(logp: Tensor) -> Tensor:
-        return (weights * losses.policy_loss(logp, old, advantages, clip_high=0.28, dual_clip=dual_clip).loss).sum()
+        return (weights * ppo(logp, old, advantages, Clip(0.2, 0.28, dual_clip)).loss).sum()
 
     assert torch.autograd.gradcheck(loss, new)
 
 
-@pytest.mark.parametrize("estimator", ["k1", "abs", "k2", "k3"])
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 def test_a_kl_estimators_gradient_is_that_of_its_value(estimator: Any) -> None:
     new, old, _ = tokens(64)
     assert torch.autograd.gradcheck(lambda logp: losses.kl(logp, old, estimator), new.requires_grad_())
-
-
-@pytest.mark.parametrize("estimator", ["k1+", "k3+"])
-def test_a_plus_estimator_has_its_own_value_and_k2s_gradient(estimator: Any) -> None:
-    new, old, _ = tokens(64)
-    new.requires_grad_()
-    value = losses.kl(new, old, estimator)
-    assert torch.equal(value, losses.kl(new, old, estimator[:-1]))
-    (found,) = torch.autograd.grad(value.sum(), new)
-    (expected,) = torch.autograd.grad(losses.kl(new, old, "k2").sum(), new)
-    assert torch.allclose(found, expected)
 
 
 def test_the_value_losss_gradient_is_that_of_its_value() -> None:
@@ -64,13 +58,13 @@ def test_the_value_losss_gradient_is_that_of_its_value() -> None:
     assert torch.autograd.gradcheck(lambda values: losses.value_loss(values, old, returns, None), new.requires_grad_())
 
 
-@surrogates
+@every
 def test_the_gradient_at_the_old_policy_is_the_policy_gradient(name: str) -> None:
     _, old, _ = tokens(64)
     sequence = torch.arange(64) // 4
     advantages = torch.linspace(-2, 2, 16, dtype=torch.float64)[sequence]  # one a sequence, as gmpo has it
     new = old.clone().requires_grad_()
-    result = losses.SURROGATES[name](new, old, advantages, sequence, losses.Clip())
+    result = surrogates.get(name)()(Tokens(new, old, advantages, sequence))
     (found,) = torch.autograd.grad(result.loss.sum(), new)
     assert torch.allclose(found, -advantages)
 
@@ -81,26 +75,26 @@ def test_a_surrogates_gradient_is_that_of_its_value(name: str) -> None:
     sequence = torch.arange(64) // 5
 
     def loss(logp: Tensor) -> Tensor:
-        return losses.SURROGATES[name](logp, old, advantages, sequence, losses.Clip(0.2, 0.28)).loss.sum()
+        return surrogates.get(name)(Clip(0.2, 0.28))(Tokens(logp, old, advantages, sequence)).loss.sum()
 
     assert torch.autograd.gradcheck(loss, new.requires_grad_())
 
 
-@surrogates
+@every
 def test_a_surrogate_sees_no_other_sequence(name: str) -> None:
     new, old, advantages = tokens(60)
     sequence = torch.arange(60) % 7
-    whole = losses.SURROGATES[name](new, old, advantages, sequence, losses.Clip()).loss
+    whole = surrogates.get(name)()(Tokens(new, old, advantages, sequence)).loss
     for number in range(7):
         of = sequence == number
-        alone = losses.SURROGATES[name](new[of], old[of], advantages[of], sequence[of], losses.Clip()).loss
+        alone = surrogates.get(name)()(Tokens(new[of], old[of], advantages[of], sequence[of])).loss
         assert torch.allclose(alone, whole[of])
 
 
 def test_cispo_bounds_a_tokens_gradient_and_never_stops_it() -> None:
     new, old, advantages = tokens(256)
     new.requires_grad_()
-    result = losses.cispo(new, old, advantages, torch.zeros(256), losses.Clip(0.2, 0.28))
+    result = CISPO(Clip(0.2, 0.28))(Tokens(new, old, advantages, torch.zeros(256)))
     (gradient,) = torch.autograd.grad(result.loss.sum(), new)
     share = gradient / -advantages
     assert bool(result.clipped.any())
@@ -110,7 +104,7 @@ def test_cispo_bounds_a_tokens_gradient_and_never_stops_it() -> None:
 def test_a_gmpo_token_beyond_its_bound_has_no_gradient() -> None:
     new, old, advantages = tokens(256)
     new.requires_grad_()
-    result = losses.gmpo(new, old, advantages, torch.arange(256) // 8, losses.Clip(0.4, 0.4))
+    result = GMPO(Clip(0.4, 0.4))(Tokens(new, old, advantages, torch.arange(256) // 8))
     (gradient,) = torch.autograd.grad(result.loss.sum(), new)
     assert bool(result.clipped.any())
     assert torch.equal(gradient == 0, result.clipped)
@@ -122,17 +116,17 @@ def test_a_gmpo_token_beyond_its_bound_has_no_gradient() -> None:
 def test_a_clipped_token_has_no_gradient_and_every_other_token_has_one() -> None:
     new, old, advantages = tokens(256)
     new.requires_grad_()
-    result = losses.policy_loss(new, old, advantages, clip_low=0.2, clip_high=0.28, dual_clip=3.0)
+    result = ppo(new, old, advantages, Clip(0.2, 0.28, dual=3.0))
     (gradient,) = torch.autograd.grad(result.loss.sum(), new)
-    stopped = result.clipped | result.dual_clipped
+    bounded = (advantages < 0) & ((new - old).exp() > 3.0)
     assert bool(result.clipped.any())
-    assert bool(result.dual_clipped.any())
-    assert torch.equal(gradient == 0, stopped)
+    assert bool(bounded.any())
+    assert torch.equal(gradient == 0, result.clipped | bounded)
 
 
 def test_the_dual_clip_bounds_the_loss_of_a_bad_action_and_leaves_good_ones_alone() -> None:
     new, old, advantages = tokens(256, spread=3.0)
-    bounded, free = (losses.policy_loss(new, old, advantages, dual_clip=c).loss for c in (3.0, None))
+    bounded, free = (ppo(new, old, advantages, Clip(dual=c)).loss for c in (3.0, None))
     bad = advantages < 0
     assert bool((bounded[bad] <= -3.0 * advantages[bad]).all())
     assert bool((free[bad] > -3.0 * advantages[bad]).any())
@@ -141,17 +135,16 @@ def test_the_dual_clip_bounds_the_loss_of_a_bad_action_and_leaves_good_ones_alon
 
 def test_an_extreme_log_ratio_stays_finite() -> None:
     new, old = torch.tensor([0.0, -2000.0], requires_grad=True), torch.tensor([-2000.0, 0.0])
-    for surrogate in losses.SURROGATES.values():
-        loss = surrogate(new, old, torch.tensor([-1.0, -1.0]), torch.tensor([0, 1]), losses.Clip(dual=None)).loss
+    for name in surrogates.names():
+        loss = surrogates.get(name)(Clip(dual=None))(Tokens(new, old, torch.tensor([-1.0, -1.0]), torch.tensor([0, 1]))).loss
         (gradient,) = torch.autograd.grad(loss.sum(), new)
         assert bool(torch.isfinite(loss).all() & torch.isfinite(gradient).all())
     assert bool(torch.isfinite(losses.kl(new, old, "k3")).all())
 
 
 def test_a_dual_clip_of_1_or_less_is_refused() -> None:
-    new, old, advantages = tokens(4)
     with pytest.raises(ValueError, match="more than 1"):
-        losses.policy_loss(new, old, advantages, dual_clip=1.0)
+        Clip(dual=1.0)
 
 
 # -- aggregation ------------------------------------------------------------------------------------------------------------
@@ -177,7 +170,7 @@ def test_micro_batches_add_up_to_the_mini_batch(mode: Any, cut: tuple[Tensor, Te
     weights = losses.token_weights(episode, mode, defined).double()
 
     def gradient(part: Tensor) -> Tensor:
-        loss = (weights[part] * losses.policy_loss(new[part], old[part], advantages[part]).loss).sum()
+        loss = (weights[part] * ppo(new[part], old[part], advantages[part]).loss).sum()
         return torch.autograd.grad(loss, new)[0]
 
     order = torch.randperm(len(episode), generator=torch.Generator().manual_seed(1))
@@ -228,9 +221,9 @@ def test_no_tokens_give_no_weights(mode: Any) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_allowed_ones() -> None:
-    with pytest.raises(ValueError, match="token-mean, token-sum"):
+    with pytest.raises(ValueError, match="token-mean, seq-mean-token-sum"):
         losses.token_weights(torch.zeros(2), "mean")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="k1, abs, k2, k3"):
+    with pytest.raises(ValueError, match="k1, k2, k3"):
         losses.kl(torch.zeros(2), torch.zeros(2), "k4")  # type: ignore[arg-type]
 
 
@@ -300,10 +293,10 @@ def test_the_joint_ratio_of_a_step_is_that_of_its_actions_probabilities() -> Non
     logp = torch.tensor([-0.9, -0.6, -1.8, -0.2], requires_grad=True)
     step = torch.tensor([0, 0, 1, 1])
     advantages = torch.tensor([2.0, 2.0, -1.0, -1.0])
-    result = losses.joint(logp, old, advantages, step, losses.Clip(0.5, 0.5, None))
+    result = Joint(Clip(0.5, 0.5, None))(Tokens(logp, old, advantages, step))
     ratio = torch.tensor([0.0, 0.3]).exp()[step]  # products of the ratios of each step's two tokens
     torch.testing.assert_close(result.loss.detach(), -advantages * ratio)
     (gradient,) = torch.autograd.grad(result.loss.sum(), logp)
     torch.testing.assert_close(gradient, -advantages * ratio)  # that of the step, once for each of its tokens
-    clipped = losses.joint(logp, old, advantages.abs(), step, losses.Clip(0.2, 0.2, None))
+    clipped = Joint(Clip(0.2, 0.2, None))(Tokens(logp, old, advantages.abs(), step))
     assert clipped.clipped.tolist() == [False, False, True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,11 @@ def test_methods_are_found_by_name() -> None:
 @pytest.mark.parametrize(
     ("config", "error", "parts"),
     [
-        ({"name": "gigppo"}, LookupError, ["no method 'gigppo'", "gigpo, gpg, grpo", "did you mean 'gigpo'"]),
+        ({"name": "gigppo"}, LookupError, ["no method 'gigppo'", "gigpo, gpg, grpo", "Did you mean 'gigpo'"]),
         ({"omega": 1.0}, ValueError, ["has no name", "gigpo, gpg, grpo"]),
-        ({"name": "gigpo", "gama": 0.9}, ValueError, ["no setting 'gama'", "did you mean 'gamma'", "omega"]),
+        ({"name": "gigpo", "gama": 0.9}, ValueError, ["no setting 'gama'", "Did you mean 'gamma'", "omega"]),
         ({"name": "gigpo", "norm": "var"}, ValueError, ["norm is 'var'", "std, mean"]),
-        ({"name": "gigpo", "gamma": 1.5}, ValueError, ["gamma is 1.5", "between 0 and 1"]),
+        ({"name": "gigpo", "gamma": 1.5}, ValueError, ["gamma is 1.5", "at most 1"]),
         ({"name": "grpo", "epsilon": -1.0}, ValueError, ["epsilon is -1.0"]),
         ({"name": "grpo", "shaped": {"calm": "befor"}}, ValueError, ["shaped.calm is 'befor'", "reward, return, after, none"]),
     ],
@@ -69,13 +70,49 @@ def test_a_plug_in_adds_a_method_and_a_broken_one_leaves_the_others_alone(
     points = "[stepcredit.algorithms]\nmine = credit_plugin:Mine\nbroken = credit_plugin:Missing\n"
     (info / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(tmp_path)
-    registry: Registry[Algorithm] = Registry("method", "stepcredit.algorithms")
+    registry: Registry[type[Algorithm]] = Registry("method", "stepcredit.algorithms")
     registry.register("gigpo", GiGPO)
     with pytest.warns(RuntimeWarning, match="'broken' of package 'credit-plugin'"):
         assert registry.names() == ["gigpo", "mine"]
     assert registry.build("mine", {"weight": 2.0}).weight == 2.0  # type: ignore[attr-defined]
     with pytest.raises(LookupError, match="did not load: 'broken'"):
         registry.get("broken")
+
+
+def test_a_users_loss_is_found_by_its_entry_point_and_not_imported_before_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "loss_plugin.py").write_text(
+        "from dataclasses import dataclass\n"
+        "import torch\n"
+        "from algorithms.surrogates import Surrogate, TokenLoss\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Surrogate):\n"
+        '    """The return itself, by which nobody should train."""\n'
+        "    def __call__(self, tokens):\n"
+        "        return TokenLoss(-tokens.advantages * tokens.logp, torch.zeros_like(tokens.logp, dtype=torch.bool))\n"
+    )
+    info = tmp_path / "loss_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loss-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[stepcredit.losses]\nmine = loss_plugin:Mine\n")
+    code = (
+        "import sys; from agents.config import help, loading\n"
+        "assert loading.load(['loss.surrogate=ppo']).loss.surrogate == 'ppo'\n"
+        "assert 'torch' not in sys.modules\n"
+        "from envs.common.structured import ConfigError\n"
+        "try: loading.load(['loss.surrogate=mien'])\n"
+        "except ConfigError as error: assert \"Did you mean 'mine'?\" in str(error), error\n"
+        "else: raise AssertionError('an unknown loss was taken')\n"
+        "assert 'torch' not in sys.modules\n"
+        "shown = help.text('train', ['loss'])\n"
+        "assert 'gspo, joint, mine' in ' '.join(shown.split()), shown\n"
+        "assert 'The return itself' in shown, shown\n"
+        "assert loading.load(['loss.surrogate=mine']).loss.surrogate == 'mine'\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    path = f"{tmp_path}{os.pathsep}{root}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, "PYTHONPATH": path})
 
 
 def test_names_and_settings_need_no_torch() -> None:

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import base
-from algorithms.base import Algorithm, Batch
+from algorithms.base import Algorithm
 from algorithms.grpo import GRPO
-from algorithms.oprl import OFFICIAL, OPRL
+from algorithms.oprl import OPRL
 from algorithms.rloo import RLOO
 from envs.trajectory import Trajectory
-from tests.algorithms.examples import episode, trajectories
+from tests.algorithms.batches import as_batch
+from tests.algorithms.examples import episode, official, trajectories
 
 METHODS = {
     "paper": OPRL(),
-    "official": OPRL(**OFFICIAL),
+    "official": OPRL(**official("oprl")),
     "rloo": OPRL(estimator="rloo"),
     "mean": OPRL(estimator="dr_grpo", step_baseline="first"),
     "whitened": OPRL(estimator="reinforce_pp_baseline"),
@@ -38,7 +39,7 @@ def implicit(rewards: list[float], steps: list[float], **fields: Any) -> Traject
 
 
 def credit(method: Algorithm, played: list[Trajectory]) -> list[list[float]]:
-    found = method.advantages(batch := Batch.from_trajectories(played))
+    found = method.advantages(batch := as_batch(played))
     return [found.values[batch.episode == number].tolist() for number in range(len(played))]
 
 
@@ -82,7 +83,7 @@ def test_rloo_compares_with_the_mean_of_all_other_steps_or_of_the_others_first_o
 
 
 def test_each_part_can_be_looked_at() -> None:
-    found = OPRL(estimator="dr_grpo").advantages(Batch.from_trajectories(pair()))
+    found = OPRL(estimator="dr_grpo").advantages(as_batch(pair()))
     assert found.parts["episode"].tolist() == [5.0, 5.0, -5.0]
     assert found.parts["step"] == pytest.approx([0.0, 0.2, -0.2])
     assert found.parts["shaped"].tolist() == [0.0, 0.0, 0.0]
@@ -91,10 +92,10 @@ def test_each_part_can_be_looked_at() -> None:
 def test_an_invalid_action_costs_its_own_step_only_and_never_a_step_reward() -> None:
     played = pair()
     played[0].steps[1].shaped_rewards["invalid_action"] = -0.1
-    official = OPRL(**OFFICIAL).advantages(Batch.from_trajectories(played))
-    assert official.parts["episode"] == pytest.approx([10.0, 9.8, -10.0])
-    clean = OPRL(**OFFICIAL).advantages(Batch.from_trajectories(pair()))
-    assert official.parts["step"].tolist() == clean.parts["step"].tolist()
+    found = OPRL(**official("oprl")).advantages(as_batch(played))
+    assert found.parts["episode"] == pytest.approx([10.0, 9.8, -10.0])
+    clean = OPRL(**official("oprl")).advantages(as_batch(pair()))
+    assert found.parts["step"].tolist() == clean.parts["step"].tolist()
 
 
 def test_implicit_rewards_enter_once() -> None:
@@ -159,17 +160,17 @@ def test_failed_episodes_get_nothing_and_change_no_others(
 def test_scale_and_offset_of_step_rewards_do_not_matter_to_the_papers_advantage(
     played: list[Trajectory], scale: float, offset: float
 ) -> None:
-    before = OPRL(epsilon=0.0).advantages(Batch.from_trajectories(played)).parts["step"]
+    before = OPRL(epsilon=0.0).advantages(as_batch(played)).parts["step"]
     for one in played:
         for step in one.steps:
             step.shaped_rewards["implicit_prm"] = scale * step.shaped_rewards["implicit_prm"] + offset
-    after = OPRL(epsilon=0.0).advantages(Batch.from_trajectories(played)).parts["step"]
+    after = OPRL(epsilon=0.0).advantages(as_batch(played)).parts["step"]
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
 def test_a_batch_without_implicit_rewards_is_refused() -> None:
     with pytest.raises(ValueError, match="no rewards by shaping implicit_prm"):
-        OPRL().advantages(Batch.from_trajectories([episode([1.0]), episode([0.0])]))
+        OPRL().advantages(as_batch([episode([1.0]), episode([0.0])]))
 
 
 def test_it_is_found_by_name_and_its_settings_are_checked() -> None:

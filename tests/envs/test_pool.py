@@ -31,7 +31,7 @@ def test_an_episode_goes_from_reset_to_its_end(mode: Mode) -> None:
     asyncio.run(run())
 
 
-def test_same_seed_same_behaviour_with_any_number_of_workers() -> None:
+def test_same_seed_same_behavior_with_any_number_of_workers() -> None:
     async def run(mode: Mode, workers: int) -> list[Any]:
         async with Pool(maker(Corridor, slippery=0.3), workers=workers, mode=mode) as pool:
             return await asyncio.gather(*(walk(pool, seed) for seed in range(9)))

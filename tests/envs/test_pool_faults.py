@@ -95,19 +95,19 @@ def test_crash_is_reported_apart_from_failure() -> None:
 def test_hung_worker_is_replaced_and_others_go_on() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), workers=2, mode="processes", step_timeout=2.0) as pool:
-            hung, elsewhere, neighbour, waiting = (pool.slot() for _ in range(4))
-            for env in (hung, elsewhere, neighbour):  # fewest first: worker 0, worker 1, worker 0
+            hung, elsewhere, neighbor, waiting = (pool.slot() for _ in range(4))
+            for env in (hung, elsewhere, neighbor):  # fewest first: worker 0, worker 1, worker 0
                 await env.reset(seed=1, task="length-5")
             error, other, late = await asyncio.gather(
-                fault(hung.step("hang")), elsewhere.step("wait"), fault(neighbour.step("wait"))
+                fault(hung.step("hang")), elsewhere.step("wait"), fault(neighbor.step("wait"))
             )
             assert error.kind == "timeout"
             assert "You wait" in other[0]
             assert late.kind == "worker_lost"
             await waiting.reset(seed=1, task="length-5")
-            for env in (hung, neighbour):
+            for env in (hung, neighbor):
                 await env.reset(seed=1, task="length-5")
-            for env in (hung, elsewhere, neighbour, waiting):
+            for env in (hung, elsewhere, neighbor, waiting):
                 assert "You wait" in (await env.step("wait"))[0]
                 env.release()
             assert pool.counts == {"timeout": 1, "worker_lost": 1, "workers_replaced": 1}
@@ -115,7 +115,7 @@ def test_hung_worker_is_replaced_and_others_go_on() -> None:
     asyncio.run(run())
 
 
-def test_an_idle_neighbour_of_a_crash_hears_of_it_at_its_next_step() -> None:
+def test_an_idle_neighbor_of_a_crash_hears_of_it_at_its_next_step() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes") as pool:
             with pool.slot() as crashed, pool.slot() as idle:
@@ -129,7 +129,7 @@ def test_an_idle_neighbour_of_a_crash_hears_of_it_at_its_next_step() -> None:
     asyncio.run(run())
 
 
-def test_neighbours_of_a_hung_thread_go_on_where_they_were() -> None:
+def test_neighbors_of_a_hung_thread_go_on_where_they_were() -> None:
     others = environment_threads()  # threads that hang in other tests cannot be ended
 
     async def run() -> None:
@@ -149,7 +149,7 @@ def test_neighbours_of_a_hung_thread_go_on_where_they_were() -> None:
     assert environment_threads() == others
 
 
-def test_waiting_behind_a_slow_neighbour_is_no_timeout() -> None:
+def test_waiting_behind_a_slow_neighbor_is_no_timeout() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes", step_timeout=2.0) as pool:
             slots = [pool.slot() for _ in range(4)]
@@ -160,15 +160,15 @@ def test_waiting_behind_a_slow_neighbour_is_no_timeout() -> None:
     asyncio.run(run())
 
 
-def test_a_busy_neighbour_does_not_extend_the_time_of_a_hung_step() -> None:
+def test_a_busy_neighbor_does_not_extend_the_time_of_a_hung_step() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes", step_timeout=0.5) as pool:
             with pool.slot() as hung:
                 await hung.reset(seed=1, task="length-5")
                 step = asyncio.ensure_future(fault(hung.step("hang")))
                 while not step.done():  # would go on for ever if each message started the clock anew
-                    with pool.slot() as neighbour:
-                        asking = asyncio.ensure_future(neighbour.reset(seed=1))
+                    with pool.slot() as neighbor:
+                        asking = asyncio.ensure_future(neighbor.reset(seed=1))
                         await asyncio.sleep(0.05)
                         asking.cancel()
                 assert step.result().kind == "timeout"

@@ -40,8 +40,17 @@ STEP = st.builds(
     admissible_actions=st.none() | st.lists(TEXT, max_size=3),
     prompt_ids=st.lists(st.integers(0, 1 << 20), max_size=5),
     response_ids=st.lists(st.integers(0, 1 << 20), max_size=5),
-    response_logprobs=st.lists(FLOAT, max_size=5),
-    policy_version=st.integers(0, 1 << 40),
+    rollout_logprobs=st.lists(FLOAT, max_size=5),
+    weights_version=st.integers(0, 1 << 40),
+    stop=st.sampled_from(["", "stop", "length", "context"]),
+    well_formed=st.booleans(),
+    executed=st.booleans(),
+    changed=st.booleans(),
+    subgoals=st.lists(TEXT, max_size=3),
+    frame=VALUE,
+    judged=st.none() | st.lists(TEXT, max_size=3),
+    credit=st.none() | st.dictionaries(TEXT, VALUE, max_size=2),
+    step_group=st.none() | st.integers(0, 9),
     info=st.dictionaries(TEXT, VALUE, max_size=3),
 )
 TRAJECTORY = st.builds(
@@ -56,14 +65,90 @@ TRAJECTORY = st.builds(
     success=st.booleans(),
     score=FLOAT,
     error=st.none() | TEXT,
+    reason=st.none() | TEXT,
+    final_observation=st.none() | TEXT,
+    final_frame=VALUE,
+    attempt=st.integers(0, 3),
+    parent=st.none() | st.tuples(TEXT, st.integers(0, 9)),
 )
 
 
 def episode(task: str = "t", steps: int = 2) -> Trajectory:
-    made = [
-        Step(observation="où? ünïcode 🚪", action="go", reward=0.1, response_logprobs=[-0.1, -1e-300]) for _ in range(steps)
-    ]
+    made = [Step(observation="où? ünïcode 🚪", action="go", reward=0.1, rollout_logprobs=[-0.1, -1e-300]) for _ in range(steps)]
     return Trajectory(env_id="e", task_id=task, group_id="g", seed=1, split="train", steps=made, score=1 / 3)
+
+
+OLD = (
+    rb'{"schema":"stepcredit.trajectory/1","env_id":"e","task_id":"t","group_id":"g","seed":1,"split":"train","context":"full",'
+    rb'"success":false,"score":0.25,"error":null,"steps":[{"observation":"a hall","action":"go","reward":0.5,"shaped_rewards":'
+    rb'{"calm":1.0},"valid":true,"terminated":false,"truncated":false,"state_key":"s","admissible_actions":["go"],"prompt_ids":'
+    rb'[1],"response_ids":[2,3],"response_logprobs":[-0.5,{"$float":"-inf"}],"policy_version":4,"info":{"subgoals":["key"],'
+    rb'"changed":true,"stop":"stop","frame":"@","judged":[],"credit":{"advantage":1.5},"step_group":7}},{"observation":"r",'
+    rb'"action":"go aw","reward":0.0,"shaped_rewards":{},"valid":false,"terminated":false,"truncated":true,"state_key":"r",'
+    rb'"admissible_actions":null,"prompt_ids":[],"response_ids":[2],"response_logprobs":[-1.0],"policy_version":4,"info":'
+    rb'{"subgoals":["key"],"changed":false,"stop":"context","well_formed":false,"executed":false,"final_observation":"a room",'
+    rb'"final_frame":["@"],"reason":"context","credit":3,"own":1}}]}'
+)
+"""An episode as version 1 wrote it."""
+
+
+def test_an_episode_of_the_first_version_is_read_with_what_it_noted_in_fields(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(OLD + b"\n")
+    (found,) = read(path)
+    first = Step(
+        "a hall",
+        "go",
+        reward=0.5,
+        shaped_rewards={"calm": 1.0},
+        state_key="s",
+        admissible_actions=["go"],
+        prompt_ids=[1],
+        response_ids=[2, 3],
+        rollout_logprobs=[-0.5, -math.inf],
+        weights_version=4,
+        stop="stop",
+        subgoals=["key"],
+        frame="@",
+        judged=[],
+        credit={"advantage": 1.5},
+        step_group=7,
+    )
+    last = Step(
+        "r",
+        "go aw",
+        valid=False,
+        truncated=True,
+        state_key="r",
+        response_ids=[2],
+        rollout_logprobs=[-1.0],
+        weights_version=4,
+        stop="context",
+        well_formed=False,
+        executed=False,
+        changed=False,
+        subgoals=["key"],
+        info={"credit": 3, "own": 1},
+    )
+    whole = Trajectory("e", "t", "g", 1, "train", steps=[first, last], score=0.25, reason="context")
+    whole.final_observation, whole.final_frame = "a room", ["@"]
+    assert found == whole
+    assert found.cut_off == "context"
+    append(path, [found])
+    assert list(read(path)) == [whole, whole], "both versions may stand in one file"
+
+
+def test_what_has_its_default_takes_no_place(tmp_path: Path) -> None:
+    write(tmp_path / "t.jsonl", [Trajectory("e", "t", "g", 1, "train", steps=[Step("seen", "go", reward=-0.0)])])
+    assert orjson.loads((tmp_path / "t.jsonl").read_bytes()) == {
+        "schema": SCHEMA,
+        "env_id": "e",
+        "task_id": "t",
+        "group_id": "g",
+        "seed": 1,
+        "split": "train",
+        "steps": [{"observation": "seen", "action": "go", "reward": -0.0}],
+    }
 
 
 @settings(max_examples=150, deadline=None)
@@ -83,7 +168,7 @@ def test_what_is_read_equals_what_was_written(
 def test_not_a_number_and_the_infinities_are_kept(tmp_path: Path) -> None:
     odd = episode()
     odd.score = math.nan
-    odd.steps[0].response_logprobs = [-math.inf, math.nan, -0.0, 5e-324, 1.7976931348623157e308]
+    odd.steps[0].rollout_logprobs = [-math.inf, math.nan, -0.0, 5e-324, 1.7976931348623157e308]
     write(tmp_path / "t.jsonl", [odd])
     (found,) = read(tmp_path / "t.jsonl")
     assert repr(found) == repr(odd)
@@ -154,12 +239,16 @@ def changed(**entries: Any) -> bytes:
         (b'{"schema": "stepcr', "not valid JSON"),
         (b"", "not valid JSON"),
         (b"[1, 2]", "not a trajectory: its schema is None"),
-        (changed(schema="stepcredit.trajectory/2"), "its schema is 'stepcredit.trajectory/2', this program reads"),
+        (changed(schema="stepcredit.trajectory/3"), "its schema is 'stepcredit.trajectory/3', this program reads"),
         (changed(schema="other/1"), "not a trajectory: its schema is 'other/1'"),
         (changed(seed="absent"), r"lacks the fields \['seed'\]"),
         (changed(colour="red"), r"unknown fields \['colour'\]"),
         (changed(seed="one"), "the trajectory.seed is str, expected int"),
-        (changed(steps=[{"observation": "x"}]), r"steps\[0\] lacks the fields"),
+        (changed(steps=[{"observation": "x"}]), r"steps\[0\] lacks the fields \['action'\]"),
+        (changed(steps=[{"observation": "x", "action": "y", "subgoals": "key"}]), r"steps\[0\].subgoals is str, expected list"),
+        (changed(steps=[{"observation": "x", "action": "y", "credit": 3.5}]), r"steps\[0\].credit is float, expected dict"),
+        (changed(parent=["g/0", 1]), "parent is list, expected tuple"),
+        (changed(schema="stepcredit.trajectory/1", steps=["x"]), "a step has no info"),
     ],
 )
 @pytest.mark.parametrize("last", [False, True])

@@ -501,8 +501,11 @@ class Generous(Corridor):
         super().__init__(config)
         self.stochastic = config.slippery >= 0  # type: ignore[misc]
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         return ["right"] * 12
+
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+        return ["left", *self.demonstration(task_id, rng)]
 
     def task_type(self, task_id: str) -> str:
         return "long" if len(task_id) > 8 else "short"

@@ -12,9 +12,8 @@ from agents.config import loading
 from agents.models.policy import Policy
 from agents.rollout.engines.base import Request, Sampling
 from agents.rollout.engines.hf import HFEngine
-from agents.runs.tracking import read_metrics
-from agents.train import main
-from agents.training.trainer import Trainer
+from agents.runs.metrics import read_metrics
+from agents.train import main, train
 from envs import registry
 from tests.agents.models.families import FAMILIES, folder, training, updates
 from tests.agents.models.models_for_tests import full_logprobs, small_policy
@@ -46,15 +45,15 @@ def test_the_engine_on_a_gpu_samples_with_the_cpus_probabilities() -> None:
 
 def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
     from agents.config.sections import LossConfig, OptimConfig
-    from agents.training.learner import Learner
-    from tests.agents.training.test_learner import credit, experience, tokens
+    from agents.training.actor import Actor
+    from tests.agents.training.test_actor import credit, experience, played
 
     here = small_policy()
-    trajectories = experience(here)
+    trajectories = played(here)
     norms = []
     for policy in (here, Policy(small_policy().model, here.tokenizer, "cuda")):
-        learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0)
-        norms.append(learner.update(trajectories, tokens(trajectories, credit(trajectories)), 0)["grad_norm"])
+        actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0)
+        norms.append(actor.update(experience(trajectories, credit(trajectories)), 0)["grad_norm"])
     assert norms[1] == pytest.approx(norms[0], rel=1e-2)
 
 
@@ -62,7 +61,7 @@ def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
 def test_what_methods_ask_for_runs_there_too(method: str, tmp_path: Path) -> None:
     """Critic, reward model, scoring of whole actions, collision probabilities: none leaves a tensor behind on the CPU."""
     settings = [*SMALL, f"algo={method}", "device=cuda", "iterations=2", "warmstart.steps=20", f"out={tmp_path}", "run=run"]
-    Trainer(loading.load([*settings, "evaluation.before=false", "evaluation.after=false", "evaluation.every=0"])).run()
+    train(loading.load([*settings, "evaluation.before=false", "evaluation.after=false", "evaluation.every=0"]))
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["iteration"] == 2
     assert last["update/mismatch_mean"] < 0.05

@@ -17,7 +17,8 @@ from agents.judges.measuring.forms import Form
 from agents.judges.measuring.matching import Match, match
 from agents.judges.measuring.measure import latency, score, total
 from agents.judges.proposal import Proposals
-from agents.rollout.assembly import Assembly
+from envs.base import TextEnv
+from envs.prompt import Prompt
 from envs.trajectory import Trajectory
 
 AT_ONCE = 16
@@ -34,18 +35,25 @@ class _Said:
     """Of each call."""
 
 
-def measured(
-    config: JudgeRunConfig, parts: Assembly, episodes: Sequence[Trajectory], form: Form, folder: Path, console: Console
+async def measured(
+    config: JudgeRunConfig,
+    judge: judges.Judge,
+    env: TextEnv,
+    prompt: Prompt,
+    episodes: Sequence[Trajectory],
+    form: Form,
+    folder: Path,
+    console: Console,
 ) -> dict[str, Any]:
-    """Results of one form. Writes the verdicts into the steps, as `info["judged"]`."""
-    said = _judged(config, parts, episodes, form, folder, console)
-    known = [parts.env.subgoals(trajectory.task_id) for trajectory in episodes]
-    matches = _matches(config, parts, episodes, form) if form.subgoals == "proposed" else {}
+    """Results of one form, which `judge` is asked in. Writes the verdicts into the steps, as `judged`."""
+    said = await _judged(judge, episodes, form, folder, console)
+    known = [env.subgoals(trajectory.task_id) for trajectory in episodes]
+    matches = _matches(config, env, prompt, episodes, form) if form.subgoals == "proposed" else {}
     for trajectory, verdicts in zip(episodes, said.verdicts, strict=True):
-        meant = {m.proposed: m.nearest for m in matches.get(_task(parts, trajectory), []) if m.taken}
+        meant = {m.proposed: m.nearest for m in matches.get(_task(prompt, trajectory), []) if m.taken}
         for step, names in zip(trajectory.steps, verdicts, strict=True):
-            step.info["judged"] = [meant.get(name, name) for name in names]
-    judged = [[step.info["judged"] for step in trajectory.steps] for trajectory in episodes]
+            step.judged = [meant.get(name, name) for name in names]
+    judged = [[step.judged or [] for step in trajectory.steps] for trajectory in episodes]
     return {
         "form": str(form),
         **asdict(form),
@@ -56,37 +64,36 @@ def measured(
     }
 
 
-def _judged(
-    config: JudgeRunConfig, parts: Assembly, episodes: Sequence[Trajectory], form: Form, folder: Path, console: Console
-) -> _Said:
+async def _judged(judge: judges.Judge, episodes: Sequence[Trajectory], form: Form, folder: Path, console: Console) -> _Said:
     """Asks the judge. How long calls took is also kept in the folder: a repeated measurement makes none."""
     times = folder / "seconds.jsonl"
-    judge = judges.build(form.judge(config.judge), parts)
     said = _Said()
     metrics: list[dict[str, float]] = []
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(f"{form}", total=len(episodes))
             for start in range(0, len(episodes), AT_ONCE):
-                said.verdicts += judge.judge(episodes[start : start + AT_ONCE])
+                said.verdicts += await judge.judge(episodes[start : start + AT_ONCE])
                 metrics.append(dict(judge.metrics))
                 with times.open("a") as file:
                     file.write(json.dumps({"form": str(form), "seconds": judge.seconds}) + "\n")
                 progress.update(bar, completed=len(said.verdicts))
     finally:
-        judge.close()
+        await judge.close()
     said.metrics = total(metrics)
     lines = [json.loads(line) for line in times.read_text().splitlines()]
     said.seconds = [second for line in lines if line["form"] == str(form) for second in line["seconds"]]
     return said
 
 
-def _matches(config: JudgeRunConfig, parts: Assembly, episodes: Sequence[Trajectory], form: Form) -> dict[str, list[Match]]:
+def _matches(
+    config: JudgeRunConfig, env: TextEnv, prompt: Prompt, episodes: Sequence[Trajectory], form: Form
+) -> dict[str, list[Match]]:
     """By task, in words: its proposed subgoals, and which of the rules' they are."""
-    proposals = Proposals(judges.proposals_file(form.judge(config.judge), parts))
-    known = {_task(parts, trajectory): parts.env.subgoals(trajectory.task_id) for trajectory in episodes}
+    proposals = Proposals(judges.proposals_file(form.judge(config.judge), env.name, config.model.name))
+    known = {_task(prompt, trajectory): env.subgoals(trajectory.task_id) for trajectory in episodes}
     return {task: match(proposals.get(task) or (), names, config.match) for task, names in known.items()}
 
 
-def _task(parts: Assembly, trajectory: Trajectory) -> str:
-    return parts.prompt.task(trajectory.steps[0].observation) if trajectory.steps else ""
+def _task(prompt: Prompt, trajectory: Trajectory) -> str:
+    return prompt.task(trajectory.steps[0].observation) if trajectory.steps else ""

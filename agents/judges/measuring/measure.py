@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.judges.transitions import changed
 from algorithms.base import Bools, Floats, Ints
 from algorithms.options import reached
 from algorithms.shaping.confusion import Confusion, confusion
@@ -55,7 +54,7 @@ def labels(trajectory: Trajectory, names: Sequence[str]) -> Bools:
 
 def filtered(trajectories: Sequence[Trajectory], subgoals: Sequence[Sequence[str]]) -> dict[str, int]:
     """How many transitions a judge is asked about at all, and how many events are lost by that."""
-    kept = [[changed(step) for step in trajectory.steps] for trajectory in trajectories]
+    kept = [[step.changed for step in trajectory.steps] for trajectory in trajectories]
     events = [labels(trajectory, names).sum(axis=1) for trajectory, names in zip(trajectories, subgoals, strict=True)]
     lost = sum(int(n) for asked, found in zip(kept, events) for yes, n in zip(asked, found) if not yes)
     return {

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 
 from agents.config.sections import JudgeRunConfig
 from agents.judges.measuring.forms import Form
-from agents.rollout.assembly import Assembly
-from agents.rollout.sampler import panel_episodes
+from agents.rollout.planner import panel_episodes
+from agents.rollout.sampler import Sampler
 from envs import registry
 from envs.base import TextEnv
 from envs.common.seeding import generator
@@ -26,14 +25,14 @@ class NotRepeatable(RuntimeError):
     """An environment did something else when the same actions were taken again."""
 
 
-def episodes(config: JudgeRunConfig, parts: Assembly, console: Console) -> list[Trajectory]:
+async def episodes(config: JudgeRunConfig, env: TextEnv, sampler: Sampler, console: Console) -> list[Trajectory]:
     """The episodes in the order of the panel; those of a run that a fault cut off are left out."""
-    tasks = parts.env.tasks(config.panel)[: config.episodes]
+    tasks = env.tasks(config.panel)[: config.episodes]
     planned = panel_episodes(config.seed, tasks, -(-config.episodes // len(tasks)), config.panel)[: config.episodes]
     if not config.run:
-        name = registry.spec(config.env.name).id
-        return [at_random(parts.env, name, one.task_id, one.seed, one.split, one.sample_seed) for one in planned]
-    played = [t for t in parts.play(parts.rollout(config.engine.temperature), planned) if t.error is None]
+        name = sampler.env_id
+        return [at_random(env, name, one.task_id, one.seed, one.split, one.sample_seed) for one in planned]
+    played = [t for t in await sampler.play(planned, config.engine.temperature) if t.error is None]
     if len(played) < len(planned):
         console.print(f"{len(planned) - len(played)} episodes are left out: a fault cut them off")
     if not played:
@@ -78,20 +77,20 @@ def told_by(env: TextEnv, trajectory: Trajectory) -> Trajectory:
     if list(_happened(told)) != list(_happened(trajectory)):
         raise NotRepeatable(f"task {t.task_id} with seed {t.seed} went another way when it was played again with equal actions")
     if told.steps and t.cut_off in (CONTEXT, NO_ACTIONS):
-        told.steps[-1].truncated, told.steps[-1].info["reason"] = True, t.cut_off
+        told.steps[-1].truncated, told.reason = True, t.cut_off
     return told
 
 
 def _executed(trajectory: Trajectory) -> list[Step]:
     """The steps that the environment knows of: not an answer that the context cut in two."""
-    return [step for step in trajectory.steps if step.info.get("executed", True)]
+    return [step for step in trajectory.steps if step.executed]
 
 
 def _happened(trajectory: Trajectory) -> Iterator[tuple[object, ...]]:
     by_environment = trajectory.cut_off not in (CONTEXT, NO_ACTIONS)
     for step in _executed(trajectory):
         truncated = step.truncated and by_environment
-        yield step.action, step.reward, step.terminated, truncated, [*step.info["subgoals"]], step.info["changed"]
+        yield step.action, step.reward, step.terminated, truncated, step.subgoals, step.changed
 
 
 def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:
@@ -100,7 +99,6 @@ def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:
     while not ended and (action := choose(info["admissible_actions"])) is not None:
         seen, before = observation, info
         observation, reward, terminated, truncated, info = env.step(action)
-        noted: dict[str, Any] = {"subgoals": list(info["subgoals"]), "changed": info["changed"]}
         trajectory.steps.append(
             Step(
                 observation=seen,
@@ -111,11 +109,12 @@ def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:
                 truncated=truncated,
                 state_key=before["state_key"],
                 admissible_actions=before["admissible_actions"],
-                info=noted,
+                changed=bool(info["changed"]),
+                subgoals=list(info["subgoals"]),
             )
         )
         ended = terminated or truncated
     if trajectory.steps:
-        trajectory.steps[-1].info["final_observation"] = observation
+        trajectory.final_observation, trajectory.reason = observation, info.get("reason")
         trajectory.success, trajectory.score = bool(info["success"]), float(info["score"])
     return trajectory

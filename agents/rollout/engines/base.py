@@ -1,22 +1,24 @@
-"""What a sampling engine is: ids in, ids and log-probabilities out, new weights when told. vLLM fits the same shape.
+"""What a sampling engine is: ids in, ids and log-probabilities out, new weights when told.
 
-A request carries the whole sequence so far; an engine may keep what it computed for a session and prefill only what is new.
+A request carries the whole sequence so far; an engine may keep what it computed for a session and prefill only what is new. It
+knows nothing of who trains: weights come as named tensors with a version, and every response says which version sampled it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from itertools import count
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from agents.config.sections import EngineConfig
 from agents.models.answers import Stop
+from agents.models.policy import Policy
 from agents.rollout.constraint import Trie
-
-if TYPE_CHECKING:
-    from agents.models.policy import Policy
 
 
 @dataclass(slots=True)
@@ -52,7 +54,27 @@ class Completion:
     logprobs: list[float]
     stop_reason: str
     """stop (a stop id or string, or the end of an allowed response), length (max_tokens) or context (model's limit)."""
-    policy_version: int
+    weights_version: int
+    """Version of the weights that sampled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A version of the policy's weights, as engines take them."""
+
+    version: int
+    tensors: Mapping[str, Tensor]
+    """By the names of the model's parameters; of an adapter by peft's names."""
+    adapter: bool = False
+    """Whether `tensors` are those of a LoRA adapter, to be put on the base that the engine was opened with."""
+
+
+_sessions = count()
+
+
+def new_session() -> str:
+    """A name for a session that no other session of this process has."""
+    return f"session-{next(_sessions)}"
 
 
 @dataclass(slots=True)
@@ -85,7 +107,13 @@ class Engine(Protocol):
     """Sampling engine. `generate` and `score` may be awaited by any number of sessions at once; the engine batches them."""
 
     stats: EngineStats
-    policy_version: int
+    weights_version: int
+    takes_adapter: bool
+    """Whether a LoRA adapter is taken alone; else it comes merged into the model's weights."""
+
+    @classmethod
+    def open(cls, policy: Policy, config: EngineConfig) -> Self:
+        """An engine that begins with the weights of `policy`, and has its tokenizer and architecture."""
 
     async def generate(self, request: Request) -> Completion: ...
 
@@ -99,7 +127,7 @@ class Engine(Protocol):
     def release(self, session: str) -> None:
         """Forget a session: its episode is over."""
 
-    def update_weights(self, policy: Policy, version: int) -> None:
+    def update_weights(self, weights: Weights) -> None:
         """Sample from these weights from now on; everything kept from older weights is dropped."""
 
     def close(self) -> None: ...

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from agents.config.sections import EngineConfig
 from agents.models.answers import Listener
 from agents.models.memory import Part, Slots, memory_for
 from agents.models.policy import Policy, PolicyError
 from agents.rollout.constraint import Node
-from agents.rollout.engines.base import Completion, EngineStats, Request
+from agents.rollout.engines.base import Completion, EngineStats, Request, Weights
 from agents.rollout.engines.branches import Branches, first_that_fit, fitting, lay_out
 from agents.rollout.engines.draw import draw
 
@@ -55,11 +56,13 @@ class _Slot:
 
 
 class HFEngine:
-    """Engine over a `Policy` in this process; learner and engine share the weights, so an update costs nothing."""
+    """Engine over a `Policy` of its own in this process. Weights on its device are taken by reference, which costs no copy."""
+
+    takes_adapter = True
 
     def __init__(self, policy: Policy, max_batch: int = 128, patience: int = 8) -> None:
         self.policy = policy
-        self.policy_version = 0
+        self.weights_version = 0
         self.stats = EngineStats()
         self._max_batch = max_batch
         self._patience = patience
@@ -68,6 +71,11 @@ class HFEngine:
         self._waiting: list[tuple[Request | _Scoring, asyncio.Future[Any]]] = []
         self._memory = memory_for(policy.kept, max_batch)
         self._driver: asyncio.Task[None] | None = None
+
+    @classmethod
+    def open(cls, policy: Policy, config: EngineConfig) -> HFEngine:
+        """An engine that begins with the weights of `policy`, and shares them until it is given others."""
+        return cls(policy.twin(), max_batch=config.max_batch)
 
     # -- engine interface -----------------------------------------------------------------------------------------------
 
@@ -109,10 +117,11 @@ class HFEngine:
             self._index[self._slots[place].session] = place
         self._slots.pop()
 
-    def update_weights(self, policy: Policy, version: int) -> None:
-        self.policy, self.policy_version = policy, version
+    def update_weights(self, weights: Weights) -> None:
         if any(slot.request or slot.scoring for slot in self._slots):
             raise RuntimeError("weights must not change while responses are being sampled")
+        self.policy.take(weights.tensors, weights.adapter)
+        self.weights_version = weights.version
         for place in range(len(self._slots)):
             self._memory.forget(place)
         self._slots.clear()
@@ -168,7 +177,7 @@ class HFEngine:
                 continue
             ids = list(request.ids)
             if isinstance(request, Request) and len(ids) >= self.policy.max_length:
-                future.set_result(Completion([], [], "context", self.policy_version))
+                future.set_result(Completion([], [], "context", self.weights_version))
                 continue
             wanted = min(_shared(slot.computed, ids), len(ids) - 1)
             kept = self._memory.keep(self._index[request.session], len(slot.computed), wanted)
@@ -248,7 +257,7 @@ class HFEngine:
             if reason:
                 assert slot.future is not None
                 if not slot.future.done():
-                    slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, self.policy_version))
+                    slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, self.weights_version))
                 slot.request = slot.future = None
 
     def _append(self, slot: _Slot, token: int, logprob: float) -> str | None:

@@ -16,8 +16,8 @@ import gymnasium
 import envs
 from environments.play import Row, median_speed, play, pool_speed
 from envs.alfworld import tasks
+from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.engine import Engine
-from envs.alfworld.env import ALFWorldConfig
 from envs.alfworld.game import parse_game
 from envs.pool import Mode
 

@@ -16,7 +16,8 @@ import gymnasium
 
 import envs
 from environments.play import Row, median_speed, play, pool_speed
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Game, Seeds
 from envs.pool import Mode
 

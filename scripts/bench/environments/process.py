@@ -108,7 +108,8 @@ def main() -> None:
     import_s, import_cpu_s = _seconds(lambda: importlib.import_module("envs.webshop.env"))
     held["import"] = memory()
     from envs.base import TaskError
-    from envs.webshop.env import WebShopConfig, WebShopEnv
+    from envs.webshop.config import WebShopConfig
+    from envs.webshop.env import WebShopEnv
 
     env = WebShopEnv(WebShopConfig(**settings))
     try:

@@ -23,9 +23,10 @@ from environments import process
 from environments.play import Rounds, Row, median_speed, play, pool_speed
 from envs.common.cache import cache_folder
 from envs.pool import Mode
-from envs.webshop import pages, queries, search, tasks
+from envs.webshop import queries, search, tasks
+from envs.webshop.config import WebShopConfig
 from envs.webshop.engine import Session
-from envs.webshop.env import WebShopConfig
+from envs.webshop.observation import render
 from envs.webshop.shop import Shop, open_shop
 
 GROUP = 8
@@ -102,7 +103,7 @@ def _visit(shop: Shop, find: Callable[[str], Sequence[int]], ids: Sequence[str])
             if session.page == "search":
                 possible = [f"search[{query}]" for query in queries.suggestions(session.goal.instruction)] + possible
             session.act(possible[int(rng.random() * len(possible))])
-            pages.render(session, "text")
+            render(session.view, "text")
             steps += 1
             if session.page == "done":
                 break

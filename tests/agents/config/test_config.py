@@ -47,7 +47,7 @@ def refusal(*overrides: str) -> str:
         ("iterations=null", ["iterations is nothing", "a whole number"]),
         ("optim=3", ["optim is 3", "lr"]),
         ("env=alfwold", ["env is 'alfwold'", "Did you mean 'alfworld'"]),
-        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, gpg, grpo", "Did you mean 'gigpo'"]),
+        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, gigpo_official, gpg, grpo", "Did you mean 'gigpo'"]),
         ("model=hub", ["model.name has no value"]),
         ("model.tiny.heads=3", ["model.tiny.hidden is 128", "heads"]),
         ("model.prompt=chat", ["model.prompt is 'chat'", "plain"]),
@@ -222,3 +222,10 @@ def test_multirun_starts_nothing_if_one_combination_is_wrong(tmp_path: Path) -> 
     assert done.returncode == 2
     assert "algo is 'gippo'" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_engine_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"engine\.name is 'hff'; allowed: hf, scripted. Did you mean 'hf'"):
+        loading.load(["env=alfworld", "engine.name=hff"])
+    with pytest.raises(ConfigError, match=r"engine\.name is 'vllm'; allowed: hf, scripted"):
+        loading.load(["env=alfworld", "engine.name=vllm"])

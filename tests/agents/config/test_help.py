@@ -85,7 +85,7 @@ def test_plain_help_is_that_of_the_command_in_the_readme() -> None:
 def test_help_of_a_section_says_value_source_default_and_meaning() -> None:
     shown = run("-m", "agents.train", "--help", "warmstart", "env", "warmstart.batch=9", "warmstart.lr=${critic.lr}")
     assert shown.returncode == 0, shown.stderr
-    assert "  warmstart.steps = 3300    from conf/model/tiny.yaml, default 1400\n      Optimiser steps." in shown.stdout
+    assert "  warmstart.steps = 3300    from conf/model/tiny.yaml, default 1400\n      Optimizer steps." in shown.stdout
     assert "  env.max_steps = 20    from conf/env/alfworld.yaml, default 50\n" in shown.stdout
     assert "  warmstart.batch = 9    from the command line, default 8\n" in shown.stdout
     assert "  warmstart.lr = 0.001    from the command line, ${critic.lr}, default 0.002\n" in shown.stdout
@@ -123,7 +123,7 @@ def test_help_of_a_command_that_cannot_run_says_why() -> None:
 
 def test_help_says_that_a_time_limit_of_steps_needs_workers() -> None:
     limit = usage.text("train", ["env.pool"]).partition("env.pool.step_timeout")[2].partition("env.pool.retries")[0]
-    assert "not kept with mode=inline" in " ".join(limit.split())
+    assert "not enforced with mode=inline" in " ".join(limit.split())
 
 
 @pytest.mark.parametrize(("section", "meant"), [("optm", "optim"), ("loss.kll", "loss.kl"), ("optim.lrr", "optim.lr")])
@@ -183,14 +183,14 @@ class Silent(GRPO):
 
 
 @dataclass
-class Curious:
+class Curious(shaping.Shaping):
     """Pays for states not seen before."""
 
     bonus: float = 0.25
     """Reward of a new state."""
 
-    def shape(self, trajectories):
-        pass
+    async def shape(self, batch):
+        return batch.reward * 0
 
 
 class Maze(Corridor):

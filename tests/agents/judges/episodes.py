@@ -16,16 +16,12 @@ PROMPT = Prompt()
 
 
 def step(observation: str, action: str, reached: Sequence[str] = (), changed: bool = True, **more: Any) -> Step:
-    info = {"subgoals": list(reached), "changed": changed, **more.pop("info", {})}
-    return Step(observation, action, state_key=more.pop("state_key", observation), info=info, **{"valid": True, **more})
+    return Step(observation, action, subgoals=list(reached), changed=changed, **{"state_key": observation, **more})
 
 
 def episode(*steps: Step, final: str | None = "You are outside.", task_id: str = "room-1") -> Trajectory:
     """`final`: the observation after the last step; None: nobody saw it."""
-    trajectory = Trajectory("tests/Room-v0", task_id, "g0", seed=0, split="train", steps=list(steps))
-    if final is not None:
-        trajectory.steps[-1].info["final_observation"] = final
-    return trajectory
+    return Trajectory("tests/Room-v0", task_id, "g0", seed=0, split="train", steps=list(steps), final_observation=final)
 
 
 def walk() -> Trajectory:

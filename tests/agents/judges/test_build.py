@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from agents.config.judge import check_judge, server_key
 from agents.config.sections import JudgeConfig
 from agents.judges.rules import Rules
 from agents.judges.text import TextJudge
-from agents.rollout.assembly import Assembly, assemble
+from agents.rollout.engines.base import Weights
 from envs.common.structured import ConfigError
 from envs.common.structured import build as structured
 from envs.trajectory import Trajectory
 from tests.agents.judges.chat_model import chat_policy
 from tests.agents.judges.server import Reply, Server
+from tests.agents.parts import Parts, opened
 
 GAMES = ["env=alfworld", "env.train_games=4", "env.eval_games=1", "env.test_games=1", "env.max_steps=3"]
 
@@ -34,91 +36,95 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def parts(folder: Path) -> Iterator[Assembly]:
+def parts(folder: Path) -> Iterator[Parts]:
     config = loading.load([*GAMES, "model=hub", f"model.name={folder}", "model.max_length=4096", "engine.max_tokens=4"])
-    parts = assemble(config)
-    yield parts
-    parts.close()
+    with opened(config) as parts:
+        yield parts
 
 
 def config(**settings: object) -> JudgeConfig:
     return structured(JudgeConfig, settings, "judge")
 
 
-def play(parts: Assembly) -> list[Trajectory]:
+def built(config: JudgeConfig, parts: Parts) -> judges.Judge:
+    return judges.build(config, parts.config, parts.env, parts.sampler, parts.policy)
+
+
+def play(parts: Parts) -> list[Trajectory]:
     """Episodes that the model plays; whatever it does is to be judged."""
-    played = parts.play(parts.rollout(1.0), parts.panel())
+    played = parts.evaluation()
     for trajectory in played:
         for step in trajectory.steps:
-            step.info["changed"] = True
+            step.changed = True
     return played
 
 
-def test_rules_are_the_default_and_take_seed_and_noise_of_the_run(parts: Assembly) -> None:
-    judge = judges.build(config(), parts)
+def test_rules_are_the_default_and_take_seed_and_noise_of_the_run(parts: Parts) -> None:
+    judge = built(config(), parts)
     assert isinstance(judge, Rules)
-    noisy = judges.build(config(noise=1.0), parts)
+    noisy = built(config(noise=1.0), parts)
     [episode] = play(parts)
-    assert judge.judge([episode]) == [[()] * 3]
-    assert noisy.judge([episode]) == [[tuple(parts.env.subgoals(episode.task_id))] * 3]
+    assert parts.runner.run(judge.judge([episode])) == [[()] * 3]
+    assert parts.runner.run(noisy.judge([episode])) == [[tuple(parts.env.subgoals(episode.task_id))] * 3]
 
 
-def test_the_policy_judges_itself_and_plays_on(parts: Assembly, cache: Path) -> None:
-    judge = judges.build(config(kind="policy", max_tokens=8), parts)
+def test_the_policy_judges_itself_and_plays_on(parts: Parts, cache: Path) -> None:
+    judge = built(config(kind="policy", max_tokens=8), parts)
     assert isinstance(judge, TextJudge)
     first = play(parts)
-    assert judge.judge(first) == [[()] * 3]
+    assert parts.runner.run(judge.judge(first)) == [[()] * 3]
     assert judge.metrics["broken"] == 3
     assert judge.metrics["calls"] == judge.metrics["questions"] > 0
-    parts.engine.update_weights(parts.policy, 1)
+    parts.sampler.engine.update_weights(Weights(1, parts.policy.named_tensors()))
     assert [s.response_ids for s in play(parts)[0].steps] == [s.response_ids for s in first[0].steps]
-    judge.judge(first)
+    parts.runner.run(judge.judge(first))
     assert judge.metrics["calls"] > 0  # its weights have changed: no answer of its own is kept
     assert not (cache / "judge").exists()
-    judge.close()
+    parts.runner.run(judge.close())
 
 
-def test_another_model_judges_and_its_answers_are_kept(parts: Assembly, folder: Path, cache: Path) -> None:
+def test_another_model_judges_and_its_answers_are_kept(parts: Parts, folder: Path, cache: Path) -> None:
     played = play(parts)
     for calls in (True, False):
-        judge = judges.build(config(kind="model", model=str(folder), max_tokens=8), parts)
-        assert judge.judge(played) == [[()] * 3]
+        judge = built(config(kind="model", model=str(folder), max_tokens=8), parts)
+        assert parts.runner.run(judge.judge(played)) == [[()] * 3]
         assert bool(judge.metrics["calls"]) == calls
         assert judge.metrics["broken"] == 3
-        judge.close()
+        parts.runner.run(judge.close())
     assert (cache / "judge" / "answers.sqlite3").exists()
-    judge = judges.build(config(kind="model", model=str(folder), max_tokens=8, cache=False), parts)
-    judge.judge(played)
+    judge = built(config(kind="model", model=str(folder), max_tokens=8, cache=False), parts)
+    parts.runner.run(judge.judge(played))
     assert judge.metrics["calls"] > 0
 
 
-def test_a_server_judges(parts: Assembly, server: Server) -> None:
+def test_a_server_judges(parts: Parts, server: Server) -> None:
     name = parts.env.subgoals(parts.env.tasks("eval")[0])[0]
     server.answers(Reply(str({name: 1})))
-    judge = judges.build(config(kind="endpoint", model="m", base_url=server.url), parts)
-    assert judge.judge(play(parts)) == [[(name,)] * 3]
+    judge = built(config(kind="endpoint", model="m", base_url=server.url), parts)
+    assert parts.runner.run(judge.judge(play(parts))) == [[(name,)] * 3]
     assert server.keys[0] == "Bearer none"
-    judge.close()
+    parts.runner.run(judge.close())
 
 
-def test_proposals_are_kept_by_environment_and_judge(parts: Assembly, server: Server, cache: Path) -> None:
+def test_proposals_are_kept_by_environment_and_judge(parts: Parts, server: Server, cache: Path) -> None:
     server.answers(Reply("{1: 'look around'}"), Reply("{'look around': 1}"))
     settings = {"kind": "endpoint", "base_url": server.url, "subgoals": "proposed", "concurrency": 1}
-    judge = judges.build(config(model="some/judge-7b", **settings), parts)
-    assert judge.judge(play(parts)) == [[("look around",)] * 3]
+    proposals = partial(judges.proposals_file, env=parts.env.name, policy=parts.config.model.name)
+    judge = built(config(model="some/judge-7b", **settings), parts)
+    assert parts.runner.run(judge.judge(play(parts))) == [[("look around",)] * 3]
     [file] = (cache / "judge").glob("*.yaml")
     assert file.name.startswith("subgoals-alfworld-judge-7b-")
-    assert file == judges.proposals_file(config(model="some/judge-7b", **settings), parts)
-    assert file != judges.proposals_file(config(model="other/judge-7b", **settings), parts)
-    assert judges.proposals_file(config(model="m", file="mine.yaml", **settings), parts) == Path("mine.yaml")
+    assert file == proposals(config(model="some/judge-7b", **settings))
+    assert file != proposals(config(model="other/judge-7b", **settings))
+    assert proposals(config(model="m", file="mine.yaml", **settings)) == Path("mine.yaml")
 
 
-def test_an_environment_without_subgoals_needs_proposed_ones(parts: Assembly) -> None:
+def test_an_environment_without_subgoals_needs_proposed_ones(parts: Parts) -> None:
     from tests.envs.toys import Corridor, CorridorConfig
 
     parts.env = Corridor(CorridorConfig())
     with pytest.raises(ConfigError, match=r"judge\.subgoals=proposed"):
-        judges.build(config(), parts)
+        built(config(), parts)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from agents.judges.endpoint import Endpoint
 from agents.judges.proposal import Proposals
 from agents.judges.text import TextJudge
 from envs.prompt import Prompt
+from envs.trajectory import Trajectory
 from tests.agents.judges.episodes import PROMPT, SUBGOALS, TASK, episode, rooms, step, walk
 from tests.agents.judges.server import Reply, Server, error
 
@@ -23,13 +24,22 @@ pytest.importorskip("openai")
 DOOR = ("open the door",)
 
 
-Made = Callable[..., TextJudge]
+class Asked(TextJudge):
+    """A judge with a loop to be asked in."""
+
+    runner: asyncio.Runner
+
+    def says(self, episodes: list[Trajectory]) -> list[list[tuple[str, ...]]]:
+        return self.runner.run(self.judge(episodes))
+
+
+Made = Callable[..., Asked]
 
 
 @pytest.fixture
 def text_judge(server: Server, runner: asyncio.Runner) -> Iterator[Made]:
     """Makes judges that ask the server, and closes them."""
-    made: list[TextJudge] = []
+    made: list[Asked] = []
 
     def make(
         subgoals: Proposals | None = None,
@@ -38,14 +48,15 @@ def text_judge(server: Server, runner: asyncio.Runner) -> Iterator[Made]:
         timeout_s: float = 600.0,
         budget: int | None = None,
         **settings: Any,
-    ) -> TextJudge:
+    ) -> Asked:
         asker = Asker(Endpoint("m", server.url, None, 160, timeout_s), cache, budget=budget, first_pause=0.01)
-        made.append(TextJudge(asker, prompt, subgoals or (lambda task: SUBGOALS), runner, **settings))
+        made.append(Asked(asker, prompt, subgoals or (lambda task: SUBGOALS), **settings))
+        made[-1].runner = runner
         return made[-1]
 
     yield make
     for judge in made:
-        judge.close()
+        runner.run(judge.close())
 
 
 def knowing(request: dict[str, Any]) -> Reply:
@@ -59,7 +70,7 @@ def knowing(request: dict[str, Any]) -> Reply:
 def test_a_judge_says_which_step_achieved_what(server: Server, text_judge: Made) -> None:
     server.reply = knowing
     judge = text_judge()
-    assert judge.judge([walk()]) == [[("pick up the key",), (), ("open the door",), ()]]
+    assert judge.says([walk()]) == [[("pick up the key",), (), ("open the door",), ()]]
     expected = {
         "steps": 4,
         "judged": 3,
@@ -78,7 +89,7 @@ def test_a_judge_says_which_step_achieved_what(server: Server, text_judge: Made)
 
 
 def test_steps_that_changed_nothing_are_not_asked_about(server: Server, text_judge: Made) -> None:
-    text_judge().judge([walk()])
+    text_judge().says([walk()])
     assert not any("\n  wait\n" in prompt for prompt in server.prompts)
     assert len(server.prompts) == 3
 
@@ -86,16 +97,16 @@ def test_steps_that_changed_nothing_are_not_asked_about(server: Server, text_jud
 def test_equal_steps_are_asked_about_once(server: Server, text_judge: Made) -> None:
     server.reply = knowing
     judge = text_judge()
-    verdicts = judge.judge([walk() for _ in range(8)])
+    verdicts = judge.says([walk() for _ in range(8)])
     assert len(server.prompts) == 3
     assert verdicts == [[("pick up the key",), (), ("open the door",), ()]] * 8
     assert (judge.metrics["judged"], judge.metrics["questions"]) == (24, 3)
 
 
 def test_a_later_run_asks_nothing_that_was_answered(server: Server, text_judge: Made, cache: Path) -> None:
-    first = text_judge(cache=AnswerCache(cache / "answers")).judge([walk()])
+    first = text_judge(cache=AnswerCache(cache / "answers")).says([walk()])
     later = text_judge(cache=AnswerCache(cache / "answers"))
-    assert later.judge([walk()]) == first
+    assert later.says([walk()]) == first
     assert len(server.prompts) == 3
     assert (later.metrics["calls"], later.metrics["cached"], later.metrics["judged"]) == (0, 3, 3)
 
@@ -103,7 +114,7 @@ def test_a_later_run_asks_nothing_that_was_answered(server: Server, text_judge: 
 def test_a_window_and_hidden_actions_reach_the_question(server: Server, text_judge: Made) -> None:
     server.answers(Reply('{"open the door": 3, "pick up the key": 1}'))
     judge = text_judge(window=3, actions=False)
-    assert judge.judge([walk()]) == [[("pick up the key",), (), DOOR, DOOR]]
+    assert judge.says([walk()]) == [[("pick up the key",), (), DOOR, DOOR]]
     assert all("action:" not in prompt for prompt in server.prompts)
     assert any("Time 3, the player sees:" in prompt for prompt in server.prompts)
 
@@ -113,7 +124,7 @@ def test_an_environment_may_say_what_its_symbols_mean(server: Server, text_judge
         def legend(self, observation: str) -> str:
             return "" if "Legend" in observation else "+ is a door"
 
-    text_judge(prompt=Mapped()).judge([walk()])
+    text_judge(prompt=Mapped()).says([walk()])
     assert all("The symbols on the map: + is a door" in prompt for prompt in server.prompts)
 
 
@@ -122,8 +133,8 @@ def test_nothing_to_judge_asks_nothing(server: Server, text_judge: Made) -> None
     empty = episode(step("A", "wait"))
     empty.steps.clear()
     judge = text_judge()
-    assert judge.judge([idle, empty]) == [[()], []]
-    assert judge.judge([]) == []
+    assert judge.says([idle, empty]) == [[()], []]
+    assert judge.says([]) == []
     assert server.prompts == []
 
 
@@ -146,19 +157,19 @@ def test_nothing_to_judge_asks_nothing(server: Server, text_judge: Made) -> None
 def test_a_broken_answer_is_worth_nothing_and_counted(server: Server, text_judge: Made, text: str) -> None:
     server.answers(Reply(text))
     judge = text_judge()
-    assert judge.judge([walk()]) == [[(), (), (), ()]]
+    assert judge.says([walk()]) == [[(), (), (), ()]]
     assert (judge.metrics["broken"], judge.metrics["judged"], judge.metrics["calls"]) == (3, 0, 3)
 
 
 def test_names_that_were_not_asked_for_are_dropped(server: Server, text_judge: Made) -> None:
     server.answers(Reply('{"win": 1, "open the door": 1, 5: 1, None: 1, ("a",): 1}'))
-    assert text_judge().judge([walk()]) == [[DOOR, (), DOOR, DOOR]]
+    assert text_judge().says([walk()]) == [[DOOR, (), DOOR, DOOR]]
 
 
 def test_an_answer_that_repeats_the_question_is_no_verdict(server: Server, text_judge: Made) -> None:
     server.reply = lambda request: Reply(request["messages"][0]["content"])
     judge = text_judge()
-    assert judge.judge([walk()]) == [[(), (), (), ()]]
+    assert judge.says([walk()]) == [[(), (), (), ()]]
     assert judge.metrics["broken"] == 3
 
 
@@ -181,7 +192,7 @@ def test_a_verdict_cannot_be_forged_through_a_judge_that_repeats_the_transcript(
     )
     forged = episode(step(f"{text}\n{TASK}", text), step(text, f"search[{text}]"), final=text)
     judge = text_judge()
-    assert judge.judge([forged]) == [[(), ()]]
+    assert judge.says([forged]) == [[(), ()]]
     assert judge.metrics["broken"] == 2
     assert all(len(prompt) < 20_000 for prompt in server.prompts)
 
@@ -209,13 +220,13 @@ def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
     judge = text_judge(timeout_s=0.2 if hangs else 600.0)
     if not hangs:
         server.answers(Reply('{"open the door": 1}'))
-        assert judge.judge(rooms(3)) == [[DOOR]] * 3
+        assert judge.says(rooms(3)) == [[DOOR]] * 3
     if reply is None:
         server.close()
     else:
         server.answers(reply)
     for _ in range(3):
-        assert judge.judge(rooms(40)) == [[()]] * 40
+        assert judge.says(rooms(40)) == [[()]] * 40
         counted = judge.metrics
         assert counted["failed"] + counted["open"] == 40
         assert counted["judged"] == counted["broken"] == 0
@@ -224,7 +235,7 @@ def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
     back = reply is not None and not hangs
     if back:
         server.answers(Reply('{"open the door": 1}'))
-        assert judge.judge(rooms(40)) == [[DOOR]] * 40
+        assert judge.says(rooms(40)) == [[DOOR]] * 40
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert [message.partition(" (")[0] for message in messages] == [
         "the judge does not answer",
@@ -234,17 +245,17 @@ def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
 
 def test_the_budget_goes_on_after_a_resumption(server: Server, text_judge: Made) -> None:
     judge = text_judge(budget=5)
-    judge.judge(rooms(4))
+    judge.says(rooms(4))
     resumed = text_judge(budget=5)
     resumed.load_state(judge.state())
-    resumed.judge(rooms(4))
+    resumed.says(rooms(4))
     assert (resumed.metrics["calls"], resumed.metrics["open"], resumed.state()) == (1, 3, {"calls": 5})
 
 
 def test_a_closed_judge_leaves_the_loop_to_others(server: Server, text_judge: Made, runner: asyncio.Runner) -> None:
     judge = text_judge()
-    judge.judge([walk()])
-    judge.close()
+    judge.says([walk()])
+    runner.run(judge.close())
     assert runner.run(asyncio.sleep(0, "alive")) == "alive"
 
 
@@ -260,12 +271,12 @@ def test_subgoals_are_proposed_once_a_task_and_kept(server: Server, text_judge: 
     server.reply = proposing
     file = tmp_path / "subgoals.yaml"
     judge = text_judge(Proposals(file))
-    assert judge.judge(rooms(3)) == [[("leave",)]] * 3
-    judge.judge(rooms(3))
+    assert judge.says(rooms(3)) == [[("leave",)]] * 3
+    judge.says(rooms(3))
     [proposed] = [prompt for prompt in server.prompts if "Name two to five" in prompt]
     assert "Room 0." in proposed
     later = text_judge(Proposals(file))
-    later.judge(rooms(1))
+    later.says(rooms(1))
     assert sum("Name two to five" in prompt for prompt in server.prompts) == 1
     assert f'"{TASK}"' in file.read_text() or f"'{TASK}'" in file.read_text()
 
@@ -273,7 +284,7 @@ def test_subgoals_are_proposed_once_a_task_and_kept(server: Server, text_judge: 
 def test_edited_subgoals_are_the_ones_asked_about(server: Server, text_judge: Made, tmp_path: Path) -> None:
     file = tmp_path / "subgoals.yaml"
     file.write_text(f"'{TASK}':\n- leave\n- sing a song\n")
-    text_judge(Proposals(file)).judge(rooms(1))
+    text_judge(Proposals(file)).says(rooms(1))
     assert "1. leave\n2. sing a song\n" in server.prompts[0]
 
 
@@ -282,8 +293,8 @@ def test_a_failed_proposal_leaves_the_task_without_subgoals_until_it_succeeds(
 ) -> None:
     judge = text_judge(Proposals(tmp_path / "subgoals.yaml"))
     server.answers(Reply("I have no idea."))
-    assert judge.judge(rooms(3)) == [[()]] * 3
+    assert judge.says(rooms(3)) == [[()]] * 3
     assert (judge.metrics["without_subgoals"], judge.metrics["calls"], judge.metrics["questions"]) == (3, 1, 0)
     server.reply = proposing
-    assert judge.judge(rooms(3)) == [[("leave",)]] * 3
+    assert judge.says(rooms(3)) == [[("leave",)]] * 3
     assert judge.metrics["without_subgoals"] == 0

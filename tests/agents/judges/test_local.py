@@ -11,7 +11,7 @@ from agents.judges.local import Local, fingerprint
 from agents.judges.speaker import Said, SpeakerError
 from agents.models.policy import PolicyError
 from agents.models.template import Template
-from agents.rollout.engines.base import Completion, Request, Sampling
+from agents.rollout.engines.base import Completion, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
 from tests.agents.judges.chat_model import chat_policy
 from tests.agents.models.models_for_tests import small_policy
@@ -104,7 +104,7 @@ def test_the_engine_can_be_used_for_play_before_and_after(runner: asyncio.Runner
     request = Request("0.0", [5, 6, 7], Sampling(max_tokens=6), seed=3)
     before = runner.run(engine.generate(request))
     ask(engine, runner, "Was it?")
-    engine.update_weights(engine.policy, 1)
+    engine.update_weights(Weights(1, engine.policy.named_tensors()))
     assert runner.run(engine.generate(request)).ids == before.ids
 
 

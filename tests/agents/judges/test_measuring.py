@@ -22,7 +22,7 @@ def episode(*reached: str, unchanged: tuple[int, ...] = ()) -> Trajectory:
     """After each step the subgoals whose letters (k, d) are given are achieved."""
     words = {"k": "key", "d": "door"}
     steps = [
-        Step("seen", "go", info={"subgoals": [words[one] for one in so_far], "changed": number not in unchanged})
+        Step("seen", "go", subgoals=[words[one] for one in so_far], changed=number not in unchanged)
         for number, so_far in enumerate(reached)
     ]
     return Trajectory("env", "task", "group", 0, "train", steps=steps)
@@ -118,7 +118,7 @@ def test_an_episode_is_told_again_in_other_words_and_is_the_same() -> None:
     assert [step.action for step in told.steps] == [step.action for step in played.steps]
     assert [step.state_key for step in told.steps] == [step.state_key for step in played.steps]
     assert all(one.observation != other.observation for one, other in zip(played.steps, told.steps))
-    assert len(told.steps[-1].info["final_observation"]) > len(played.steps[-1].info["final_observation"])
+    assert len(told.final_observation or "") > len(played.final_observation or "")
     again = at_random(Hall(HallConfig()), "tests/KeyedHall-v0", "train-1", 5, "train", 7)
     assert again == played
 

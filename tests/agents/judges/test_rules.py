@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from agents.judges.rules import Rules
 from algorithms.shaping.confusion import confusion
+from envs.trajectory import Trajectory
 from tests.agents.judges.episodes import SUBGOALS, all_moves, episode, step, walk
 
 
-def rules(noise: float = 0.0, seed: int = 0) -> Rules:
-    return Rules(lambda task: SUBGOALS, noise, seed)
+class Asked(Rules):
+    def says(self, episodes: list[Trajectory]) -> list[list[tuple[str, ...]]]:
+        return asyncio.run(self.judge(episodes))
+
+
+def rules(noise: float = 0.0, seed: int = 0) -> Asked:
+    return Asked(lambda task: SUBGOALS, noise, seed)
 
 
 def test_a_step_achieves_what_was_not_reached_before_it() -> None:
-    assert rules().judge([walk()]) == [[("pick up the key",), (), ("open the door",), ()]]
+    assert rules().says([walk()]) == [[("pick up the key",), (), ("open the door",), ()]]
 
 
 def test_a_step_that_changed_nothing_is_not_judged() -> None:
     missed = episode(step("A", "north", SUBGOALS, changed=False), step("B", "north", SUBGOALS))
     judge = rules(noise=1.0)
-    assert judge.judge([missed])[0] == [(), SUBGOALS]
+    assert judge.says([missed])[0] == [(), SUBGOALS]
     assert judge.metrics == {"steps": 2.0, "judged": 1.0, "achieved": 2.0}
 
 
 def test_noise_of_one_turns_every_verdict_around() -> None:
-    assert rules(noise=1.0).judge([walk()]) == [[("open the door",), (), ("pick up the key",), SUBGOALS]]
+    assert rules(noise=1.0).says([walk()]) == [[("open the door",), (), ("pick up the key",), SUBGOALS]]
 
 
 def test_noise_is_as_frequent_as_it_is_set() -> None:
     moves = all_moves(2000)
     verdict, label = (
-        np.array([[name in steps[0] for name in SUBGOALS] for steps in judge.judge(moves)]) for judge in (rules(0.3), rules())
+        np.array([[name in steps[0] for name in SUBGOALS] for steps in judge.says(moves)]) for judge in (rules(0.3), rules())
     )
     found = confusion(verdict, label)
     assert abs((found.fp + found.fn) / 4000 - 0.3) < 0.03
@@ -42,21 +50,21 @@ def test_noise_is_as_frequent_as_it_is_set() -> None:
 
 def test_the_same_move_is_misjudged_every_time_and_not_by_place_or_order() -> None:
     moves = all_moves(50)
-    once = rules(0.5).judge(moves)
+    once = rules(0.5).says(moves)
     again = rules(0.5)
-    again.judge(all_moves(7))
-    assert again.judge(moves[::-1])[::-1] == once
+    again.says(all_moves(7))
+    assert again.says(moves[::-1])[::-1] == once
 
 
 def test_another_seed_errs_elsewhere() -> None:
     moves = all_moves(50)
-    assert rules(0.5, seed=1).judge(moves) != rules(0.5, seed=2).judge(moves)
+    assert rules(0.5, seed=1).says(moves) != rules(0.5, seed=2).says(moves)
 
 
 def test_a_judge_of_rules_can_be_resumed_and_closed() -> None:
     judge, moves = rules(0.5), all_moves(50)
-    before = judge.judge(moves)
+    before = judge.says(moves)
     resumed = rules(0.5)
     resumed.load_state(judge.state())
-    judge.close()
-    assert resumed.judge(moves) == before
+    asyncio.run(judge.close())
+    assert resumed.says(moves) == before

@@ -17,9 +17,8 @@ SPELLED = tokenizer.build(WORDS)
 def step(action: str, credit: dict[str, Any] | None = None, observation: str = "A room with a door.", **more: Any) -> Step:
     """A step whose response are the words of its action and the end token."""
     ids = [*SPELLED(action, add_special_tokens=False).input_ids, SPELLED.eos_token_id]
-    info = {**({} if credit is None else {"credit": credit}), **more.pop("info", {})}
-    values: dict[str, Any] = {"response_ids": ids, "response_logprobs": [-0.5] * len(ids), "state_key": "room", **more}
-    return Step(observation, action, info=info, **values)
+    values: dict[str, Any] = {"response_ids": ids, "rollout_logprobs": [-0.5] * len(ids), "state_key": "room", **more}
+    return Step(observation, action, credit=credit, **values)
 
 
 def episode(steps: Sequence[Step], group: str = "g0", **more: Any) -> Trajectory:

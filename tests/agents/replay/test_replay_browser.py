@@ -25,7 +25,7 @@ LEFT, RIGHT = "\ue012", "\ue014"
 def page(tmp_path: Path) -> str:
     """Two groups; everything that an environment or a model may write is hostile in the first."""
     credit = {"advantage": 1.0, HOSTILE: 0.5}
-    bad = step("open door", credit, observation=HOSTILE * 9, shaped_rewards={HOSTILE: 1.0}, info={"subgoals": [HOSTILE]})
+    bad = step("open door", credit, observation=HOSTILE * 9, shaped_rewards={HOSTILE: 1.0}, subgoals=[HOSTILE])
     bad.action = HOSTILE
     plain = [step(action, {"advantage": value}) for action, value in (("wait", -0.5), ("look", 0.25), ("open door", 0.75))]
     groups = [episode([bad], HOSTILE, error=HOSTILE), episode([bad, *plain], HOSTILE), episode(plain, HOSTILE)]

@@ -19,7 +19,7 @@ FRAME = "\n\n      -----   \n      |@.(|\n       ---\n   \n"
 
 def went(advantage: float, *names: str, **more: Any) -> Step:
     """A step after which the subgoals `names` are achieved."""
-    return step("wait", {"advantage": advantage}, info={"subgoals": list(names), **more.pop("info", {})}, **more)
+    return step("wait", {"advantage": advantage}, **{"subgoals": list(names), **more})
 
 
 def shown(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
@@ -85,9 +85,9 @@ def test_where_no_subgoal_was_reached_nothing_is_shown(tmp_path: Path, capsys: p
 
 def test_the_judge_s_word_counts_and_the_rules_stand_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = [
-        went(1.0, info={"judged": ["door"]}),
-        went(1.0, "key", info={"judged": []}),
-        went(1.0, "key", "end", info={"judged": ["end", "door"]}),
+        went(1.0, judged=["door"]),
+        went(1.0, "key", judged=[]),
+        went(1.0, "key", "end", judged=["end", "door"]),
     ]
     write_run(tmp_path / "it", [episode(steps)])
     (played,) = read(tmp_path / "it").episodes
@@ -98,9 +98,8 @@ def test_the_judge_s_word_counts_and_the_rules_stand_beside_it(tmp_path: Path, c
 
 
 def test_a_drawing_stands_without_what_is_empty_around_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    steps = [went(1.0, info={"frame": FRAME}), went(1.0, info={"frame": FRAME, "final_frame": "gone\n"})]
-    steps[-1].info["final_observation"] = "You fall asleep."
-    write_run(tmp_path / "it", [episode(steps)])
+    steps = [went(1.0, frame=FRAME), went(1.0, frame=FRAME)]
+    write_run(tmp_path / "it", [episode(steps, final_observation="You fall asleep.", final_frame="gone\n")])
     printed, page = shown(tmp_path / "it", capsys)
     assert printed.count("     -----\n     |@.(|\n      ---\n") == 1, "an unchanged drawing is not printed again"
     assert page.count('<pre class="frame">-----\n|@.(|\n ---</pre>') == 2
@@ -110,9 +109,9 @@ def test_a_drawing_stands_without_what_is_empty_around_it(tmp_path: Path, capsys
 
 def test_names_and_drawings_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "<script>\x1b[2J\u202e"
-    one = went(1.0, hostile, info={"frame": hostile, "final_frame": hostile, "final_observation": hostile})
+    one = went(1.0, hostile, frame=hostile)
     one.shaped_rewards[hostile] = 1.0
-    write_run(tmp_path / "it", [episode([one])])
+    write_run(tmp_path / "it", [episode([one], final_observation=hostile, final_frame=hostile)])
     printed, page = shown(tmp_path / "it", capsys, "--all")
     assert "reached: <script>\\x1b[2J\\u202e" in " ".join(printed.split())
     assert not {"\x1b", "\u202e"} & {*printed, *page}
@@ -121,14 +120,14 @@ def test_names_and_drawings_are_text(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_drawing_wider_than_the_terminal_is_cut_and_not_wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wide = "-" * 79 + "\n" + "|" + "." * 77 + "|"
-    write_run(tmp_path / "it", [episode([went(1.0, info={"frame": wide})])])
+    write_run(tmp_path / "it", [episode([went(1.0, frame=wide)])])
     printed, _ = shown(tmp_path / "it", capsys)
     assert [len(line) for line in printed.splitlines() if line.strip().startswith(("---", "|..."))] == [80, 80]
 
 
 @pytest.mark.parametrize("noted", [3, ["a"], "", "  \n "])
 def test_a_drawing_that_is_none_does_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str], noted: Any) -> None:
-    write_run(tmp_path / "it", [episode([went(1.0, info={"frame": noted, "final_observation": noted})])])
+    write_run(tmp_path / "it", [episode([went(1.0, frame=noted)], final_observation=str(noted))])
     printed, page = shown(tmp_path / "it", capsys)
     assert ("what came of it" in printed) == bool(str(noted).strip())
     assert ('<pre class="frame">' in page) == bool(str(noted).strip())

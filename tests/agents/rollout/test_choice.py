@@ -21,10 +21,10 @@ from agents.rollout.dialogue import Plain
 from agents.rollout.engines.base import Sampling
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
-from agents.rollout.sampler import Rollout
-from agents.training.learner import Learner
-from agents.training.packing import collate, micro_batches, rows
-from agents.training.tokens import Tokens
+from agents.rollout.sampler import Sampler
+from agents.training.actor import Actor
+from agents.training.experience import Experience
+from agents.training.passes import collate, micro_batches
 from envs.base import Turn
 from envs.pool import Pool
 from envs.trajectory import Step, Trajectory
@@ -106,7 +106,7 @@ def test_the_draw_follows_the_probabilities_and_depends_on_the_seed_alone() -> N
 # -- rows -------------------------------------------------------------------------------------------------------------------
 
 
-def experience(policy: Policy, context: str, length: Length = "tokens", temperature: float = 1.0) -> list[Trajectory]:
+def played_by(policy: Policy, context: str, length: Length = "tokens", temperature: float = 1.0) -> list[Trajectory]:
     """Conversations of choices, their log-probabilities by one plain forward pass for each candidate."""
     rng = random.Random(5)
     made = []
@@ -122,7 +122,7 @@ def experience(policy: Policy, context: str, length: Length = "tokens", temperat
             with torch.no_grad():
                 logp = plain_logprobs(policy, read, actions, length, temperature)
             step = Step("o", actions[chosen], admissible_actions=actions, prompt_ids=prompt, response_ids=responses[chosen])
-            step.response_logprobs = [float(logp[chosen])] + [0.0] * (len(responses[chosen]) - 1)
+            step.rollout_logprobs = [float(logp[chosen])] + [0.0] * (len(responses[chosen]) - 1)
             trajectory.steps.append(step)
             read = [*read, *responses[chosen]]
         made.append(trajectory)
@@ -140,12 +140,12 @@ def plain_logprobs(policy: Policy, read: list[int], actions: list[str], length: 
     return torch.log_softmax(torch.stack(scores) / temperature, 0)
 
 
-def credited(trajectories: list[Trajectory]) -> Tokens:
-    tokens = Tokens.of(trajectories, None)
+def credited(trajectories: list[Trajectory], one: Scoring | None = None, longest_row: int = 10_000) -> Experience:
+    made = Experience.of(trajectories, scoring=one or scoring(), longest_row=longest_row)
     torch.manual_seed(1)
-    values = torch.cat([torch.randn(()).repeat(len(s.response_ids)) for t in trajectories for s in t.steps])
-    tokens.credit(values, torch.ones(len(values), dtype=torch.bool))
-    return tokens
+    made.advantages = torch.cat([torch.randn(()).repeat(len(step.response_ids)) for step in made.steps])
+    made.defined[:] = True
+    return made
 
 
 def updated(
@@ -158,9 +158,9 @@ def updated(
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Gradient and metrics of one mini-batch with all episodes."""
     optim = OptimConfig(lr=0.0, minibatch=64, token_budget=budget, grad_clip=1e9)
-    learner = Learner(policy, optim, loss, 1, 0, temperature, scoring(length))
-    metrics = learner.update(trajectories, credited(trajectories), 0)
-    return {name: p.grad.clone() for name, p in learner.optimizer.parameters}, metrics
+    actor = Actor(policy, optim, loss, 1, 0, temperature)
+    metrics = actor.update(credited(trajectories, scoring(length), budget), 0)
+    return {name: p.grad.clone() for name, p in actor.optimizer.parameters}, metrics
 
 
 @contexts
@@ -171,7 +171,7 @@ def test_the_gradient_is_that_of_every_candidate_computed_alone(
 ) -> None:
     """Whatever the rows: a budget of 16 is less than the candidates of one step."""
     policy = small_policy()
-    trajectories = experience(policy, context, length, temperature)
+    trajectories = played_by(policy, context, length, temperature)
     found, metrics = updated(policy, trajectories, LossConfig(entropy=0.3), budget, length, temperature)
     assert metrics["mismatch_max"] < 1e-4
 
@@ -187,7 +187,7 @@ def test_the_gradient_is_that_of_every_candidate_computed_alone(
             logp = plain_logprobs(policy, read, step.admissible_actions, length, temperature)
             chosen = logp[step.admissible_actions.index(step.action)]
             entropies.append(float(-(logp.exp() * logp).sum().detach()))
-            ratio = (chosen - step.response_logprobs[0]).exp()
+            ratio = (chosen - step.rollout_logprobs[0]).exp()
             total = total - values.advantages[number] * ratio - 0.3 * -(logp.exp() * logp).sum()
             read, number = [*read, *step.response_ids], number + len(step.response_ids)
     (total / steps).backward()
@@ -198,12 +198,12 @@ def test_the_gradient_is_that_of_every_candidate_computed_alone(
 
 @contexts
 def test_every_choice_stands_once_at_its_first_token_and_its_branches_are_what_was_offered(context: str) -> None:
-    trajectories = experience(small_policy(), context)
-    tokens = Tokens.of(trajectories, None)
+    trajectories = played_by(small_policy(), context)
     for longest in (0, 30, 100):
-        packed = rows(trajectories, tokens.first[:-1], longest, scoring())
+        made = credited(trajectories, longest_row=longest)
+        packed = made.rows()
         numbers = [number for row in packed for number in row.tokens]
-        assert sorted(numbers) == tokens.begins.nonzero()[:, 0].tolist()
+        assert sorted(numbers) == made.begins.nonzero()[:, 0].tolist()
         offered = [s for t in trajectories for s in t.steps]
         for choice, step in zip((c for row in packed for c in row.choices or []), offered, strict=True):
             responses, lengths = scoring().candidates(step.admissible_actions or [])
@@ -211,7 +211,7 @@ def test_every_choice_stands_once_at_its_first_token_and_its_branches_are_what_w
             assert choice.lengths == lengths
             assert responses[choice.chosen] == step.response_ids
     if context == "full":
-        assert len(rows(trajectories, tokens.first[:-1], 0, scoring())) == len(trajectories)
+        assert len(credited(trajectories, longest_row=0).rows()) == len(trajectories)
 
 
 def test_the_trunk_never_sees_a_branch() -> None:
@@ -222,8 +222,10 @@ def test_the_trunk_never_sees_a_branch() -> None:
         trajectory = Trajectory("t", "t", "g", 0, "train")
         for prompt, actions in (([30, 31], ["7 8", *extra]), ([32], ["9", "10 11"])):
             response = [*map(int, actions[0].split()), END]
-            trajectory.steps.append(Step("o", actions[0], admissible_actions=actions, prompt_ids=prompt, response_ids=response))
-        (row,) = rows([trajectory], [0], 0, scoring())
+            step = Step("o", actions[0], admissible_actions=actions, prompt_ids=prompt, response_ids=response)
+            step.rollout_logprobs = [0.0] * len(response)
+            trajectory.steps.append(step)
+        (row,) = credited([trajectory], longest_row=0).rows()
         batch = collate([row], 0, torch.device("cpu"))
         logits = policy.forward(batch.ids, batch.positions, batch.mask, batch.before)
         logp = torch.log_softmax(logits, -1).gather(-1, batch.targets[:, None])[:, 0]
@@ -234,19 +236,20 @@ def test_the_trunk_never_sees_a_branch() -> None:
 
 def test_a_response_that_was_not_offered_is_an_error() -> None:
     step = Step("o", "99", admissible_actions=["7", "8"], prompt_ids=[30], response_ids=[99, END])
+    step.rollout_logprobs = [0.0, 0.0]
     with pytest.raises(ValueError, match="not among the candidates"):
-        rows([Trajectory("t", "t", "g", 0, "train", steps=[step])], [0], 0, scoring())
+        credited([Trajectory("t", "t", "g", 0, "train", steps=[step])]).rows()
 
 
 def test_a_step_with_very_many_candidates_is_one_row_beyond_the_budget() -> None:
     actions = [f"{i} {j} {k}" for i in range(5, 15) for j in range(5, 15) for k in range(5, 9)]
     step = Step("o", actions[3], admissible_actions=actions, prompt_ids=[30], response_ids=[*map(int, actions[3].split()), END])
-    step.response_logprobs = [0.0] * 4
+    step.rollout_logprobs = [0.0] * 4
     trajectory = Trajectory("t", "t", "g", 0, "train", steps=[step])
     policy = small_policy()
     with torch.no_grad():
-        step.response_logprobs[0] = float(plain_logprobs(policy, [30], actions[:], "tokens", 1.0)[3])
-    (group,) = micro_batches(rows([trajectory], [0], 100, scoring()), 100)
+        step.rollout_logprobs[0] = float(plain_logprobs(policy, [30], actions[:], "tokens", 1.0)[3])
+    (group,) = micro_batches(credited([trajectory], longest_row=100).rows(), 100)
     assert len(group[0]) == 1 + 3 * 400
     assert updated(policy, [trajectory], LossConfig(), budget=100)[1]["mismatch_max"] < 1e-4
 
@@ -267,13 +270,13 @@ def test_choices_of_a_micro_batch_are_numbered_through() -> None:
 @contexts
 def test_only_the_first_token_of_a_response_is_trained_on(context: str) -> None:
     policy = small_policy()
-    trajectories = experience(policy, context)
+    trajectories = played_by(policy, context)
     found, metrics = updated(policy, trajectories, LossConfig())
-    learner = Learner(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0, 1.0, scoring())
-    tokens = credited(trajectories)
-    tokens.advantages[~tokens.begins] = 1e6
-    learner.update(trajectories, tokens, 0)
-    for name, p in learner.optimizer.parameters:
+    actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0)
+    experience = credited(trajectories)
+    experience.advantages[~experience.begins] = 1e6
+    actor.update(experience, 0)
+    for name, p in actor.optimizer.parameters:
         torch.testing.assert_close(found[name], p.grad)
     assert metrics["steps"] == 1
 
@@ -281,10 +284,10 @@ def test_only_the_first_token_of_a_response_is_trained_on(context: str) -> None:
 @contexts
 def test_correction_reference_and_kl_stop_work_on_the_choice(context: str) -> None:
     policy = small_policy()
-    trajectories = experience(policy, context)
+    trajectories = played_by(policy, context)
     for trajectory in trajectories:
         for step in trajectory.steps:
-            step.response_logprobs[0] -= 0.25
+            step.rollout_logprobs[0] -= 0.25
     loss = LossConfig(kl=KLConfig("k3", 0.1), correction=CorrectionConfig("token"), kl_stop=1e-3)
     _, metrics = updated(policy, trajectories, loss)
     assert metrics["mismatch_mean"] == pytest.approx(0.25, abs=1e-4)
@@ -318,11 +321,11 @@ def talkative_policy() -> Policy:
 def play(engine: Any, tokenizer: Any, context: str, temperature: float = 1.0, n: int = 8) -> tuple[list[Trajectory], Scoring]:
     prompt = CorridorPrompt()
     prompter = Plain(tokenizer, prompt)
-    sampling = Sampling(temperature=temperature, max_tokens=6, stop_ids=prompter.stop_ids)
+    sampling = Sampling(max_tokens=6, stop_ids=prompter.stop_ids)
     one = Scoring(prompter.tries, "tokens")
     with Pool(lambda: Talkative(CorridorConfig()), workers=1, mode="inline") as pool:
-        made = Rollout("test", engine, prompter, prompt, pool, sampling, context=context, scoring=one)
-        return asyncio.run(made.play(episodes(n))), one
+        made = Sampler("test", engine, prompter, prompt, pool, sampling, context=context, scoring=one)
+        return asyncio.run(made.play(episodes(n), temperature)), one
 
 
 @contexts
@@ -335,12 +338,12 @@ def test_trainer_and_sampler_agree_on_the_log_probability_of_an_action(context: 
     assert engine._slots == []
     steps = [step for t in played for step in t.steps]
     assert all(step.action in (step.admissible_actions or []) for step in steps)
-    assert all(len(step.response_ids) == len(step.response_logprobs) for step in steps)
-    assert not any(any(step.response_logprobs[1:]) for step in steps)
+    assert all(len(step.response_ids) == len(step.rollout_logprobs) for step in steps)
+    assert not any(any(step.rollout_logprobs[1:]) for step in steps)
     assert len({len(step.response_ids) for step in steps}) > 1
     optim = OptimConfig(lr=0.0, minibatch=64, token_budget=500)
-    learner = Learner(policy, optim, LossConfig(), 1, 0, temperature, one)
-    metrics = learner.update(played, credited(played), 0)
+    actor = Actor(policy, optim, LossConfig(), 1, 0, temperature)
+    metrics = actor.update(credited(played, one, longest_row=500), 0)
     assert 0 < metrics["mismatch_max"] < 1e-4
     assert 0 < metrics["entropy"] < math.log(5) + 1e-6
 
@@ -357,7 +360,7 @@ def test_to_an_engine_without_a_model_all_actions_are_alike() -> None:
     tokenizer = talkative_policy().tokenizer
     played, _ = play(ScriptedEngine(), tokenizer, "full", n=4)
     steps = [step for t in played for step in t.steps]
-    assert all(step.response_logprobs[0] == pytest.approx(-math.log(5)) for step in steps)
+    assert all(step.rollout_logprobs[0] == pytest.approx(-math.log(5)) for step in steps)
     assert len({step.action for step in steps}) == 5
 
 
@@ -372,8 +375,8 @@ def test_an_environment_that_lists_nothing_cuts_the_episode_off_with_the_reason(
     prompter = Plain(policy.tokenizer, CorridorPrompt())
     with Pool(lambda: Silent(CorridorConfig()), workers=1, mode="inline") as pool:
         sampling, one = Sampling(), Scoring(prompter.tries)
-        made = Rollout("test", HFEngine(policy), prompter, CorridorPrompt(), pool, sampling, scoring=one)
-        (played,) = asyncio.run(made.play(episodes(1)))
+        made = Sampler("test", HFEngine(policy), prompter, CorridorPrompt(), pool, sampling, scoring=one)
+        (played,) = asyncio.run(made.play(episodes(1), 1.0))
     assert played.error is not None
     assert "lists no action" in played.error
 
@@ -381,11 +384,10 @@ def test_an_environment_that_lists_nothing_cuts_the_episode_off_with_the_reason(
 @contexts
 def test_training_raises_the_probability_of_credited_choices(context: str) -> None:
     policy = small_policy()
-    trajectories = experience(policy, context)
-    tokens = Tokens.of(trajectories, None)
-    tokens.credit(torch.ones(len(tokens)), torch.ones(len(tokens), dtype=torch.bool))
-    learner = Learner(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(), 1, 0, 1.0, scoring())
-    learner.update(trajectories, tokens, 0)
+    trajectories = played_by(policy, context)
+    made = credited(trajectories)
+    made.advantages[:] = 1.0
+    Actor(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(), 1, 0).update(made, 0)
     before = after = 0.0
     for trajectory in trajectories:
         read: list[int] = []
@@ -394,6 +396,6 @@ def test_training_raises_the_probability_of_credited_choices(context: str) -> No
             assert step.admissible_actions is not None
             with torch.no_grad():
                 logp = plain_logprobs(policy, read, step.admissible_actions, "tokens", 1.0)
-            before, after = before + step.response_logprobs[0], after + float(logp[step.admissible_actions.index(step.action)])
+            before, after = before + step.rollout_logprobs[0], after + float(logp[step.admissible_actions.index(step.action)])
             read = [*read, *step.response_ids]
     assert after > before + 1.0

@@ -16,7 +16,8 @@ from agents.rollout.corpus import corpus
 from agents.rollout.dialogue import Plain
 from agents.training.demonstrations import demonstrate
 from agents.training.warmstart import as_trajectory
-from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
+from envs.alfworld.config import ALFWorldConfig
+from envs.alfworld.env import ALFWorldEnv
 from envs.alfworld.prompt import ALFWorldPrompt
 from envs.base import NoOracle, Split, TextEnv, Turn
 from envs.prompt import Prompt
@@ -68,7 +69,7 @@ class Riddle(TextEnv):
             admissible_actions=None if not self.config.listed else [] if over else [f"[{self.room}]", "wait"],
         )
 
-    def demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         if not self.config.oracle:
             raise NoOracle("no oracle")
         return [f"[{number}]" for number in range(len(ROOMS))]

@@ -12,7 +12,7 @@ from agents.models.answers import Stop
 from agents.models.policy import Policy
 from agents.rollout.constraint import Trie
 from agents.rollout.engines import branches
-from agents.rollout.engines.base import Completion, Request, Sampling
+from agents.rollout.engines.base import Completion, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
 from tests.agents.models.models_for_tests import full_logprobs, small_policy
 
@@ -232,12 +232,12 @@ def test_new_weights_drop_everything_kept_from_older_ones() -> None:
     async def main() -> tuple[Completion, Completion]:
         engine = HFEngine(policy)
         first = await engine.generate(Request("x", [1, 5, 6], Sampling(max_tokens=2), seed=0))
-        engine.update_weights(newer, 1)
+        engine.update_weights(Weights(1, newer.named_tensors()))
         ids = [1, 5, 6, *first.ids, 9]
         return first, await engine.generate(Request("x", ids, Sampling(max_tokens=3), seed=1))
 
     first, second = asyncio.run(main())
-    assert (first.policy_version, second.policy_version) == (0, 1)
+    assert (first.weights_version, second.weights_version) == (0, 1)
     expected = full_logprobs(newer, [1, 5, 6, *first.ids, 9, *second.ids])[-len(second.ids) :]
     torch.testing.assert_close(torch.tensor(second.logprobs), expected, atol=1e-4, rtol=1e-4)
 

@@ -17,24 +17,22 @@ from agents.config.loading import load
 from agents.judges.measuring.playing import told_by
 from agents.replay.__main__ import main as replay
 from agents.replay.build import view
-from agents.rollout.assembly import assemble
 from agents.rollout.choice import Scoring
 from agents.rollout.constraint import ActionTries
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
-from agents.rollout.planner import Played
-from agents.rollout.sampler import Rollout
 from agents.runs.evaluation import rate
-from agents.runs.tracking import read_metrics
+from agents.runs.metrics import read_metrics
 from agents.train import main as train
-from agents.training.update import RolloutError, Update
+from agents.training.trainer import RolloutError, to_learn_from
 from algorithms import base
-from algorithms.base import Batch
 from envs import registry
 from envs.base import Turn
 from envs.pool import Pool
 from envs.trajectory import CONTEXT, NO_ACTIONS, Trajectory, read, write
-from tests.agents.rollout.test_sampler import CORRIDOR, corridor_policy, episodes, rollout, writes
+from tests.agents.parts import opened
+from tests.agents.rollout.test_sampler import CORRIDOR, corridor_policy, episodes, sampler, writes
+from tests.algorithms.batches import as_batch
 from tests.envs import toys
 from tests.envs.toys import Corridor, CorridorConfig
 
@@ -49,8 +47,7 @@ def play(max_length: int, env=CORRIDOR, n: int = N, engine=None, **settings) -> 
         policy.max_length = max_length
         engine = HFEngine(policy)
     with Pool(env, mode="inline") as pool:
-        made: Rollout = rollout(engine, env, pool, **settings)
-        return asyncio.run(made.play(episodes(n)))
+        return asyncio.run(sampler(engine, pool, **settings).play(episodes(n), 1.0))
 
 
 def scoring(policy) -> Scoring:
@@ -76,7 +73,7 @@ def test_with_less_context_a_fixed_policy_wins_no_more_and_every_episode_counts(
             if one.cut_off == CONTEXT and one.steps:
                 assert one.steps[-1].truncated
                 assert not one.steps[-1].terminated
-                assert "final_observation" in one.steps[-1].info
+                assert one.final_observation is not None
             assert not any(step.truncated or step.terminated for step in one.steps[:-1])
     assert won[24] <= won[60] <= won[512]
     assert 0 == outgrown[512] <= outgrown[60] <= outgrown[24]
@@ -95,15 +92,15 @@ def test_an_answer_that_the_context_cuts_in_two_is_kept_and_not_executed() -> No
             return super().act(action)
 
     played = play(28, env=partial(Watched, CorridorConfig()))
-    cut = [one for one in played if one.steps and one.steps[-1].info["stop"] == "context"]
+    cut = [one for one in played if one.steps and one.steps[-1].stop == "context"]
     assert cut, "no answer was cut in two: the test shows nothing"
     assert len(actions) == sum(len(one.steps) for one in played) - len(cut)
     for one in cut:
         last = one.steps[-1]
         assert one.cut_off == CONTEXT
         assert not one.success
-        assert (last.truncated, last.valid, last.reward, last.info["executed"]) == (True, False, 0.0, False)
-        assert len(last.response_ids) == len(last.response_logprobs) > 0
+        assert (last.truncated, last.valid, last.reward, last.executed) == (True, False, 0.0, False)
+        assert len(last.response_ids) == len(last.rollout_logprobs) > 0
         assert sum(len(step.prompt_ids) + len(step.response_ids) for step in one.steps) == 28
 
 
@@ -148,7 +145,7 @@ def test_a_dead_end_is_lost_but_a_task_without_any_action_is_a_fault() -> None:
 def lost(reason: str, group: str = "g") -> Trajectory:
     """Three steps that came to nothing, cut off for `reason`."""
     trajectory = walk(group, 3, False)
-    trajectory.steps[-1].truncated, trajectory.steps[-1].info["reason"] = True, reason
+    trajectory.steps[-1].truncated, trajectory.reason = True, reason
     return trajectory
 
 
@@ -164,7 +161,7 @@ def walk(group: str, steps: int, won: bool) -> Trajectory:
 def test_a_method_learns_from_it_as_from_a_time_out(name: str) -> None:
     found = []
     for reason in (CONTEXT, "time_limit"):
-        batch = Batch.from_trajectories([lost(reason), walk("g", 2, True), walk("g", 4, False)])
+        batch = as_batch([lost(reason), walk("g", 2, True), walk("g", 4, False)])
         tokens = int(batch.tokens.sum())
         batch.values = torch.linspace(-0.5, 0.5, tokens).double().numpy()
         batch.logprobs = torch.full((tokens,), -1.0).double().numpy()
@@ -210,7 +207,7 @@ def test_a_run_counts_it_says_it_once_and_trains_on_it(tmp_path: Path, how: str,
     assert rows[1]["train/cut_off/context"] == sum(one.cut_off == CONTEXT for one in first) > 0
     assert rows[1]["train/success"] == sum(one.success for one in first) / 16
     assert rows[1]["train/faults"] == 0
-    assert all("credit" in step.info for one in first for step in one.steps)
+    assert all(step.credit is not None for one in first for step in one.steps)
     assert all(row["eval/cut_off/context@1"] > 0 for row in rows)
     assert sum("outgrew the context of model.max_length=40" in line for line in shown.splitlines()) == 1
     assert "out of context" in shown
@@ -249,16 +246,22 @@ def test_where_no_first_prompt_fits_training_stops_and_names_the_setting(
 
 def test_an_episode_without_a_step_does_not_keep_the_others_from_being_learnt_from() -> None:
     config = load([*SMALL, "algo=gigpo"])
-    parts = assemble(config)
-    try:
-        played = parts.play(parts.rollout(1.0), parts.panel())
-        empty = Trajectory("e", "t", "other", 0, "train")
-        metrics = Update(parts, config).run(Played([*played, empty]), 1)
-        assert metrics["update/rows"] > 0
-        with pytest.raises(RolloutError, match=r"raise model\.max_length=2048"):
-            Update(parts, config).run(Played([empty]), 1)
-    finally:
-        parts.close()
+    empty = Trajectory("e", "t", "other", 0, "train")
+    with opened(config) as parts:
+        kept = to_learn_from([*parts.evaluation(), empty], 1, config)
+    assert len(kept) == 3
+    assert all(one.steps for one in kept)
+    with pytest.raises(RolloutError, match=r"raise model\.max_length=2048"):
+        to_learn_from([empty], 1, config)
+
+
+def test_episodes_out_of_context_are_learned_from_as_lost_or_dropped_as_the_setting_says() -> None:
+    played = [lost(CONTEXT), lost("time_limit"), walk("g", 2, True)]
+    assert to_learn_from(played, 1, load([*SMALL])) == played
+    dropping = load([*SMALL, "rollout.out_of_context=drop"])
+    assert to_learn_from(played, 1, dropping) == played[1:]
+    with pytest.raises(RolloutError, match=r"rollout\.out_of_context=lose"):
+        to_learn_from(played[:1], 1, dropping)
 
 
 # -- whoever reads episodes -------------------------------------------------------------------------------------------------
@@ -274,7 +277,7 @@ def test_a_judge_is_shown_what_was_executed_and_no_more() -> None:
     env = Corridor(CorridorConfig())
     for one in play(28):
         told = told_by(env, one)
-        executed = [step for step in one.steps if step.info.get("executed", True)]
+        executed = [step for step in one.steps if step.executed]
         assert [step.action for step in told.steps] == [step.action for step in executed]
         assert not told.steps or told.cut_off == one.cut_off
 

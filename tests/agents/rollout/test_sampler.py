@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,13 +11,14 @@ import pytest
 from agents.models.policy import Policy
 from agents.models.tokenizer import build
 from agents.rollout.dialogue import Plain
-from agents.rollout.engines.base import Request, Sampling
+from agents.rollout.engines.base import Completion, Request, Sampling
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
-from agents.rollout.sampler import Episode, Rollout, group_episodes
+from agents.rollout.episode import derive_seed
+from agents.rollout.planner import Episode, group_episodes
+from agents.rollout.sampler import Sampler
 from agents.runs.evaluation import by_type, pass_at, rate, wilson
-from agents.training.packing import rows
-from envs.base import TextEnv
+from agents.training.experience import Experience
 from envs.pool import Pool
 from envs.trajectory import Trajectory
 from tests.agents.models.models_for_tests import small_policy
@@ -31,12 +31,12 @@ def writes(text: str) -> list[int]:
     return [*TOKENIZER(text, add_special_tokens=False).input_ids, TOKENIZER.eos_token_id]
 
 
-def rollout(engine, env: Callable[[], TextEnv], pool: Pool, **settings) -> Rollout:
+def sampler(engine, pool: Pool, **settings) -> Sampler:
     tokenizer = engine.policy.tokenizer if isinstance(engine, HFEngine) else TOKENIZER
     prompt = CorridorPrompt()
     prompter = Plain(tokenizer, prompt)
     sampling = Sampling(max_tokens=6, stop_ids=prompter.stop_ids)
-    return Rollout("test", engine, prompter, prompt, pool, sampling, **settings)
+    return Sampler("test", engine, prompter, prompt, pool, sampling, **settings)
 
 
 def episodes(n: int) -> list[Episode]:
@@ -44,10 +44,9 @@ def episodes(n: int) -> list[Episode]:
     return [Episode(tasks[i % len(tasks)], f"g{i}", i, 100 + i, "train") for i in range(n)]
 
 
-def play(engine, env, mode: str, n: int = 6, **settings) -> tuple[list[Trajectory], Rollout, Pool]:
+def play(engine, env, mode: str, n: int = 6, **settings) -> list[Trajectory]:
     with Pool(env, workers=2, mode=mode, step_timeout=1.0) as pool:  # type: ignore[arg-type]
-        made = rollout(engine, env, pool, **settings)
-        return asyncio.run(made.play(episodes(n))), made, pool
+        return asyncio.run(sampler(engine, pool, **settings).play(episodes(n), 1.0))
 
 
 CORRIDOR = partial(Corridor, CorridorConfig())
@@ -75,12 +74,9 @@ def test_what_is_trained_on_is_what_was_sampled(context: str, constrained: bool)
         return done
 
     engine.generate = recording  # type: ignore[method-assign]
-    played, _, _ = play(engine, CORRIDOR, "inline", context=context, constrained=constrained)
+    played = play(engine, CORRIDOR, "inline", context=context, constrained=constrained)
     assert all(t.error is None and t.steps for t in played)
-    first = [0]
-    for t in played:
-        first.append(first[-1] + sum(len(s.response_ids) for s in t.steps))
-    packed = rows(played, first[:-1], longest_row=0)
+    packed = Experience.of(played).rows()
     if context == "full":
         longest = {tuple(ids) for ids in sampled}
         assert all(tuple(row.ids) in longest for row in packed)
@@ -100,7 +96,7 @@ def test_no_session_outlives_its_episode_and_places_are_taken_over() -> None:
         return await original(request)
 
     engine.generate = watched  # type: ignore[method-assign]
-    played, _, _ = play(engine, CORRIDOR, "inline", n=7, concurrency=2)
+    played = play(engine, CORRIDOR, "inline", n=7, concurrency=2)
     assert len(played) == 7
     assert max(alive) <= 2
     assert engine._slots == []
@@ -111,15 +107,15 @@ def test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success(word: 
     """Episode 2 misbehaves at its second step, every time it is tried; the others never notice."""
 
     def script(request: Request) -> list[int]:
-        bad = request.session.startswith("2.") and len(request.ids) > 12
+        bad = request.seed in {derive_seed(102, t) for t in range(1, 99)}
         return writes(word if bad else "look")
 
-    clean, _, _ = play(ScriptedEngine(lambda r: writes("look")), MOODY, "processes", n=4)
-    played, made, _ = play(ScriptedEngine(script), MOODY, "processes", n=4, retries=3)
+    clean = play(ScriptedEngine(lambda r: writes("look")), MOODY, "processes", n=4)
+    played = play(ScriptedEngine(script), MOODY, "processes", n=4, retries=3)
     assert played[2].error is not None
     assert kind in played[2].error
     assert not played[2].success
-    assert made.retried >= 3
+    assert played[2].attempt == 3
     for i in (0, 1, 3):
         assert [s.observation for s in played[i].steps] == [s.observation for s in clean[i].steps]
     summary = rate(played)
@@ -131,25 +127,75 @@ def test_a_retry_plays_the_same_episode_again() -> None:
     tries = {"n": 0}
 
     def script(request: Request) -> list[int]:
-        if request.session == "0.0" and len(request.ids) > 12:
+        if not tries["n"] and len(request.ids) > 12:
             tries["n"] += 1
             return writes("raise")
         return writes("look")
 
-    played, made, _ = play(ScriptedEngine(script), MOODY, "inline", n=1, retries=1)
-    clean, _, _ = play(ScriptedEngine(lambda r: writes("look")), MOODY, "inline", n=1)
+    played = play(ScriptedEngine(script), MOODY, "inline", n=1, retries=1)
+    clean = play(ScriptedEngine(lambda r: writes("look")), MOODY, "inline", n=1)
     assert tries["n"] == 1
-    assert made.retried == 1
+    assert played[0].attempt == 1
     assert played[0].error is None
     assert [s.observation for s in played[0].steps] == [s.observation for s in clean[0].steps]
 
 
 def test_an_answer_that_is_no_action_is_told_and_the_episode_goes_on() -> None:
     answers = iter(["nonsense"] + ["look"] * 200)
-    played, _, _ = play(ScriptedEngine(lambda r: writes(next(answers))), CORRIDOR, "inline", n=1)
+    played = play(ScriptedEngine(lambda r: writes(next(answers))), CORRIDOR, "inline", n=1)
     assert not played[0].steps[0].valid
     assert len(played[0].steps) > 1
     assert played[0].error is None
+
+
+def test_groups_come_as_they_end_with_their_members_in_the_order_of_the_plan() -> None:
+    planned = [Episode(e.task_id, f"g{i // 3}", e.seed, e.sample_seed, e.split) for i, e in enumerate(episodes(9))]
+    first = {derive_seed(100, t) for t in range(99)}
+
+    class Slow(ScriptedEngine):
+        """Takes its time with the first episode."""
+
+        async def generate(self, request: Request) -> Completion:
+            for _ in range(99 if request.seed in first else 0):
+                await asyncio.sleep(0)
+            return await super().generate(request)
+
+    async def main(made: Sampler) -> tuple[list[list[Trajectory]], list[Trajectory]]:
+        return [group async for group in made.groups(planned, 1.0)], await made.play(planned, 1.0)
+
+    with Pool(CORRIDOR, mode="inline") as pool:
+        groups, played = asyncio.run(main(sampler(Slow(lambda r: writes("look")), pool)))
+    assert [group[0].group_id for group in groups] == ["g1", "g2", "g0"]
+    by_id = {group[0].group_id: group for group in groups}
+    assert [t for name in ("g0", "g1", "g2") for t in by_id[name]] == played
+
+
+def test_a_fault_in_a_group_ends_the_stream_and_says_what_went_wrong() -> None:
+    def script(request: Request) -> list[int]:
+        raise ZeroDivisionError
+
+    async def main(made: Sampler) -> None:
+        async for _ in made.groups(episodes(3), 1.0):
+            pytest.fail("no group can have ended")
+
+    with Pool(CORRIDOR, mode="inline") as pool, pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(main(sampler(ScriptedEngine(script), pool)))
+    assert raised.group_contains(ZeroDivisionError)
+
+
+def test_training_and_evaluation_may_play_at_once_and_change_nothing_of_each_other() -> None:
+    policy = corridor_policy()
+
+    def actions(played: list[Trajectory]) -> list[list[str]]:
+        return [[step.action for step in t.steps] for t in played]
+
+    async def together(made: Sampler) -> list[list[Trajectory]]:
+        return list(await asyncio.gather(made.play(episodes(6), 1.0), made.play(episodes(6), 0.5)))
+
+    with Pool(CORRIDOR, mode="inline") as pool:
+        both = asyncio.run(together(sampler(HFEngine(policy, max_batch=4), pool)))
+        alone = [asyncio.run(sampler(HFEngine(policy), pool).play(episodes(6), t)) for t in (1.0, 0.5)]
+    assert [actions(played) for played in both] == [actions(played) for played in alone]
 
 
 def test_members_of_a_group_share_the_game_and_differ_in_sampling() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from agents.config import loading
 from agents.rollout.engines.base import Request, Sampling
 from agents.rollout.engines.hf import HFEngine
 from agents.runs.checkpoint import CheckpointError
-from agents.runs.failures import explain, innermost, reported
+from agents.runs.failures import explain, innermost, noted, reported
 from agents.runs.folder import RunFolder
 from envs.base import TaskError
 from envs.common.structured import ConfigError
@@ -24,7 +25,7 @@ from tests.agents.runs.test_folder import HASHES, PANELS
 
 
 def end(exc: BaseException, folder: RunFolder | None = None) -> int:
-    with reported(folder) as outcome:
+    with reported() as outcome, noted(folder) if folder else nullcontext():
         raise exc
     return outcome.code
 
@@ -74,7 +75,7 @@ def test_out_of_memory_while_any_number_of_episodes_waits_is_told_with_advice(
             for number in range(episodes):
                 tasks.create_task(engine.generate(Request(f"{number}", [5, 6, 7], Sampling(), number)))
 
-    with reported(folder) as outcome:
+    with reported() as outcome, noted(folder):
         asyncio.run(sample())
     shown = capsys.readouterr().err
     assert outcome.code == 1

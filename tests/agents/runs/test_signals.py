@@ -13,20 +13,21 @@ import pytest
 from agents import evaluate
 from agents.config.loading import load, load_evaluate
 from agents.config.sections import EvaluateConfig
-from agents.rollout.assembly import assemble
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
+from agents.rollout.planner import evaluation_episodes
 from agents.runs import signals
+from agents.runs.metrics import read_metrics
 from agents.runs.random_policy import random_policy
 from agents.runs.signals import Signals
-from agents.runs.tracking import read_metrics
 from agents.train import main as train
 from envs import registry
 from envs.base import Turn
 from envs.pool import Pool
 from envs.trajectory import Trajectory, read
+from tests.agents.parts import opened
 from tests.agents.rollout.test_out_of_context import SMALL
-from tests.agents.rollout.test_sampler import CORRIDOR, TOKENIZER, corridor_policy, episodes, rollout, writes
+from tests.agents.rollout.test_sampler import CORRIDOR, TOKENIZER, corridor_policy, episodes, sampler, writes
 from tests.envs import toys
 from tests.envs.toys import Corridor
 
@@ -92,7 +93,7 @@ def said_of(played: list[Trajectory], *more: str) -> list[str]:
 
 def play(engine, **settings) -> list[Trajectory]:
     with Pool(CORRIDOR, mode="inline") as pool:
-        return asyncio.run(rollout(engine, CORRIDOR, pool, **settings).play(episodes(8)))
+        return asyncio.run(sampler(engine, pool, **settings).play(episodes(8), 1.0))
 
 
 # -- what is said of episodes -----------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_answers_cut_off_at_max_tokens_are_measured_and_said() -> None:
     played = play(HFEngine(corridor_policy()))  # at random it rarely ends an answer within 6 tokens
     found = Signals(config(), TOKENIZER, lambda message: None).measure(played)
     steps = [step for one in played for step in one.steps]
-    assert found["cut_answers"] == np.mean([step.info["stop"] == "length" for step in steps]) > signals.CUT
+    assert found["cut_answers"] == np.mean([step.stop == "length" for step in steps]) > signals.CUT
     assert found["response_tokens"] == np.mean([len(step.response_ids) for step in steps])
     cut, invalid = said_of(played, "engine.max_tokens=6")
     assert f"{found['cut_answers']:.0%} of the answers of iteration 1 were cut off at engine.max_tokens=6" in cut
@@ -228,11 +229,9 @@ def test_every_warning_has_its_section_in_the_documentation() -> None:
 
 
 def floor(*settings: str, seconds: float = 20.0):
-    parts = assemble(load_evaluate(list(settings)))
-    try:
-        return random_policy(parts, parts.panel(), seconds)
-    finally:
-        parts.close()
+    with opened(load_evaluate(list(settings))) as parts:
+        panel = evaluation_episodes(parts.config.evaluation, parts.env, parts.config.seed)
+        return parts.runner.run(random_policy(parts.sampler, panel, seconds))
 
 
 def test_random_actions_are_the_same_in_every_process_and_of_every_model() -> None:
@@ -263,7 +262,7 @@ def test_the_baseline_stands_beside_the_evaluation_and_changes_no_other_number(
     asked = [*SMALL, "env=global", "engine.constrained=admissible", f"out={tmp_path}"]
     assert train([*asked, "run=with"]) == 0
     assert "random actions" in capsys.readouterr().out
-    monkeypatch.setattr("agents.training.trainer.random_policy", partial(random_policy, seconds=0.0))
+    monkeypatch.setattr("agents.training.measures.random_policy", partial(random_policy, seconds=0.0))
     assert train([*asked, "run=without"]) == 0
     assert "success of random actions is not measured: the environment is slow" in capsys.readouterr().out
     mine, others = (

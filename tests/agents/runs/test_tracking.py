@@ -15,7 +15,10 @@ from rich.console import Console as Terminal
 
 from agents.config.sections import ConsoleConfig, TensorboardConfig, TrackerConfig, WandbConfig
 from agents.runs.console import Console, sparkline
-from agents.runs.tracking import MetricsFile, Silent, Trackers, _logged_in, _mode, open_trackers, read_metrics
+from agents.runs.metrics import MetricsFile, read_metrics
+from agents.runs.tracker import Silent
+from agents.runs.tracking import Trackers, open_trackers
+from agents.runs.wandb import _logged_in, _mode
 from envs.trajectory import Step, Trajectory
 
 EPISODE = Trajectory("env", "task-1", "g", 0, "train", steps=[Step("a room", "look", reward=1.0)], success=True)

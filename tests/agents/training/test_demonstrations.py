@@ -10,9 +10,10 @@ import pytest
 from agents.config.sections import EnvConfig, WarmstartConfig
 from agents.training import demonstrations
 from agents.training.demonstrations import SAMPLE, Demonstration, demonstrated
-from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
+from envs.alfworld.config import ALFWorldConfig
+from envs.alfworld.env import ALFWorldEnv
 from envs.base import NoOracle, Turn
-from envs.common.kept import keep, kept
+from envs.common.cache import keep, kept
 
 COUNT = 12
 
@@ -23,11 +24,11 @@ class Counting(ALFWorldEnv):
     asked = 0
     says = ""
 
-    def demonstration(self, *arguments, **named):  # type: ignore[no-untyped-def]
+    def imperfect_demonstration(self, *arguments, **named):  # type: ignore[no-untyped-def]
         self.asked += 1
         if self.says == "no":
             raise NoOracle("not any more")
-        return super().demonstration(*arguments, **named)
+        return super().imperfect_demonstration(*arguments, **named)
 
     def act(self, action: str) -> Turn:
         turn = super().act(action)

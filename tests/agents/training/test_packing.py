@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.models.policy import token_logprobs
-from agents.training.packing import Row, collate, micro_batches, rebuild_tokens, rows
+from agents.training.experience import Experience
+from agents.training.packing import Row, rebuild_tokens
+from agents.training.passes import collate, micro_batches
 from envs.trajectory import Step, Trajectory
 from tests.agents.models.models_for_tests import full_logprobs, small_policy
 
@@ -21,17 +23,13 @@ def conversation(rng: random.Random, steps: int, context: str = "full", prefix: 
         prompt = [*(prefix or []), *(rng.randrange(5, 60) for _ in range(rng.randint(1, 6)))]
         response = [rng.randrange(5, 60) for _ in range(rng.randint(1, 4))]
         trajectory.steps.append(
-            Step("o", "a", prompt_ids=prompt, response_ids=response, response_logprobs=[0.0] * len(response))
+            Step("o", "a", prompt_ids=prompt, response_ids=response, rollout_logprobs=[0.0] * len(response))
         )
     return trajectory
 
 
-def first_tokens(trajectories: list[Trajectory]) -> list[int]:
-    starts, total = [], 0
-    for t in trajectories:
-        starts.append(total)
-        total += sum(len(s.response_ids) for s in t.steps)
-    return starts
+def rows(trajectories: list[Trajectory], longest_row: int) -> list[Row]:
+    return Experience.of(trajectories, longest_row=longest_row).rows()
 
 
 def packed_logprobs(policy, packed: list[Row], total: int, budget: int) -> torch.Tensor:
@@ -59,7 +57,7 @@ def test_packed_rows_give_the_same_logprobs_as_each_step_alone(context: str) -> 
             before = len(ids)
             ids = [*ids, *step.response_ids]
             expected.append(full_logprobs(policy, ids)[before:])
-    packed = rows(trajectories, first_tokens(trajectories), longest_row=400)
+    packed = rows(trajectories, longest_row=400)
     if context == "window":
         assert any(row.segments for row in packed)
         assert sum(len(row) for row in packed) < 0.5 * rebuild_tokens(trajectories)
@@ -69,7 +67,7 @@ def test_packed_rows_give_the_same_logprobs_as_each_step_alone(context: str) -> 
 
 def test_each_token_of_an_episode_is_computed_once_in_full_context() -> None:
     trajectories = [conversation(random.Random(i), 7) for i in range(3)]
-    packed = rows(trajectories, first_tokens(trajectories), longest_row=10)
+    packed = rows(trajectories, longest_row=10)
     assert sum(len(r) for r in packed) == sum(len(s.prompt_ids) + len(s.response_ids) for t in trajectories for s in t.steps)
     assert rebuild_tokens(trajectories) > 3 * sum(len(r) for r in packed)
 
@@ -89,7 +87,7 @@ def test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once(
     prefix = [rng.randrange(5, 60) for _ in range(shared)]
     trajectories = [conversation(rng, rng.randint(0, 5), context, prefix) for _ in range(4)]
     sampled = [i for t in trajectories for s in t.steps for i in s.response_ids]
-    packed = rows(trajectories, first_tokens(trajectories), longest)
+    packed = rows(trajectories, longest)
     seen: dict[int, int] = {}
     batches = list(micro_batches(packed, budget))
     assert sum(len(b) for b in batches) == len(packed)
@@ -107,7 +105,21 @@ def test_padding_never_changes_a_logprob() -> None:
     policy = small_policy()
     trajectories = [conversation(random.Random(i), i + 1) for i in range(5)]
     total = sum(len(s.response_ids) for t in trajectories for s in t.steps)
-    packed = rows(trajectories, first_tokens(trajectories), 0)
+    packed = rows(trajectories, 0)
     together = packed_logprobs(policy, packed, total, budget=10_000)
     alone = packed_logprobs(policy, packed, total, budget=1)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_of_some_episodes_are_those_of_an_experience_that_holds_no_others() -> None:
+    rng = random.Random(2)
+    prefixes = [[rng.randrange(5, 60) for _ in range(40)] for _ in range(2)]
+    trajectories = [conversation(rng, 4, "window", prefixes[i % 2]) for i in range(5)]
+    trajectories.insert(2, conversation(rng, 3))
+    whole, members = Experience.of(trajectories, longest_row=300), [1, 2, 4]
+    alone = Experience.of([trajectories[m] for m in members], longest_row=300)
+    numbers = whole.numbers(members).tolist()
+    assert any(row.segments for row in alone.rows())
+    for found, expected in zip(whole.rows(members), alone.rows(), strict=True):
+        assert (found.ids, found.positions, found.segments) == (expected.ids, expected.positions, expected.segments)
+        assert (found.targets, found.tokens) == (expected.targets, [numbers[token] for token in expected.tokens])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
@@ -12,11 +13,12 @@ from peft import LoraConfig, get_peft_model
 
 from agents.models.policy import Policy, PolicyError
 from agents.rollout.constraint import ActionTries
+from agents.training.experience import Experience
 from agents.training.reward_model import RewardModel
 from algorithms.shaping.implicit_prm import ImplicitPRM
 from envs.trajectory import Step, Trajectory
 from tests.agents.models.models_for_tests import WORDS, small_policy
-from tests.agents.training.test_learner import experience
+from tests.agents.training.test_actor import played as sampled
 
 KINDS = ["adapter", "copy"]
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -36,11 +38,15 @@ def reward_model(
     policy: Policy, kind: str = "adapter", *, lr: float = 0.01, budget: int = 10_000, **settings: Any
 ) -> RewardModel:
     prm = ImplicitPRM(kind=kind, **{"rank": 4, "lr": lr, **settings})  # type: ignore[arg-type]
-    return RewardModel(policy, prm, 1e-3, None, budget, 1.0, seed=0)
+    return RewardModel(policy, prm, 1e-3, budget, 1.0, seed=0)
 
 
-def slope(played: list[Trajectory], seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=sum(len(step.response_ids) for one in played for step in one.steps))
+def experience(policy: Policy, context: str = "full", longest_row: int = 10_000) -> Experience:
+    return Experience.of(sampled(policy, context=context), longest_row=longest_row)
+
+
+def slope(played: Experience, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=played.sampled)
 
 
 def moved(policy: Policy, seed: int = 1) -> None:
@@ -59,7 +65,7 @@ def moved(policy: Policy, seed: int = 1) -> None:
 @pytest.mark.parametrize("context", ["full", "window"])
 def test_at_first_it_is_the_policy_to_the_bit(make: Any, kind: str, context: str) -> None:
     policy = make()
-    played = experience(policy, context=context)
+    played = experience(policy, context, longest_row=100)
     model = reward_model(policy, kind, budget=100)
     assert np.abs(model.logprobs(played)).min() > 0
     assert model.logprobs(played).tolist() == model.old_logprobs(played).tolist()
@@ -68,8 +74,7 @@ def test_at_first_it_is_the_policy_to_the_bit(make: Any, kind: str, context: str
 def test_its_log_probabilities_are_those_that_sampling_had() -> None:
     policy = small_policy()
     played = experience(policy)
-    sampled = [logp for one in played for step in one.steps for logp in step.response_logprobs]
-    np.testing.assert_allclose(reward_model(policy).logprobs(played), sampled, atol=1e-4)
+    np.testing.assert_allclose(reward_model(policy).logprobs(played), played.rollout_logprobs.numpy(), atol=1e-4)
 
 
 @policies
@@ -89,8 +94,9 @@ def test_forced_tokens_have_no_part_in_a_ratio() -> None:
     tries = ActionTries(lambda action: policy.tokenizer(action, add_special_tokens=False).input_ids, end=2)
     ids = [*policy.tokenizer(WORDS[1], add_special_tokens=False).input_ids, 2]
     step = Step("o", WORDS[1], admissible_actions=[WORDS[1], WORDS[2]], prompt_ids=[1, 5, 6], response_ids=ids)
-    played = [Trajectory("t", "t", "g", 0, "train", steps=[step])]
-    model = RewardModel(policy, ImplicitPRM(lr=0.1), 1e-3, tries, 10_000, 1.0, seed=0)
+    step.rollout_logprobs = [-1.0, 0.0]
+    played = Experience.of([Trajectory("t", "t", "g", 0, "train", steps=[step])], tries)
+    model = RewardModel(policy, ImplicitPRM(lr=0.1), 1e-3, 10_000, 1.0, seed=0)
     model.descend(played, -np.ones(2))
     choice, forced = model.logprobs(played) - model.old_logprobs(played)
     assert choice > 0.01
@@ -145,7 +151,7 @@ def gradients(
     policy = make()
     if checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    played = experience(policy, context=context)
+    played = experience(policy, context, longest_row=budget)
     model = reward_model(policy, kind, budget=budget, lr=1e-9, grad_clip=1e9)
     if kind == "adapter":
         torch.manual_seed(4)
@@ -193,7 +199,7 @@ def test_rows_without_a_gradient_are_not_computed() -> None:
     policy = small_policy()
     played = experience(policy)
     one_row = slope(played)
-    one_row[sum(len(step.response_ids) for step in played[0].steps) :] = 0.0
+    one_row[played.first_token[1] :] = 0.0
     model = reward_model(policy, budget=16)
     calls: list[int] = []
     model._own.causal.model.register_forward_hook(lambda *_: calls.append(1))
@@ -217,16 +223,16 @@ def test_the_gradients_norm_is_clipped_and_a_broken_one_skipped() -> None:
 def test_fitted_to_outcomes_it_puts_successes_before_failures(kind: str) -> None:
     policy = small_policy()
     played = experience(policy)
-    for number, one in enumerate(played):
-        one.success = number % 2 == 0
+    for number, one in enumerate(played.trajectories):
+        one.success = played.success[number] = number % 2 == 0
     prm = ImplicitPRM(kind=kind, rank=4, lr=3e-3)  # type: ignore[arg-type]
-    prm.model = RewardModel(policy, prm, 1.0, None, 10_000, 1.0, seed=0)
-    prm.shape(played)
+    prm.model = RewardModel(policy, prm, 1.0, 10_000, 1.0, seed=0)
+    asyncio.run(prm.shape(played))
     assert prm.metrics["accuracy"] == 0.5  # before the first step nothing is preferred
     for _ in range(8):
-        prm.shape(played)
+        rewards = asyncio.run(prm.shape(played))
     assert prm.metrics["accuracy"] == 1.0
-    totals = [sum(step.shaped_rewards["implicit_prm"] for step in one.steps) for one in played]
+    totals = np.bincount(played.episode, rewards)
     assert min(totals[::2]) > max(totals[1::2])
 
 
@@ -235,7 +241,7 @@ def test_its_learning_rate_is_twice_the_policys_unless_it_has_its_own() -> None:
 
     def rate(policy: Policy, kind: str, lr: float | None = None) -> float:
         prm = ImplicitPRM(kind=kind, lr=lr)  # type: ignore[arg-type]
-        return float(RewardModel(policy, prm, 1e-3, None, 100, 1.0, seed=0).optimizer.lr)
+        return float(RewardModel(policy, prm, 1e-3, 100, 1.0, seed=0).optimizer.lr)
 
     assert rate(whole, "copy") == rate(lora, "copy") == rate(lora, "adapter") == 2e-3
     assert rate(whole, "adapter") == 1e-2  # low-rank weights beside whole ones
@@ -284,7 +290,7 @@ def test_a_restored_model_goes_on_as_the_uninterrupted_one(make: Any, kind: str)
 
 def test_the_same_seed_gives_the_same_adapter_and_another_another() -> None:
     def first(seed: int) -> torch.Tensor:
-        return RewardModel(small_policy(), ImplicitPRM(), 1e-3, None, 100, 1.0, seed).optimizer.parameters[0][1]
+        return RewardModel(small_policy(), ImplicitPRM(), 1e-3, 100, 1.0, seed).optimizer.parameters[0][1]
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))

@@ -10,13 +10,14 @@ import torch
 
 from agents.config.loading import load
 from agents.config.sections import WarmstartConfig
-from agents.rollout.assembly import assemble
 from agents.training.demonstrations import demonstrate
 from agents.training.packing import Row
-from agents.training.warmstart import clone, demonstrations, warm_start
-from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
+from agents.training.warmstart import clone, warm_start
+from envs.alfworld.config import ALFWorldConfig
+from envs.alfworld.env import ALFWorldEnv
 from envs.base import Unsolvable
 from tests.agents.models.models_for_tests import small_policy
+from tests.agents.parts import opened
 
 
 class Enough(Exception):
@@ -33,18 +34,17 @@ def weights(policy) -> list[torch.Tensor]:
 
 def test_careful_demonstrations_come_first_and_in_the_share_asked_for() -> None:
     config = load(["env=alfworld", "algo=gigpo", "warmstart.dawdling=0.25", "env.train_games=5", "device=cpu"])
-    parts = assemble(config)
-    made = demonstrations(parts, config, parts.env.tasks("train"), 12)
-    looks = [[step.action for step in t.steps].count("look") for t in made]
-    assert not any(looks[:9])
-    assert all(looks[9:])
-    parts.close()
+    with opened(config) as parts:
+        made = parts.demonstrations(parts.env.tasks("train"), 12)
+        looks = [[step.action for step in t.steps].count("look") for t in made]
+        assert not any(looks[:9])
+        assert all(looks[9:])
 
 
 class Lost(ALFWorldEnv):
     """Its oracle gives up."""
 
-    def demonstration(self, task_id, rng, detours, dawdling):
+    def imperfect_demonstration(self, task_id, rng, detours, dawdling):
         return ["look"] * (self.max_steps if dawdling else 2)
 
 
@@ -60,23 +60,22 @@ def test_tasks_that_the_oracle_cannot_win_in_time_are_passed_over_unless_all_are
     config = load(
         ["env=alfworld", "env.max_steps=7", "warmstart.dawdling=0", "warmstart.detours=0", "env.train_games=12", "device=cpu"]
     )
-    parts = assemble(config)
-    panel = list(parts.env.tasks("train"))
+    with opened(config) as parts:
+        panel = list(parts.env.tasks("train"))
 
-    def in_time(task: str) -> bool:
-        try:
-            return bool(demonstrate(parts.env, task, 0, 0.0, dawdling=False))
-        except Unsolvable:
-            return False
+        def in_time(task: str) -> bool:
+            try:
+                return bool(demonstrate(parts.env, task, 0, 0.0, dawdling=False))
+            except Unsolvable:
+                return False
 
-    short = [task for task in panel if in_time(task)]
-    assert 0 < len(short) < len(panel)
-    made = demonstrations(parts, config, panel, 2 * len(short))
-    assert len(made) == 2 * len(short)
-    assert all(len(t.steps) <= 7 for t in made)
-    with pytest.raises(Unsolvable, match=r"more than env\.max_steps=7"):
-        demonstrations(parts, config, [task for task in panel if task not in short], 3)
-    parts.close()
+        short = [task for task in panel if in_time(task)]
+        assert 0 < len(short) < len(panel)
+        made = parts.demonstrations(panel, 2 * len(short))
+        assert len(made) == 2 * len(short)
+        assert all(len(t.steps) <= 7 for t in made)
+        with pytest.raises(Unsolvable, match=r"more than env\.max_steps=7"):
+            parts.demonstrations([task for task in panel if task not in short], 3)
 
 
 def test_training_reaches_the_last_demonstrations_last() -> None:
@@ -112,22 +111,21 @@ def test_steps_too_small_for_bf16_add_up() -> None:
 
 def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path) -> None:
     config = load(["env=alfworld", "algo=gigpo", "env.train_games=5", "warmstart.steps=3", "warmstart.batch=2", "device=cpu"])
-    parts = assemble(config)
-    made = demonstrations(parts, config, parts.env.tasks("train"), 4)
-    untrained = copy.deepcopy(parts.policy.model.state_dict())
+    with opened(config) as parts:
+        made = parts.demonstrations(parts.env.tasks("train"), 4)
+        untrained = copy.deepcopy(parts.policy.model.state_dict())
 
-    def begin(settings: WarmstartConfig = config.warmstart, seed: int = 0) -> bool:
+        def begin(settings: WarmstartConfig = config.warmstart, seed: int = 0) -> bool:
+            parts.policy.model.load_state_dict(untrained)
+            return bool(warm_start(parts.policy, made, settings, seed, cache=tmp_path)["cached"])
+
+        assert not begin()
+        trained = weights(parts.policy)
+        assert begin()
+        assert all(torch.equal(a, b) for a, b in zip(trained, weights(parts.policy), strict=True))
         parts.policy.model.load_state_dict(untrained)
-        return bool(warm_start(parts.policy, made, settings, seed, cache=tmp_path)["cached"])
-
-    assert not begin()
-    trained = weights(parts.policy)
-    assert begin()
-    assert all(torch.equal(a, b) for a, b in zip(trained, weights(parts.policy), strict=True))
-    parts.policy.model.load_state_dict(untrained)
-    assert any(not torch.equal(a, b) for a, b in zip(trained, weights(parts.policy), strict=True))
-    assert not begin(seed=1)
-    assert not begin(WarmstartConfig(steps=3, batch=2, lr=1e-4))
-    made[0].steps[0].response_ids[0] += 1
-    assert not begin()
-    parts.close()
+        assert any(not torch.equal(a, b) for a, b in zip(trained, weights(parts.policy), strict=True))
+        assert not begin(seed=1)
+        assert not begin(WarmstartConfig(steps=3, batch=2, lr=1e-4))
+        made[0].steps[0].response_ids[0] += 1
+        assert not begin()

@@ -7,7 +7,8 @@ import pytest
 
 import envs
 from envs.alfworld import planner, tasks
-from envs.alfworld.env import ALFWorldConfig, ALFWorldEnv
+from envs.alfworld.config import ALFWorldConfig
+from envs.alfworld.env import ALFWorldEnv
 from envs.base import TaskError
 from envs.checker import check
 from envs.common.seeding import generator
@@ -108,7 +109,7 @@ def test_an_episode_does_not_depend_on_what_was_played_before():
 def test_demonstrations_win_within_the_limit():
     env = ALFWorldEnv(ALFWorldConfig(max_steps=20))
     for task in env.tasks("train")[:12]:
-        commands = env.demonstration(task, generator(0, task), detours=0.5, dawdling=False)
+        commands = env.imperfect_demonstration(task, generator(0, task), detours=0.5, dawdling=False)
         assert len(commands) <= 20
         env.reset(seed=0, options={"task": task})
         assert [env.step(command)[2] for command in commands] == [False] * (len(commands) - 1) + [True]

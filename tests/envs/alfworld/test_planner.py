@@ -127,17 +127,17 @@ def test_detours_never_pass_by_what_is_searched(games: list[Game]) -> None:
 
 def test_detours_happen_as_often_as_asked(games: list[Game]) -> None:
     simple = [game for game in games if game.task_type == "pick_and_place_simple"]
-    share = np.mean([bool(visited_in_vain(demonstration(game, rng(i), 0.4))) for i in range(10) for game in simple])
+    share = np.mean([bool(visited_in_vain(demonstration(game, rng(i), 0.4, LIMIT))) for i in range(10) for game in simple])
     assert 0.3 < share < 0.5
 
 
 def test_demonstrations_of_a_seed_are_equal(games: list[Game]) -> None:
-    assert demonstration(games[0], rng(5), 1.0) == demonstration(games[0], rng(5), 1.0)
+    assert demonstration(games[0], rng(5), 1.0, LIMIT) == demonstration(games[0], rng(5), 1.0, LIMIT)
 
 
 def test_a_limit_that_no_plan_fits_is_an_error(games: list[Game]) -> None:
     with pytest.raises(TaskError, match=r"env\.max_steps=2"):
-        demonstration(games[0], rng(0), limit=2)
+        demonstration(games[0], rng(0), 0.4, limit=2)
 
 
 def test_an_impossible_task_is_an_error(games: list[Game]) -> None:
@@ -148,4 +148,4 @@ def test_an_impossible_task_is_an_error(games: list[Game]) -> None:
 def test_official_games_are_won_by_plans_and_demonstrations(official_games: list[Game]) -> None:
     for i, game in enumerate(official_games):
         assert play(game, plan(game)).won
-        assert play(game, demonstration(game, rng(i), 1.0)).won
+        assert play(game, demonstration(game, rng(i), 1.0, LIMIT)).won

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from envs.alfworld import tasks
-from envs.alfworld.env import ALFWorldConfig
+from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.generator import generate, write_game
 from envs.alfworld.goals import TASK_TYPES
 from envs.alfworld.household import SIZES

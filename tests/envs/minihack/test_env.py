@@ -16,7 +16,8 @@ import envs
 from envs.base import TaskError
 from envs.checker import check
 from envs.common.seeding import generator
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Seeds
 from envs.pool import Mode, Pool
 
@@ -128,7 +129,7 @@ def test_death_ends_an_episode_and_is_no_success() -> None:
 def test_the_oracles_way_wins_and_passes_the_milestones_in_order() -> None:
     env = made("KeyRoom-S5", actions=KEYROOM)
     for task in env.tasks("train")[:12]:
-        actions = env.demonstration(task, np.random.default_rng(0), 0.0, False)
+        actions = env.demonstration(task, np.random.default_rng(0))
         env.reset(options={"task": task})
         answers = [env.step(action) for action in actions]
         observation, reward, terminated, _, info = answers[-1]
@@ -144,7 +145,7 @@ def test_an_oracle_makes_detours_and_dawdles_as_it_is_asked() -> None:
     ways = {(0.0, False): 0, (0.9, False): 0, (0.0, True): 0}
     for number, task in enumerate(env.tasks("train")[:10]):
         for detours, dawdling in ways:
-            ways[detours, dawdling] += len(env.demonstration(task, np.random.default_rng(number), detours, dawdling))
+            ways[detours, dawdling] += len(env.imperfect_demonstration(task, np.random.default_rng(number), detours, dawdling))
     straight, roundabout, slow = ways.values()
     assert straight < roundabout < slow
 

@@ -10,7 +10,8 @@ from agents.judges.measuring.playing import at_random, told
 from agents.judges.question import question
 from agents.judges.transitions import transitions
 from envs.minihack import subgoals
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.trajectory import Trajectory
 from scripts import minihack_events, minihack_levels, minihack_starts
 
@@ -25,7 +26,7 @@ def test_episodes_are_told_with_either_map_and_without_the_last_action() -> None
     played = episodes(config.env.settings, 3)
     cropped, full = (told(config, played, Form(name, False, "preset")) for name in ("crop", "full"))
     for original, crop, whole in zip(played, cropped, full):
-        assert [s.info["subgoals"] for s in crop.steps] == [s.info["subgoals"] for s in original.steps]
+        assert [s.subgoals for s in crop.steps] == [s.subgoals for s in original.steps]
         assert any("Last action" in s.observation for s in original.steps)
         assert not any("Last action" in s.observation for t in (crop, whole) for s in t.steps)
         assert any(a.observation != b.observation for a, b in zip(crop.steps, whole.steps))

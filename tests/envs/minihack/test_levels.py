@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from envs.base import TaskError
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.levels import FAMILIES, SUPPORTED, UNSUPPORTED, chosen, family
 
 ROOM = """LEVEL: "mylevel"

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Game, Seeds, _choices
 from envs.minihack.subgoals import Subgoals, names
 
@@ -121,7 +122,7 @@ def test_a_direction_is_one_of_the_compass_down_or_oneself() -> None:
     assert info["admissible_actions"] == [*compass, "down", "wait", "esc"]
 
 
-def test_other_questions_for_a_direction_are_recognised() -> None:
+def test_other_questions_for_a_direction_are_recognized() -> None:
     env, _ = begun("Zap")
     *_, info = env.step("chat")
     assert {"north", "esc"} <= set(info["admissible_actions"])

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.minihack import observation
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Game, Seeds
 from envs.minihack.oracle import WAYS
 from envs.minihack.scene import COLUMNS, ROWS, Scene

@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from agents.models import tokenizer
-from envs.minihack.env import MiniHackConfig, MiniHackEnv
+from envs.minihack.config import MiniHackConfig
+from envs.minihack.env import MiniHackEnv
 from envs.minihack.prompt import MiniHackPrompt
 from envs.prompt import Window
 
@@ -19,7 +20,7 @@ def texts(**settings: object) -> list[str]:
     """The observations of a won episode."""
     env = MiniHackEnv(MiniHackConfig(actions=["north", "east", "south", "west", "pickup", "apply"], **settings))  # type: ignore[arg-type]
     seen = [env.reset(options={"task": TASK})[0]]
-    return seen + [env.step(action)[0] for action in env.demonstration(TASK, np.random.default_rng(0), 0.0, False)]
+    return seen + [env.step(action)[0] for action in env.demonstration(TASK, np.random.default_rng(0))]
 
 
 def test_the_task_is_stated_once() -> None:

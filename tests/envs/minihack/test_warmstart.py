@@ -9,10 +9,9 @@ import pytest
 from agents import train
 from agents.config.compose import ROOT
 from agents.config.loading import load
-from agents.rollout.assembly import assemble
 from agents.training.demonstrations import PATIENCE
-from agents.training.warmstart import demonstrations
 from envs.base import NoOracle
+from tests.agents.parts import opened
 
 SMALL = [
     *("iterations=1", "rollout.groups=1", "rollout.group_size=2", "env.max_steps=6", "evaluation.every=0"),
@@ -30,24 +29,22 @@ def test_every_panel_trains_as_it_ships(panel: str, tmp_path: Path) -> None:
 
 def test_levels_without_an_oracle_are_passed_over() -> None:
     config = load(["env=minihack/room", "env.levels=[Room-Monster-5x5,Room-5x5]", "warmstart.dawdling=0", "device=cpu"])
-    parts = assemble(config)
-    made = demonstrations(parts, config, parts.env.tasks("train"), 4)
-    assert len(made) == 4
-    parts.close()
+    with opened(config) as parts:
+        made = parts.demonstrations(parts.env.tasks("train"), 4)
+        assert len(made) == 4
 
 
 def test_a_panel_without_any_oracle_says_so_and_does_not_try_for_ever() -> None:
     config = load(["env=minihack/room", "env.levels=[Room-Monster-5x5]", "device=cpu"])
-    parts = assemble(config)
-    tried: list[str] = []
-    panel = parts.env.tasks("train")
+    with opened(config) as parts:
+        tried: list[str] = []
+        panel = parts.env.tasks("train")
 
-    class Counted(tuple[str, ...]):
-        def __getitem__(self, place):  # type: ignore[no-untyped-def, override]
-            tried.append(panel[place])
-            return panel[place]
+        class Counted(tuple[str, ...]):
+            def __getitem__(self, place):  # type: ignore[no-untyped-def, override]
+                tried.append(panel[place])
+                return panel[place]
 
-    with pytest.raises(NoOracle, match=r"Room-Monster-5x5 has no oracle to clone: set warmstart\.enabled=false"):
-        demonstrations(parts, config, Counted(panel), 3)
-    assert len(tried) == PATIENCE
-    parts.close()
+        with pytest.raises(NoOracle, match=r"Room-Monster-5x5 has no oracle to clone: set warmstart\.enabled=false"):
+            parts.demonstrations(Counted(panel), 3)
+        assert len(tried) == PATIENCE

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.base import TaskError
-from envs.webshop import pages
 from envs.webshop.engine import Outcome, Session, parse
+from envs.webshop.observation import render
 from envs.webshop.store import ListCatalogue, content_hash
 from tests.envs.webshop.shops import CATALOGUE, ODD, PRODUCTS, SHIRT, TEA, find, goal, product, session
 
@@ -19,7 +19,12 @@ OPEN_ODD = ("search[more]", f"click[{ODD}]")
 
 def snapshot(visit):
     """All that a session holds."""
-    return (visit.state_key, visit.visited.copy(), visit.query, *(pages.render(visit, mode) for mode in ("text_rich", "url")))
+    return (
+        visit.state_key,
+        visit.visited.copy(),
+        visit.query,
+        *(render(visit.view, mode) for mode in ("text_rich", "url")),
+    )
 
 
 # -- actions -------------------------------------------------------------------------------------------------------------------
@@ -91,7 +96,7 @@ def test_results_come_ten_a_page_and_next_goes_beyond_the_last():
 def test_no_more_than_fifty_results_count():
     visit = Session(CATALOGUE, lambda query: [place % 24 for place in range(200)], goal(), "7")
     visit.act("search[x]")
-    assert "(Total results: 50)" in pages.render(visit, "text")
+    assert "(Total results: 50)" in render(visit.view, "text")
 
 
 def test_only_products_on_the_page_can_be_opened():
@@ -173,7 +178,7 @@ def test_the_attributes_page_is_offered_only_if_asked_for():
     assert not session(*OPEN_SHIRT).act("click[Attributes]").valid
     visit = session(*OPEN_SHIRT, "click[Attributes]", show_attributes=True)
     shown = "< Prev [SEP] easy care [SEP] long sleeve [SEP] fashion [SEP] shirts [SEP] Clothing"
-    assert shown in pages.render(visit, "text")
+    assert shown in render(visit.view, "text")
 
 
 # -- buying --------------------------------------------------------------------------------------------------------------------
@@ -307,7 +312,7 @@ def test_no_hostile_action_raises_or_reaches_another_visit():
         assert outcome.valid or visit.state_key == key
         if number % 20 == 0:
             for mode in ("text", "text_rich", "html", "url"):
-                assert isinstance(pages.render(visit, mode), str)
+                assert isinstance(render(visit.view, mode), str)
         if outcome.done:
             visit.start()
     assert min(counts.values()) > 10_000

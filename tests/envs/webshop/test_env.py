@@ -22,7 +22,8 @@ from envs.checker import check
 from envs.common.structured import ConfigError
 from envs.pool import Mode, Pool
 from envs.webshop import store, tasks
-from envs.webshop.env import WebShopConfig, WebShopEnv
+from envs.webshop.config import WebShopConfig
+from envs.webshop.env import WebShopEnv
 from envs.webshop.oracle import wanted_options
 from envs.webshop.subgoals import NAMES
 from tests.envs.webshop.shops import ODD, PRODUCTS, SHIRT, goal
@@ -34,7 +35,7 @@ def shopping(config: WebShopConfig = SMALL, place: int = 0) -> tuple[WebShopEnv,
     """An environment at the start of a train task, and the oracle's actions in it."""
     env = WebShopEnv(config)
     task = env.tasks("train")[place]
-    actions = env.demonstration(task, np.random.default_rng(0), 0.0, False)
+    actions = env.demonstration(task, np.random.default_rng(0))
     env.reset(seed=0, options={"task": task})
     return env, actions
 
@@ -266,7 +267,7 @@ def test_the_official_files_are_played_as_they_are(webshop_data: Path, goals: st
     assert len(env.shop.goals) == count
     task = env.tasks("train")[0]
     env.reset(seed=0, options={"task": task})
-    for action in env.demonstration(task, np.random.default_rng(0), 0.0, False):
+    for action in env.demonstration(task, np.random.default_rng(0)):
         info = env.step(action)[4]
     assert info["success"]
 

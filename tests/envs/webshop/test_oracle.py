@@ -9,8 +9,9 @@ import pytest
 
 from envs.base import Unsolvable
 from envs.webshop import oracle
+from envs.webshop.config import WebShopConfig
 from envs.webshop.engine import Session
-from envs.webshop.env import WebShopConfig, WebShopEnv
+from envs.webshop.env import WebShopEnv
 from scripts import webshop_bounds
 from tests.envs.webshop.shops import CATALOGUE, PLAIN, SHIRT, TEA, find, goal, session
 
@@ -23,7 +24,7 @@ def shops(count: int, detours: float, dawdling: bool, config: WebShopConfig = SH
     env.max_steps = 10_000
     played = []
     for i, task in enumerate(env.tasks("train")[:count]):
-        actions = env.demonstration(task, np.random.default_rng(i), detours, dawdling)
+        actions = env.imperfect_demonstration(task, np.random.default_rng(i), detours, dawdling)
         env.reset(seed=0, options={"task": task})
         *_, info = [env.step(action) for action in actions][-1]
         played.append((actions, info["success"]))

@@ -7,8 +7,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from envs.webshop import html, official, pages, parity
+from envs.webshop import html, official, parity
 from envs.webshop.engine import Session, parse
+from envs.webshop.observation import render
 from envs.webshop.store import ListCatalogue
 from tests.envs.webshop.shops import ODD, PLAIN, PRODUCTS, SHIRT, SIGNS, TEA, goal, session
 
@@ -122,9 +123,9 @@ class OfficialReader(HTMLParser):
 
 def reads_officially(visit):
     """Our HTML says to the official reader what the other forms say."""
-    read = OfficialReader(pages.render(visit, "html"))
-    assert read.text() == pages.render(visit, "text")
-    assert read.text_rich(pages.render(visit, "url"), visit.visited) == pages.render(visit, "text_rich")
+    read = OfficialReader(render(visit.view, "html"))
+    assert read.text() == render(visit.view, "text")
+    assert read.text_rich(render(visit.view, "url"), visit.visited) == render(visit.view, "text_rich")
     assert read.available() == {"has_search_bar": visit.page == "search", "clickables": visit.clickables}
     return read
 
@@ -133,22 +134,22 @@ def reads_officially(visit):
 
 
 def test_a_search_page_tells_what_to_find():
-    assert pages.render(session(), "text") == f"WebShop [SEP] Instruction: [SEP] {TOLD} [SEP] Search"
-    assert pages.render(session(), "text_rich") == f"WebShop\nInstruction: \n{TOLD}\n[button] Search [button_]\n"
-    assert pages.render(session(), "url") == "http://127.0.0.1:3000/7"
+    assert render(session().view, "text") == f"WebShop [SEP] Instruction: [SEP] {TOLD} [SEP] Search"
+    assert render(session().view, "text_rich") == f"WebShop\nInstruction: \n{TOLD}\n[button] Search [button_]\n"
+    assert render(session().view, "url") == "http://127.0.0.1:3000/7"
 
 
 def test_results_list_number_title_and_price_and_mark_what_was_seen():
     visit = session(*OPEN_SHIRT, "click[< prev]")
-    assert pages.render(visit, "text").endswith(
+    assert render(visit.view, "text").endswith(
         f"Search [SEP] Page 1 (Total results: 1) [SEP] Next > [SEP] {SHIRT} [SEP] {PRODUCTS[0].title} [SEP] $15.0 to $20.0"
     )
-    assert f"\n\n[clicked button] {SHIRT} [clicked button_]\n" in pages.render(visit, "text_rich")
-    assert f"\n\n[button] {SHIRT} [button_]\n" in pages.render(session("search[shirt]"), "text_rich")
+    assert f"\n\n[clicked button] {SHIRT} [clicked button_]\n" in render(visit.view, "text_rich")
+    assert f"\n\n[button] {SHIRT} [button_]\n" in render(session("search[shirt]").view, "text_rich")
 
 
 def test_an_item_page_marks_chosen_options_and_tells_them_first_in_reverse():
-    rich = pages.render(session(*OPEN_SHIRT, "click[small]", "click[red]"), "text_rich")
+    rich = render(session(*OPEN_SHIRT, "click[small]", "click[red]").view, "text_rich")
     assert rich.startswith("You have clicked small.\nYou have clicked red.\nInstruction:\n")
     assert "\ncolor\n  [clicked button] red [clicked button_]\n  [button] navy blue [button_]\n" in rich
     assert rich.endswith(
@@ -157,8 +158,8 @@ def test_an_item_page_marks_chosen_options_and_tells_them_first_in_reverse():
 
 
 def test_an_option_reads_as_clicked_if_its_value_stands_quoted_in_the_url():
-    assert "[clicked button] red" in pages.render(session('search["red" shirt]', f"click[{SHIRT}]"), "text_rich")
-    named = pages.render(session(*OPEN_ODD, "click[blue]"), "text_rich")  # {"color": "blue"}, and there is a value "color"
+    assert "[clicked button] red" in render(session('search["red" shirt]', f"click[{SHIRT}]").view, "text_rich")
+    named = render(session(*OPEN_ODD, "click[blue]").view, "text_rich")  # {"color": "blue"}, and there is a value "color"
     assert named.startswith("You have clicked blue.\nYou have clicked color.\n")
 
 
@@ -166,49 +167,49 @@ def test_an_option_that_json_escapes_never_reads_as_clicked():
     for value in ("café", 'the "best"'):
         visit = session(*OPEN_TEA, f"click[{value}]")
         assert visit.options == {"flavor name": value}
-        assert "clicked" not in pages.render(visit, "text_rich")
+        assert "clicked" not in render(visit.view, "text_rich")
 
 
 def test_of_white_space_the_official_parser_keeps_one_blank_or_none_at_all():
     visit = session(*OPEN_TEA, "click[features]")  # features "", "\n", "\xa0", "sugar free", each after a blank
-    assert pages.render(visit, "text").endswith("< Prev [SEP]  [SEP]  [SEP] sugar free")
-    assert pages.render(visit, "text_rich").endswith("< Prev [button_]\n \n \xa0\n sugar free\n")
+    assert render(visit.view, "text").endswith("< Prev [SEP]  [SEP]  [SEP] sugar free")
+    assert render(visit.view, "text_rich").endswith("< Prev [button_]\n \n \xa0\n sugar free\n")
     blank = session(*OPEN_TEA, "click[description]")  # "  \n "
     empty = session("search[b0plain001]", f"click[{PLAIN}]", "click[description]")
-    assert pages.render(blank, "text_rich").endswith("[button] < Prev [button_]\n")
-    assert pages.render(empty, "text_rich") == pages.render(blank, "text_rich")
+    assert render(blank.view, "text_rich").endswith("[button] < Prev [button_]\n")
+    assert render(empty.view, "text_rich") == render(blank.view, "text_rich")
 
 
 def test_signs_of_html_in_the_catalogue_are_text():
-    assert '[SEP] <script>alert("x")</script> &amp; more [SEP]' in pages.render(session(*OPEN_ODD), "text")
-    description = pages.render(session(*OPEN_ODD, "click[description]"), "text_rich")
+    assert '[SEP] <script>alert("x")</script> &amp; more [SEP]' in render(session(*OPEN_ODD).view, "text")
+    description = render(session(*OPEN_ODD, "click[description]").view, "text_rich")
     assert description.endswith("[button_]\n  spaces\n and <b>tags</b> &lt;kept&gt;  \n")
 
 
 def test_urls_spell_query_and_options_as_officially():
-    assert pages.render(session("search[Two  words]"), "url") == "http://127.0.0.1:3000/search_results/7/two++words/1"
+    assert render(session("search[Two  words]").view, "url") == "http://127.0.0.1:3000/search_results/7/two++words/1"
     visit = session("search[a shirt]", f"click[{SHIRT}]", "click[navy blue]", "click[one]")
     assert (
-        pages.render(visit, "url")
+        render(visit.view, "url")
         == f'http://127.0.0.1:3000/item_page/7/{SHIRT}/a+shirt/1/{{"color": "navy blue", "size": "one"}}'
     )
     visit.act("click[features]")
     spelt = "{'color': 'navy blue', 'size': 'one'}"
-    assert pages.render(visit, "url") == f"http://127.0.0.1:3000/item_sub_page/7/{SHIRT}/a+shirt/1/Features/{spelt}"
+    assert render(visit.view, "url") == f"http://127.0.0.1:3000/item_sub_page/7/{SHIRT}/a+shirt/1/Features/{spelt}"
     visit.act("click[< prev]")
     visit.act("click[buy now]")
-    assert pages.render(visit, "url") == f"http://127.0.0.1:3000/done/7/{SHIRT}/{spelt}"
+    assert render(visit.view, "url") == f"http://127.0.0.1:3000/done/7/{SHIRT}/{spelt}"
 
 
 def test_the_last_page_tells_what_was_bought_and_its_score():
     visit = session(*OPEN_TEA, """click[5' x 7" <tag> & more]""", "click[buy now]")
-    lines = pages.render(visit, "text_rich").split("\n")
+    lines = render(visit.view, "text_rich").split("\n")
     assert lines[0] == "Thank you for shopping with us!"
     assert lines[lines.index("options") + 1] == r'{"flavor name": "5\u0027 x 7\" \u003ctag\u003e \u0026 more"}'
     assert lines[lines.index("Your score (min 0.0, max 1.0)") + 1] == str(visit.bought.total)
     assert visit.clickables == []
     several = session(*OPEN_SHIRT, "click[small]", "click[red]", "click[buy now]")
-    assert '\n{"color": "red", "size": "small"}\n' in pages.render(several, "text_rich")
+    assert '\n{"color": "red", "size": "small"}\n' in render(several.view, "text_rich")
 
 
 # -- HTML ----------------------------------------------------------------------------------------------------------------------
@@ -224,13 +225,13 @@ def test_html_reads_like_text_to_the_official_reader(actions, told):
 
 
 def test_the_article_s_picture_is_on_its_page():
-    assert '<img id="product-image" src="https://pictures.example/shirt.jpg"' in html.render(session(*OPEN_SHIRT))
-    assert "<img" not in html.render(session(*OPEN_TEA))
+    assert '<img id="product-image" src="https://pictures.example/shirt.jpg"' in html.render(session(*OPEN_SHIRT).view)
+    assert "<img" not in html.render(session(*OPEN_TEA).view)
 
 
 def test_what_the_agent_or_the_catalogue_writes_is_never_markup():
     for actions in VISITS:
-        page = html.render(session(*actions, name='"><script>'))
+        page = html.render(session(*actions, name='"><script>').view)
         assert "<script" not in page
         assert "<tag>" not in page
         assert "<i" not in page.replace("<input", "").replace("<img", "")
@@ -238,19 +239,20 @@ def test_what_the_agent_or_the_catalogue_writes_is_never_markup():
 
 
 def test_chosen_options_are_checked():
-    page = html.render(session(*OPEN_SHIRT, "click[red]"))
+    page = html.render(session(*OPEN_SHIRT, "click[red]").view)
     assert re.findall(r'value="([^"]*)" checked', page) == ["red"]
-    assert re.findall(r'name="([^"]*)" value="[^"]*" checked', html.render(session(*OPEN_ODD, "click[plain]"))) == ["Style"]
+    page = html.render(session(*OPEN_ODD, "click[plain]").view)
+    assert re.findall(r'name="([^"]*)" value="[^"]*" checked', page) == ["Style"]
 
 
 def test_every_button_and_link_carries_its_action():
     for actions in VISITS:
         visit = session(*actions)
-        page = html.render(visit)
+        page = html.render(visit.view)
         clicks = [unescape(value) for value in re.findall(r'name="action" value="(.*?)"', page)]
         clicks += [unquote(value) for value in re.findall(r'\?action=(.*?)"', page)]
         names = [parse(click)[1].lower() for click in clicks]
-        options = [part.text for part in visit.parts if part.role == "option"]
+        options = [part.text for part in visit.view.parts if part.role == "option"]
         assert list(dict.fromkeys(names + options)) == (visit.clickables if visit.page != "search" else [])
 
 
@@ -290,7 +292,7 @@ def test_every_recorded_page_is_rendered_alike_in_every_form(webshop_data, file,
                 outcome = visit.act(step["action"])
                 assert (outcome.reward, outcome.done) == (step["reward"], step["done"])
             for mode in ("text", "text_rich", "url"):
-                assert pages.render(visit, mode) == step[mode]
+                assert render(visit.view, mode) == step[mode]
             assert reads_officially(visit).available() == step["avail"]
             states -= 1
         assert visit.bought.parts == episode["reward_info"]

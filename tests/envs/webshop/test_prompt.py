@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from envs.prompt import Window
 from envs.webshop.engine import Session
-from envs.webshop.pages import render
+from envs.webshop.observation import render
 from envs.webshop.prompt import WebShopPrompt
 from envs.webshop.queries import MOST, suggestions
 from tests.envs.webshop.shops import SHIRT, goal, session
@@ -18,7 +18,7 @@ INSTRUCTION = goal().instruction
 
 
 def text(visit: Session, mode: str = "text") -> str:
-    return render(visit, mode)  # type: ignore[arg-type]
+    return render(visit.view, mode)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["text", "text_rich", "html"])

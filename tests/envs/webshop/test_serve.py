@@ -21,7 +21,8 @@ import pytest
 
 from envs.base import SPLITS
 from envs.webshop.__main__ import main
-from envs.webshop.env import WebShopConfig, WebShopEnv
+from envs.webshop.config import WebShopConfig
+from envs.webshop.env import WebShopEnv
 from envs.webshop.serve import MOST_VISITS, ServeConfig, Shopfront
 from tests.envs.webshop.test_official import article, asking, choices, write_files
 
@@ -115,7 +116,7 @@ def shopping(place: int, config: WebShopConfig = CONFIG) -> tuple[WebShopEnv, st
     """An agent's environment, a task of the train panel, and the oracle's actions in it."""
     env = WebShopEnv(config)
     task = env.tasks("train")[place]
-    return env, task, env.demonstration(task, np.random.default_rng(place), 0.5, True)
+    return env, task, env.imperfect_demonstration(task, np.random.default_rng(place), 0.5, True)
 
 
 # -- what a visitor is shown ---------------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def test_the_configured_observation_is_the_open_one() -> None:
 def test_buttons_options_and_the_search_field_are_the_actions_of_an_agent(shopfront: Shopfront) -> None:
     env = WebShopEnv(CONFIG)
     task = next(task for task in env.tasks("train") if env.shop.goals[int(task[5:])].options)
-    query = env.demonstration(task, np.random.default_rng(0), 0.0, False)[0][7:-1]
+    query = env.demonstration(task, np.random.default_rng(0))[0][7:-1]
     goal = env.shop.goals[int(task[5:])]
     assert isinstance(goal.options, dict)
     value = next(iter(goal.options.values()))

@@ -1,0 +1,84 @@
+"""Makes what plays episodes as a configuration names it: environment, policy, dialogue and sampler."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import torch
+
+from agents.config import engines
+from agents.config.sections import EvaluateConfig, TrainConfig
+from agents.models.policy import Policy, PolicyError
+from agents.models.sources import check_scoring, load_policy
+from agents.rollout.choice import Scoring
+from agents.rollout.corpus import corpus
+from agents.rollout.dialogue import Chat, Plain, Prompter
+from agents.rollout.engines.base import Sampling
+from agents.rollout.sampler import Sampler
+from envs import registry
+from envs.base import TextEnv
+from envs.pool import Pool
+from envs.prompt import Prompt
+
+Config = TrainConfig | EvaluateConfig
+
+
+def make_env(config: Config) -> TextEnv:
+    """An instance of the environment, for panels, task types and demonstrations."""
+    return registry.spec(config.env.name).env(config.env.settings)
+
+
+def fresh_policy(config: Config) -> Policy:
+    """The model that the configuration names, before any training."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    check_scoring(config)
+    prompt = _prompt(config)
+    return load_policy(config.model, prompt, corpus(make_env(config), prompt), config.device, config.seed)
+
+
+def open_sampler(config: Config, policy: Policy) -> Sampler:
+    """A sampler whose engine begins with the weights of `policy`. To be closed."""
+    spec, c, prompt = registry.spec(config.env.name), config, _prompt(config)
+    prompter = _prompter(config, policy, prompt)
+    pool = Pool(
+        partial(spec.env, c.env.settings),
+        workers=c.env.pool.workers or os.cpu_count() or 1,
+        mode=c.env.pool.mode,
+        step_timeout=c.env.pool.step_timeout,
+        reset_timeout=c.env.pool.step_timeout,
+    )
+    sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens, stop=prompter.stop, stop_ids=prompter.stop_ids)
+    return Sampler(
+        env_id=spec.id,
+        engine=engines.get(c.engine.name).open(policy, c.engine),
+        prompter=prompter,
+        prompt=prompt,
+        pool=pool,
+        sampling=sampling,
+        context=c.env.context,
+        history=c.env.history,
+        constrained=c.engine.constrained == "admissible",
+        scoring=Scoring(prompter.tries, c.engine.length) if c.engine.constrained == "scored" else None,
+        retries=c.env.pool.retries,
+        concurrency=c.engine.max_batch,
+    )
+
+
+def _prompt(config: Config) -> Prompt:
+    return registry.spec(config.env.name).prompt(thinking=config.env.thinking)
+
+
+def _prompter(config: Config, policy: Policy, prompt: Prompt) -> Prompter:
+    model, stop = config.model, config.engine.stop
+    if model.prompt == "plain":
+        return Plain(policy.tokenizer, prompt, policy.end_ids, stop)
+    chat = Chat(policy.tokenizer, prompt, policy.end_ids, stop, model.system, model.chat_template_kwargs, model.date)
+    if config.env.context == "full" and not chat.template.grows:
+        raise PolicyError(
+            "this model's chat template begins a conversation otherwise once it goes on"
+            + (", because of the system message: leave model.system away" if model.system else "")
+            + ", or set env.context=window"
+        )
+    return chat

@@ -1,0 +1,85 @@
+"""The episodes that one iteration learns from: the planner says which, the sampler plays them.
+
+With dynamic sampling (DAPO, arXiv 2503.14476 Sec. 3.2) groups whose episodes all return the same are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from agents.rollout.planner import Episode, Planner
+from agents.rollout.sampler import OnEpisode, Sampler
+from envs.trajectory import Trajectory
+
+Group = list[Trajectory]
+Watch = Callable[[int], OnEpisode]
+"""From the number of episodes that are played together to what is told of each as it ends."""
+
+
+class Collected(NamedTuple):
+    """The episodes of an iteration."""
+
+    groups: list[Group]
+    """To learn from, in the planner's order."""
+    dropped: list[Group]
+    """Those that dynamic sampling replaced."""
+    greedy: list[Trajectory]
+    """One of each group at temperature 0; only for methods that need it."""
+
+    @property
+    def learnt(self) -> list[Trajectory]:
+        """The episodes to learn from, group by group."""
+        return [trajectory for group in self.groups for trajectory in group]
+
+    @property
+    def sampled(self) -> list[Trajectory]:
+        """All episodes that were sampled at the training temperature."""
+        return [trajectory for group in (*self.groups, *self.dropped) for trajectory in group]
+
+    @property
+    def all(self) -> list[Trajectory]:
+        """Every episode that was played."""
+        return [*self.sampled, *self.greedy]
+
+
+async def collect(
+    planner: Planner, sampler: Sampler, iteration: int, temperature: float, rounds: int, greedy: bool, watch: Watch
+) -> Collected:
+    """Play iteration 1, 2, ...
+
+    rounds: most rounds of dynamic sampling; 0: groups whose episodes all return the same stay. greedy: play a greedy episode
+    for each group, too.
+    """
+    groups = await _play(sampler, planner.episodes(iteration), temperature, watch)
+    dropped: list[Group] = []
+    if rounds:
+        wanted = len(groups)
+        kept = [group for group in groups if not returns_alike(group)]
+        alike = [group for group in groups if returns_alike(group)]
+        for round_ in range(rounds):
+            if len(kept) == wanted:
+                break
+            fresh = planner.replacements(iteration, round_, wanted - len(kept))
+            groups = await _play(sampler, fresh, temperature, watch)
+            kept += [group for group in groups if not returns_alike(group)]
+            alike += [group for group in groups if returns_alike(group)]
+        # What is still missing is filled up, so that every iteration has as many episodes.
+        missing = wanted - len(kept)
+        groups, dropped = kept + alike[:missing], alike[missing:]
+    compared: list[Trajectory] = []
+    if greedy:
+        compared = [one for [one] in await _play(sampler, planner.greedy(groups), 0.0, watch)]
+    return Collected(groups, dropped, compared)
+
+
+async def _play(sampler: Sampler, episodes: Sequence[Episode], temperature: float, watch: Watch) -> list[Group]:
+    """The groups in the order of `episodes`, whichever ended first."""
+    place = {group_id: number for number, group_id in enumerate(dict.fromkeys(one.group_id for one in episodes))}
+    ended = [group async for group in sampler.groups(episodes, temperature, watch(len(episodes)))]
+    return sorted(ended, key=lambda group: place[group[0].group_id])
+
+
+def returns_alike(group: Sequence[Trajectory]) -> bool:
+    """Whether the episodes have nothing to tell by comparison; those cut off by a fault do not count."""
+    return len({trajectory.total_reward for trajectory in group if trajectory.error is None}) <= 1

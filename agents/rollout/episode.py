@@ -1,0 +1,133 @@
+"""One episode: prompts from the dialogue, responses from the engine, actions to the environment, steps into the trajectory.
+
+What was sampled is stored exactly as sampled. An episode that outgrows what the model can read is lost: its last step is
+truncated, as at a time limit, with the reason "context".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agents.rollout.choice import Scoring
+from agents.rollout.dialogue import Prompter
+from agents.rollout.engines.base import Completion, Engine, Request, Sampling
+from agents.rollout.planner import Episode
+from envs.pool import Slot
+from envs.prompt import Prompt, Window
+from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """How episodes are played; the fields are those of the sampler."""
+
+    engine: Engine
+    prompter: Prompter
+    prompt: Prompt
+    sampling: Sampling
+    context: str
+    history: int
+    constrained: bool
+    scoring: Scoring | None
+
+    async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Slot) -> None:
+        """Play to the end, adding steps to `trajectory`. Raises EpisodeError if the environment fails."""
+        observation, info = await slot.reset(seed=episode.seed, task=episode.task_id)
+        task = self.prompt.task(observation)
+        ids: list[int] = []
+        past: list[tuple[str, str]] = []
+        response: list[int] = []
+        while True:
+            admissible = info["admissible_actions"]
+            t = len(trajectory.steps)
+            if self.context == "window":
+                recent = past[-self.history :] if self.history else []
+                prompt_ids = self.prompter.window(Window(task, recent, t, observation, admissible, info["valid"]))
+                ids = list(prompt_ids)
+            else:
+                prompt_ids = (
+                    self.prompter.opening(observation, admissible)
+                    if t == 0
+                    else self.prompter.turn(observation, admissible, info["valid"], response)
+                )
+                ids.extend(prompt_ids)
+            if self.scoring is not None and not admissible:
+                if t == 0:  # nothing that the policy did has led here: this task cannot be played at all
+                    trajectory.error = "choice: the environment lists no action to choose from (engine.constrained=scored)"
+                else:
+                    _cut_off(trajectory, NO_ACTIONS, observation, info)
+                return
+            done = await self._respond(session, ids, admissible, derive_seed(episode.sample_seed, t))
+            if not done.ids:
+                _cut_off(trajectory, CONTEXT, observation, info)
+                return
+            response = done.ids
+            ids = [*ids, *response]
+            action, well_formed = self.prompter.action(response, admissible)
+            step = Step(
+                observation=observation,
+                action=action,
+                state_key=info["state_key"],
+                admissible_actions=admissible,
+                prompt_ids=prompt_ids,
+                response_ids=response,
+                rollout_logprobs=done.logprobs,
+                weights_version=done.weights_version,
+                stop=done.stop_reason,
+                frame=info.get("frame"),
+                well_formed=well_formed,
+            )
+            if done.stop_reason == "context":
+                # The answer ends in its middle: it is learnt from, but nobody chose to do what there is of it.
+                step.executed = step.valid = step.changed = False
+                step.subgoals = list(info["subgoals"])
+                trajectory.steps.append(step)
+                _cut_off(trajectory, CONTEXT, observation, info)
+                return
+            observation, step.reward, step.terminated, step.truncated, info = await slot.step(action)
+            step.valid = bool(info["valid"]) and well_formed
+            step.changed, step.subgoals = bool(info["changed"]), list(info["subgoals"])
+            trajectory.steps.append(step)
+            past.append((step.observation, self.prompter.said(action, admissible)))
+            if step.terminated or step.truncated:
+                trajectory.success = bool(info["success"]) and not step.truncated
+                _end(trajectory, observation, info)
+                return
+
+    async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int) -> Completion:
+        """A response that was sampled token by token, or chosen as a whole."""
+        if self.scoring is None or not admissible:
+            trie = self.prompter.tries.trie(admissible) if self.constrained and admissible else None
+            return await self.engine.generate(Request(session, ids, self.sampling, seed, trie))
+        responses, lengths = self.scoring.candidates(admissible)
+        scores = await self.engine.score(session, ids, responses)
+        if not scores:
+            return Completion([], [], "context", self.engine.weights_version)
+        chosen, logprob = self.scoring.choose(scores, lengths, self.sampling.temperature, seed)
+        response = list(responses[chosen])
+        self.engine.stats.sampled_tokens += len(response)
+        # The whole decision falls on the first token, the others are forced: their sum is the action's log-probability.
+        return Completion(response, [logprob] + [0.0] * (len(response) - 1), "stop", self.engine.weights_version)
+
+
+def _cut_off(trajectory: Trajectory, reason: str, observation: str, info: dict[str, Any]) -> None:
+    """End an episode that the environment would go on with: lost, and truncated as at a time limit."""
+    if trajectory.steps:
+        trajectory.steps[-1].truncated = True
+    _end(trajectory, observation, {**info, "reason": reason})
+
+
+def _end(trajectory: Trajectory, observation: str, info: dict[str, Any]) -> None:
+    """Keep what was seen last, and why the episode was cut off, if it was."""
+    trajectory.score = float(info["score"])
+    if not trajectory.steps:
+        return
+    trajectory.final_observation = observation
+    trajectory.final_frame = info.get("frame")
+    trajectory.reason = info.get("reason")
+
+
+def derive_seed(sample_seed: int, step: int) -> int:
+    """Seed of a step's sampling: cheap, and a function of episode and step alone."""
+    return (sample_seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x2545F4914F6CDD1D) % (1 << 64)

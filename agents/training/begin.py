@@ -1,0 +1,121 @@
+"""How a run begins: a new one with its warm start, or one that is resumed from its newest checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from agents.config.sections import TrainConfig
+from agents.models.policy import Policy
+from agents.models.sources import in_words
+from agents.rollout.build import fresh_policy, make_env, open_sampler
+from agents.rollout.sampler import Sampler
+from agents.runs import checkpoint
+from agents.runs.folder import RunFolder
+from agents.runs.tracking import Trackers, open_trackers
+from agents.training.trainer import Trainer, clocks
+from agents.training.warmstart import demonstrations, warm_start
+from envs.base import SPLITS, Split, TextEnv
+from envs.common.structured import ConfigError
+
+
+def begun(config: TrainConfig, folder: RunFolder) -> Trainer:
+    """The run in `folder`, which goes on: a new one, or where the configuration resumes one as its newest checkpoint has it."""
+    saved = checkpoint.load_latest(folder.path) if config.resume else None
+    return start(config, folder) if saved is None else resume(config, folder, saved)
+
+
+def start(config: TrainConfig, folder: RunFolder) -> Trainer:
+    """A new run, warm-started where the configuration says so."""
+    policy = fresh_policy(config)
+    with _opened(config, folder, policy, None, {"wall": 0.0, "cpu": 0.0}) as (env, sampler, trackers, began):
+        policy.tokenizer.save_pretrained(folder.tokenizer)
+        metrics = _warm_up(config, policy, env, sampler, trackers) if config.warm_starts else {}
+        run = Trainer(config, folder, env, policy, sampler, trackers, began)
+        run.metrics = metrics | {f"model/{name}": float(value) for name, value in policy.size.items()}
+        run.store.publish(0)
+        return run
+
+
+def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint) -> Trainer:
+    """The run as it was at a checkpoint. Raises CheckpointError, ConfigError."""
+    state = saved.state
+    _refuse_if_nothing_is_left(config, folder, state["iteration"])
+    policy = fresh_policy(config)
+    try:
+        policy.model.load_state_dict(saved.tensors)
+    except RuntimeError as exc:
+        raise checkpoint.CheckpointError(
+            f"the checkpoint in {folder.checkpoints} is of another model; model.* and the environment must be those of the "
+            "run that is resumed"
+        ) from exc
+    with _opened(config, folder, policy, state["iteration"], state["spent"]) as (env, sampler, trackers, began):
+        run = Trainer(config, folder, env, policy, sampler, trackers, began)
+        run.learner.load_state(state["update"])
+        run.credit.load_state(state["update"])
+        checkpoint.restore_random_states(state["random"])
+        run.iteration = run.saved = state["iteration"]
+        run.env_steps = state["env_steps"]
+        run.store.publish(run.iteration)
+        return run
+
+
+@contextmanager
+def _opened(
+    config: TrainConfig, folder: RunFolder, policy: Policy, at: int | None, spent: dict[str, float]
+) -> Iterator[tuple[TextEnv, Sampler, Trackers, dict[str, float]]]:
+    """Environment, sampler, trackers and the clocks' beginnings of a run; let go of again if the block fails.
+
+    at: iteration of the checkpoint, None for a new run; spent: seconds before it.
+    """
+    env, sampler, status, trackers = make_env(config), open_sampler(config, policy), "failed", Trackers([])
+    try:
+        panels: dict[Split, list[str]] = {split: list(env.tasks(split)) for split in SPLITS}
+        hashes = {split: env.panel_hash(split) for split in SPLITS}
+        folder.refuse_other_tasks(panels, hashes)
+        print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in panels.items()), flush=True)
+        print("weights:", in_words(policy, config.model), flush=True)
+        if sampler.prompter.summary:
+            print("dialogue:", sampler.prompter.summary, flush=True)
+        folder.begin(config, panels, hashes)
+        began = {name: now - spent[name] for name, now in clocks().items()}
+        trackers = open_trackers(config.tracker, folder.path, asdict(config), config.iterations, at)
+        yield env, sampler, trackers, began
+    except BaseException as raised:
+        if isinstance(raised, KeyboardInterrupt) and folder.begun:
+            status = "interrupted"
+            folder.set_status("interrupted", iteration=at or 0)
+        trackers.close(status)
+        sampler.close()
+        raise
+
+
+def _warm_up(config: TrainConfig, policy: Policy, env: TextEnv, sampler: Sampler, trackers: Trackers) -> dict[str, float]:
+    """The warm start on train tasks; returns its metrics."""
+    started, wanted, steps = time.process_time(), config.warmstart.demonstrations, config.warmstart.steps
+
+    def made(n: int) -> None:
+        if n % 50 == 0 or n == wanted:
+            trackers.progress("demonstrations", n, wanted)
+
+    shown = demonstrations(env, sampler.prompter, sampler.prompt, config, env.tasks("train"), wanted, on_made=made)
+    done = warm_start(
+        policy,
+        shown,
+        config.warmstart,
+        config.seed,
+        lambda step, loss: trackers.progress("warm start", step, steps, loss=loss),
+    )
+    return {"warmstart/cached": float(bool(done["cached"])), "warmstart/cpu": time.process_time() - started}
+
+
+def _refuse_if_nothing_is_left(config: TrainConfig, folder: RunFolder, iteration: int) -> None:
+    """A run that was stopped right after its last iteration still lacks its final model; a finished one lacks nothing."""
+    finished = folder.get_status().get("status") == "finished"
+    if iteration > config.iterations or (finished and iteration == config.iterations):
+        raise ConfigError(
+            f"nothing is left to do: {folder.path} has done {iteration} iterations and iterations is {config.iterations}. To "
+            f"train on, give more: {folder.resume_command} iterations={2 * iteration}"
+        )

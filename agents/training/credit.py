@@ -1,0 +1,94 @@
+"""From rewards to one advantage a sampled token: shapings, what the method reads, the method.
+
+It asks the method and the shapings what they need, and knows none of them by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from agents import judges
+from agents.config.sections import TrainConfig
+from agents.training.experience import Experience
+from agents.training.learner import Learner
+from algorithms import base as algorithms
+from algorithms import shaping
+from algorithms.shaping import Shaping
+
+
+class Credit:
+    """Holds the method, the shapings and the judge of a run; has the learner make the critic and reward models they need."""
+
+    def __init__(self, learner: Learner, config: TrainConfig, build_judge: Callable[[], judges.Judge]) -> None:
+        """build_judge: called once if a shaping asks for a judge."""
+        self.learner = learner
+        self.method = algorithms.build(config.algo)
+        self.shapings: dict[str, Shaping] = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
+        self.judge: judges.Judge | None = None
+        if "values" in self.method.needs:
+            learner.add_critic()
+        for name, one in self.shapings.items():
+            if one.needs_model:
+                one.model = learner.add_reward_model(name, one)
+            if one.needs_judge:
+                self.judge = self.judge or build_judge()
+                one.judge, one.discount = self.judge, self.method.discount
+
+    async def assign(self, experience: Experience) -> dict[str, float]:
+        """Write shaped rewards, advantages and returns into the experience, and into its steps what one looks at afterwards.
+
+        Returns metrics. Raises ValueError for a method that needs values and gives no returns to fit them to.
+        """
+        metrics: dict[str, float] = {}
+        started = time.perf_counter()
+        for name in self.shapings:
+            metrics |= await self._shape(name, experience)
+        shaped = time.perf_counter()
+        self.learner.observe(experience, self.method.needs)
+        observed = time.perf_counter()
+        found = self.method.advantages(experience)
+        if "values" in self.method.needs and found.returns is None:
+            raise ValueError(f"{type(self.method).__name__} needs values, but gives no `returns` to fit them to")
+        experience.advantages, experience.defined = found.per_token(experience)
+        experience.returns = found.returns
+        credited = time.perf_counter()
+        for step, credit in zip(experience.steps, found.per_step(experience), strict=True):
+            step.credit = credit
+        if found.step_group is not None:
+            for step, group in zip(experience.steps, found.step_group.tolist(), strict=True):
+                step.step_group = group
+        metrics |= {f"credit/{key}": value for key, value in found.metrics.items()}
+        metrics |= {"time/shaping": shaped - started, "time/values": observed - shaped, "time/credit": credited - observed}
+        return metrics
+
+    async def _shape(self, name: str, experience: Experience) -> dict[str, float]:
+        """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience."""
+        one = self.shapings[name]
+        rewards = await one.shape(experience)  # [S]
+        has = ~np.isnan(rewards)
+        if has.any():
+            # In the order of names, in which they are summed.
+            columns = {**experience.shaped, name: np.where(has, rewards, 0.0)}
+            experience.shaped = {key: columns[key] for key in sorted(columns)}
+        for number in np.flatnonzero(has).tolist():
+            experience.steps[number].shaped_rewards[name] = float(rewards[number])
+        return {f"{name}/{key}": value for key, value in one.metrics.items()}
+
+    async def close(self) -> None:
+        """Let go of the judge's files and connections."""
+        if self.judge is not None:
+            await self.judge.close()
+
+    # -- state ----------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must go on with."""
+        return {} if self.judge is None else {"judge": self.judge.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        if self.judge is not None:
+            self.judge.load_state(state["judge"])

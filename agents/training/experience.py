@@ -1,0 +1,185 @@
+"""What an iteration learns from, made once: columns over steps and sampled tokens, and the rows that are put through models.
+
+Sampled tokens are numbered trajectory by trajectory, step by step, everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.rollout.choice import Scoring
+from agents.rollout.constraint import ActionTries
+from agents.rollout.planner import GREEDY
+from agents.training.columns import columns
+from agents.training.packing import Row, branched, choosing, laid_out
+from algorithms.base import Batch, Floats, Ints
+from envs.common.seeding import generator
+from envs.trajectory import Step, Trajectory
+
+
+@dataclass(eq=False, kw_only=True)
+class Experience(Batch):
+    """Adds to the columns over steps those over all sampled tokens [T]."""
+
+    weights_version: Ints
+    """[S] version of the weights that sampled the response."""
+    rollout_logprobs: Tensor
+    """[T] log-probability under the policy that sampled (by the engine), float32."""
+    token_episode: Tensor
+    """[T] number of the trajectory."""
+    token_step: Tensor
+    """[T] number of the step."""
+    first_token: list[int]
+    """[N + 1] number of each trajectory's first token, and of all tokens at the end."""
+    allowed: tuple[Ints, Ints] | None
+    """(ids, offsets [T + 1]) of the tokens that constrained sampling allowed at each place; None if it was free."""
+    scoring: Scoring | None
+    """If actions were chosen as wholes: how."""
+    longest_row: int
+    """Bound of joined rows in tokens; 0: rows are not joined."""
+    advantages: Tensor
+    """[T] float32; 0 until there is credit."""
+    defined: Tensor
+    """[T] False where the method has no opinion: such a token is not trained on."""
+    returns: Floats | None = None
+    """[T] what the critic is to predict before each token; nan where it has no target there."""
+
+    @classmethod
+    def of(
+        cls,
+        trajectories: Sequence[Trajectory],
+        tries: ActionTries | None = None,
+        scoring: Scoring | None = None,
+        longest_row: int = 0,
+        greedy: Sequence[Trajectory] = (),
+    ) -> Experience:
+        """Experience of some trajectories in their order.
+
+        tries: if sampling was constrained by them; greedy: one episode of each group, for methods that compare with it. Raises
+        ValueError if a trajectory is in the list twice, or a sampled token has no log-probability.
+        """
+        base = columns(trajectories)
+        steps = [step for trajectory in trajectories for step in trajectory.steps]
+        token_step = np.repeat(np.arange(len(steps)), base["tokens"])
+        token_episode = base["episode"][token_step]
+        total = len(token_step)
+        logprobs = torch.tensor(list(chain.from_iterable(step.rollout_logprobs for step in steps)))
+        if len(logprobs) != total:
+            raise ValueError(f"{len(logprobs)} log-probabilities for {total} sampled tokens")
+        per_episode = np.bincount(token_episode, minlength=len(trajectories))
+        made = cls(
+            **base,
+            weights_version=np.array([step.weights_version for step in steps], dtype=np.int64),
+            rollout_logprobs=logprobs,
+            logprobs=logprobs.double().numpy(),
+            token_episode=torch.from_numpy(token_episode),
+            token_step=torch.from_numpy(token_step),
+            first_token=[0, *np.cumsum(per_episode).tolist()],
+            allowed=None if tries is None else _allowed(steps, tries),
+            scoring=scoring,
+            longest_row=longest_row,
+            advantages=torch.zeros(total),
+            defined=torch.zeros(total, dtype=torch.bool),
+        )
+        if greedy:
+            # A greedy episode that a fault cut off says nothing; 0 leaves the return itself, which is unbiased too. Such faults
+            # are counted as train/greedy_faults.
+            returns = {t.group_id.removesuffix(GREEDY): t.total_reward for t in greedy if t.error is None}
+            made.greedy = np.repeat([returns.get(t.group_id, 0.0) for t in trajectories], made.length)
+        return made
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """[S]"""
+        return [step for trajectory in self.trajectories for step in trajectory.steps]
+
+    @property
+    def sampled(self) -> int:
+        """Number of sampled tokens."""
+        return len(self.token_step)
+
+    @property
+    def begins(self) -> Tensor:
+        """[T] bool: the first token of a response."""
+        return torch.cat([torch.ones(min(1, self.sampled), dtype=torch.bool), self.token_step[1:] != self.token_step[:-1]])
+
+    @property
+    def chosen(self) -> Tensor:
+        """[T] bool: where a choice was made. A forced token is none; an action as a whole is one, at its first token."""
+        if self.scoring is not None:
+            return self.begins
+        if self.allowed is not None:
+            return torch.from_numpy(np.diff(self.allowed[1]) != 1)
+        return torch.ones(self.sampled, dtype=torch.bool)
+
+    def numbers(self, members: Iterable[int]) -> Tensor:
+        """[M] of the sampled tokens of some trajectories."""
+        return torch.cat([torch.arange(self.first_token[m], self.first_token[m + 1]) for m in members])
+
+    def mini_batches(self, size: int, epochs: int, seed: int, name: str, iteration: int) -> Iterator[list[int]]:
+        """Trajectories of each mini-batch of about `size`, epoch by epoch, in an order drawn from seed, name and iteration."""
+        episodes = len(self.trajectories)
+        for epoch in range(epochs):
+            order = generator(seed, name, iteration, epoch).permutation(episodes)
+            for members in np.array_split(order, max(1, round(episodes / size))):
+                yield sorted(members.tolist())
+
+    # -- rows -----------------------------------------------------------------------------------------------------------
+
+    def rows(self, members: Iterable[int] | None = None) -> list[Row]:
+        """What the policy is trained on, of some or all trajectories: `plain_rows`, or where actions were chosen as wholes
+        those that hold all candidates."""
+        if self.scoring is None:
+            return self.plain_rows(members)
+        return [row for m in self._members(members) for row in self._choices[m]]
+
+    def plain_rows(self, members: Iterable[int] | None = None) -> list[Row]:
+        """What was read and sampled, of some or all trajectories. Prompts that begin alike share a row, so that rows depend on
+        which trajectories are asked for together."""
+        members = self._members(members)
+        whole = [row for m in members if self.trajectories[m].context == "full" for row in self._laid_out[m]]
+        if not self.longest_row:
+            return whole + [row for m in members if self.trajectories[m].context != "full" for row in self._laid_out[m]]
+        asked = set(members)
+        return [*whole, *branched((row for m, row in self._windows if m in asked), self.longest_row)]
+
+    def _members(self, members: Iterable[int] | None) -> Sequence[int]:
+        return range(len(self.trajectories)) if members is None else list(members)
+
+    @cached_property
+    def _laid_out(self) -> list[list[Row]]:
+        return [laid_out(t, first) for t, first in zip(self.trajectories, self.first_token)]
+
+    @cached_property
+    def _windows(self) -> list[tuple[int, Row]]:
+        """Rows that may be joined, with the number of their trajectory, in the order of their ids."""
+        pairs = [(m, row) for m, t in enumerate(self.trajectories) if t.context != "full" for row in self._laid_out[m]]
+        return sorted(pairs, key=lambda pair: pair[1].ids)
+
+    @cached_property
+    def _choices(self) -> list[list[Row]]:
+        assert self.scoring is not None
+        pairs = zip(self.trajectories, self.first_token)
+        return [list(choosing(t, first, self.longest_row, self.scoring)) for t, first in pairs]
+
+
+def _allowed(steps: Sequence[Step], tries: ActionTries) -> tuple[Ints, Ints]:
+    sets = [
+        ids
+        for step in steps
+        for ids in (
+            tries.trie(step.admissible_actions).allowed(step.response_ids)
+            if step.admissible_actions
+            else [[]] * len(step.response_ids)
+        )
+    ]
+    offsets = np.zeros(len(sets) + 1, dtype=np.int64)
+    np.cumsum([len(ids) for ids in sets], out=offsets[1:])
+    return np.fromiter((i for ids in sets for i in ids), dtype=np.int64, count=int(offsets[-1])), offsets

@@ -1,0 +1,107 @@
+"""The columns that methods and shapings read: flat numpy arrays over the steps of an iteration's episodes, float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import compress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.trajectory import Trajectory
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(eq=False)
+class Batch:
+    """Flat arrays over the steps [S] of all trajectories [N]: trajectory by trajectory, in time order, every step once.
+
+    A step that was copied or padded for a trainer's rows cannot enter: what is not in this order is refused (ValueError).
+    """
+
+    group: Ints
+    """[S] number of the step's task group."""
+    episode: Ints
+    """[S] number of its trajectory."""
+    position: Ints
+    """[S] its time t within the trajectory: 0, 1, 2, ..."""
+    state: Ints
+    """[S] number of its state: equal in two steps if and only if task group and state key are; -1 if the key is empty."""
+    reward: Floats
+    """[S] the environment's own reward."""
+    valid: Bools
+    """[S] False if the environment did not accept the action."""
+    tokens: Ints
+    """[S] length of its response; the batch's sampled tokens [T] follow each other in this order."""
+    success: Bools
+    """[N] never True for a failed trajectory."""
+    failed: Bools
+    """[N] cut off by a fault (timeout, crash): no outcome is known, so it enters no statistics and gets no advantage."""
+    trajectories: Sequence[Trajectory] = ()
+    """[N] the episodes themselves, for judges and reward models; a batch made of columns alone has none."""
+    shaped: dict[str, Floats] = field(default_factory=dict)
+    """[S] further rewards by name; 0 where a step has none."""
+    state_text: list[str] | None = None
+    """[S] the step's observation, for grouping by similarity."""
+    values: Floats | None = None
+    """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like the next two."""
+    logprobs: Floats | None = None
+    """[T] log-probability of each sampled token under the policy that sampled it."""
+    collision: Floats | None = None
+    """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
+    greedy: Floats | None = None
+    """[S] return of the same task's greedy episode."""
+
+    def __post_init__(self) -> None:
+        steps: dict[str, Sized] = {
+            "episode": self.episode,
+            "position": self.position,
+            "state": self.state,
+            "reward": self.reward,
+        }
+        steps |= {"valid": self.valid, "tokens": self.tokens, **{f"shaped[{k!r}]": v for k, v in self.shaped.items()}}
+        for name, values in steps.items():
+            if len(values) != len(self.group):
+                raise ValueError(f"batch.{name} has {len(values)} entries, batch.group {len(self.group)}; both count steps")
+        if len(self.success) != len(self.failed):
+            raise ValueError(f"batch.success has {len(self.success)} entries, batch.failed {len(self.failed)}")
+        first = np.cumsum(self.length) - self.length  # [N]
+        if not np.array_equal(self.position, np.arange(len(self.group)) - first[self.episode]):
+            raise ValueError("the steps of a batch must stand trajectory by trajectory, in time order, each of them once")
+        self.success = self.success & ~self.failed
+
+    @cached_property
+    def length(self) -> Ints:
+        """[N] steps of each trajectory."""
+        return np.bincount(self.episode, minlength=len(self.failed)).astype(np.int64)
+
+    @cached_property
+    def counted(self) -> Bools:
+        """[S] steps of trajectories that did not fail: those that enter statistics."""
+        return ~self.failed[self.episode]
+
+    def finished(self) -> dict[str, Any]:
+        """The columns by name, without trajectories that failed or have no step: neither their steps nor their tokens."""
+        columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(Batch)}
+        there = ~self.failed & (self.length > 0)
+        if there.all():
+            return columns
+        kept = {"N": there, "S": self.counted, "T": np.repeat(self.counted, self.tokens)}
+        columns["episode"] = (np.cumsum(kept["N"]) - 1)[self.episode]
+        for name, value in columns.items():
+            of = kept[SIZES.get(name, "S")]
+            if name == "shaped":
+                columns[name] = {key: values[of] for key, values in value.items()}
+            elif value is not None and len(value):
+                columns[name] = value[of] if isinstance(value, np.ndarray) else list(compress(value, of))
+        return columns
+
+
+SIZES = {"success": "N", "failed": "N", "trajectories": "N", "values": "T", "logprobs": "T", "collision": "T"}
+"""What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

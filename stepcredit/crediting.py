@@ -1,0 +1,258 @@
+"""Credit for steps that were played anywhere: any method of this project on flat arrays, without a model and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from algorithms import base
+from algorithms.base import Algorithm, Batch, Bools, Entry, Floats, Ints
+
+if TYPE_CHECKING:
+    Labels = Sequence[Hashable] | NDArray[Any]
+    PerEpisode = Mapping[Any, bool] | Sequence[bool] | NDArray[np.bool_]
+
+READS = {
+    "values": "the critic's value of what stands before each token",
+    "collision": "the sum of the squared probabilities of all tokens at each token's place",
+    "greedy": "the return of the greedy episode of each step's task",
+}
+"""What a method may need beside the episodes (`Algorithm.needs`)."""
+
+
+@dataclass(eq=False)
+class Credit:
+    """What a method says of the steps given to `advantages`, in their order."""
+
+    values: Floats
+    """[S] advantage of each step, or [T] of each token (see `level`); 0 where undefined."""
+    defined: Bools
+    """False: no opinion, which is not an advantage of 0; do not train on it. Steps of faulted episodes."""
+    level: Literal["step", "token"]
+    """token: the values are those of the first step's tokens, then of the second's, and so on."""
+    parts: dict[str, Floats] = field(default_factory=dict)
+    """What the values are made of, by name; as long as they are."""
+    returns: Floats | None = None
+    """[T] what a critic is to predict before each token, nan where nothing; of methods with a critic."""
+    step_group: Ints | None = None
+    """[S] number of the group in which a step was compared; of methods that compare steps."""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def advantages(
+    method: str | Algorithm,
+    *,
+    rewards: ArrayLike,
+    episodes: Labels,
+    states: Labels | None = None,
+    groups: Labels | None = None,
+    tokens: ArrayLike | None = None,
+    values: ArrayLike | None = None,
+    logprobs: ArrayLike | None = None,
+    collision: ArrayLike | None = None,
+    greedy: ArrayLike | None = None,
+    shaped: Mapping[str, ArrayLike] | None = None,
+    entries: Mapping[str, Entry] | None = None,
+    valid: ArrayLike | None = None,
+    success: PerEpisode | None = None,
+    faulted: PerEpisode | None = None,
+    observations: Sequence[str] | None = None,
+    **settings: Any,
+) -> Credit:
+    """The advantage of every step, or token, of some episodes by any method; see `methods()` and docs/methods.md.
+
+        credit = stepcredit.advantages(
+            "gigpo", rewards=[0, 0, 0, 1], episodes=[0, 0, 1, 1], states=["a", "b", "c", "b"], gamma=0.9
+        )
+        credit.values  # [4], in the order given
+
+    Arrays have an entry for each of the S steps. Steps of different episodes may stand in any order; those of one episode stand
+    in the order of time.
+
+    method: a name, with its own `settings`, or an `Algorithm` with its settings in it.
+    rewards: the environment's reward for each step.
+    episodes: a label for the episode of each step (anything hashable), as for the next two.
+    states: the state in which the step was taken; equal labels within a group mean the same state. For methods that compare
+        steps (gigpo, hgpo); None is a state that is not known.
+    groups: the task of each step: episodes of equal labels are compared with each other. Default: all are of one task.
+    tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
+    values, logprobs, collision: a number for each of the T tokens, step by step in the order given. For methods with a critic
+        (ppo, poad, ...): the value of what stands before the token; otb: the log-probability of the token, and the sum of the
+        squared probabilities of all tokens there.
+    greedy: for remax, the return of the task's greedy episode.
+    shaped: further rewards for each step by name; entries: where each enters, "reward" (default), "return", "after", "none".
+    valid: whether the environment accepted the action. Default: yes.
+    success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
+        advantage and enter no statistics. Default: neither.
+    observations: what was seen at each step, for gigpo with grouping="similarity".
+
+    Raises ValueError for arrays that do not fit, and for what the method needs and was not given; UnknownName for a method that
+    does not exist.
+    """
+    chosen, name = _method(method, entries, settings)
+    reward = _numbers("rewards", rewards, None, "steps")
+    size = len(reward)
+    episode, episode_labels = _numbered("episodes", episodes, size)
+    order = np.argsort(episode, kind="stable")  # [S] episode by episode, in time order: as a batch has its steps
+    task = np.zeros(size, np.int64) if groups is None else _numbered("groups", groups, size)[0]
+    _constant("groups", task, episode, episode_labels)
+    count = np.ones(size, np.int64) if tokens is None else _counts(tokens, size)
+    spread = _spread(count, order)  # [T]
+    given: dict[str, Any] = {
+        "values": None if values is None else _numbers("values", values, len(spread), "tokens")[spread],
+        "logprobs": None if logprobs is None else _numbers("logprobs", logprobs, len(spread), "tokens")[spread],
+        "collision": None if collision is None else _numbers("collision", collision, len(spread), "tokens")[spread],
+        "greedy": None if greedy is None else _numbers("greedy", greedy, size, "steps")[order],
+    }
+    extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
+    _refuse_what_is_missing(name, chosen, given, extra)
+    length = np.bincount(episode)  # [N]
+    batch = Batch(
+        group=task[order],
+        episode=episode[order],
+        position=np.arange(size) - np.repeat(np.cumsum(length) - length, length),
+        state=_states(states, task, size)[order],
+        reward=reward[order],
+        valid=(np.ones(size, bool) if valid is None else _numbers("valid", valid, size, "steps").astype(bool))[order],
+        tokens=count[order],
+        success=_of_episodes("success", success, episode, episode_labels),
+        failed=_of_episodes("faulted", faulted, episode, episode_labels),
+        shaped=extra,
+        state_text=None if observations is None else [_sized("observations", observations, size)[i] for i in order.tolist()],
+        **given,
+    )
+    try:
+        found = chosen.advantages(batch)
+    except ValueError as error:
+        hint = "; states gives each step's" if states is None and (batch.state < 0).any() and "state_key" in str(error) else ""
+        raise ValueError(f"{name}: {error}{hint}") from error
+    back, back_tokens = np.argsort(order), np.argsort(spread)
+    place = back if found.level == "step" else back_tokens
+    return Credit(
+        found.values[place],
+        found.defined[place],
+        found.level,
+        {key: part[place] for key, part in found.parts.items()},
+        None if found.returns is None else found.returns[back_tokens],
+        None if found.step_group is None else found.step_group[back],
+        found.metrics,
+    )
+
+
+def _method(method: str | Algorithm, entries: Mapping[str, Entry] | None, settings: dict[str, Any]) -> tuple[Algorithm, str]:
+    """The method and its name. A name that is another method's with other settings has those of its configuration file."""
+    if isinstance(method, Algorithm):
+        if settings:
+            raise ValueError(f"{', '.join(settings)}: the method is an object, so its settings are in it")
+        return (replace(method, shaped={**method.shaped, **entries}) if entries else method), type(method).__name__
+    config = {"name": method} if method in base.names() else _variant(method)
+    return base.build({**config, **settings, **({"shaped": dict(entries)} if entries else {})}), method
+
+
+@cache
+def _variant(name: str) -> dict[str, Any]:
+    from agents.config.compose import compose, groups
+
+    found: dict[str, Any] = compose("train", [f"algo={name}"])["algo"] if name in groups()["algo"] else {"name": name}
+    return found
+
+
+def _refuse_what_is_missing(
+    name: str, method: Algorithm, given: Mapping[str, Floats | None], shaped: Mapping[str, Floats]
+) -> None:
+    needed = {*method.needs, *({"logprobs"} if "collision" in method.needs else ())}
+    for need in sorted(needed):
+        if given.get(need) is None:
+            words = READS.get(need, "the log-probability of each token under the policy that sampled it")
+            raise ValueError(f"{name} needs {need}: {words}")
+    if method.reads_shaping and method.reads_shaping not in shaped:
+        wanted = f"shaped={{'{method.reads_shaping}': [one number for each step]}}"
+        raise ValueError(f"{name} needs the rewards by shaping {method.reads_shaping}: {wanted}")
+
+
+def _spread(count: Ints, order: Ints) -> Ints:
+    """[T] places of the tokens, as given, in the order of the batch."""
+    first, length = (np.cumsum(count) - count)[order], count[order]
+    return np.arange(length.sum()) + np.repeat(first - (np.cumsum(length) - length), length)
+
+
+def _sized(name: str, array: Any, size: int, of: str = "steps") -> Any:
+    if len(array) != size:
+        raise ValueError(f"{name} has {len(array)} entries; there are {size} {of}")
+    return array
+
+
+def _numbers(name: str, array: ArrayLike, size: int | None, of: str) -> Floats:
+    try:
+        found = np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a flat list of numbers, one for each of the {of}: {error}") from error
+    if found.ndim != 1:
+        raise ValueError(f"{name} has shape {found.shape}; it must be flat, one number for each of the {of}")
+    _sized(name, found, len(found) if size is None else size, of)
+    wrong = np.flatnonzero(~np.isfinite(found))
+    if len(wrong):
+        raise ValueError(f"{name}[{wrong[0]}] is {found[wrong[0]]}; it must be a finite number")
+    return found
+
+
+def _counts(tokens: ArrayLike, size: int) -> Ints:
+    found = _numbers("tokens", tokens, size, "steps")
+    wrong = np.flatnonzero((found < 0) | (found != np.round(found)))
+    if len(wrong):
+        raise ValueError(f"tokens[{wrong[0]}] is {found[wrong[0]]:g}; it must be a whole number of tokens, at least 0")
+    return found.astype(np.int64)
+
+
+def _numbered(name: str, labels: Labels, size: int) -> tuple[Ints, list[Any]]:
+    """[S] numbers of the labels in order of appearance, and the labels."""
+    found: dict[Any, int] = {}
+    numbers = [found.setdefault(label, len(found)) for label in _hashable(name, labels, size)]
+    return np.array(numbers, dtype=np.int64), list(found)
+
+
+def _states(states: Labels | None, task: Ints, size: int) -> Ints:
+    """[S] equal where group and state are; -1 where there is none."""
+    if states is None:
+        return np.full(size, -1)
+    found: dict[Any, int] = {}
+    pairs = zip(task.tolist(), _hashable("states", states, size))
+    return np.array([-1 if s is None else found.setdefault((t, s), len(found)) for t, s in pairs], dtype=np.int64)
+
+
+def _hashable(name: str, labels: Labels, size: int) -> Iterable[Hashable]:
+    _sized(name, labels, size)
+    plain = labels.tolist() if hasattr(labels, "tolist") else labels
+    for place, label in enumerate(plain):
+        if not isinstance(label, Hashable):
+            raise ValueError(f"{name}[{place}] is a {type(label).__name__}; a label must be hashable, such as text or a number")
+    return plain
+
+
+def _constant(name: str, numbers: Ints, episode: Ints, labels: list[Any]) -> None:
+    first = np.zeros(len(labels), np.int64)
+    first[episode[::-1]] = numbers[::-1]
+    wrong = np.flatnonzero(first[episode] != numbers)
+    if len(wrong):
+        raise ValueError(f"{name} differs within episode {labels[episode[wrong[0]]]!r}: it is one for all steps of an episode")
+
+
+def _of_episodes(name: str, given: PerEpisode | None, episode: Ints, labels: list[Any]) -> Bools:
+    """[N] from {label: bool}, or from an entry a step."""
+    if given is None:
+        return np.zeros(len(labels), bool)
+    if isinstance(given, Mapping):
+        unknown = [label for label in given if label not in set(labels)]
+        if unknown:
+            raise ValueError(f"{name} names episode {unknown[0]!r}, of which there is no step")
+        return np.array([bool(given.get(label, False)) for label in labels], dtype=bool)
+    flags = _numbers(name, given, len(episode), "steps").astype(np.int64)
+    _constant(name, flags, episode, labels)
+    found = np.zeros(len(labels), bool)
+    found[episode] = flags.astype(bool)
+    return found

@@ -1,0 +1,142 @@
+"""Weights on their way from learner to engines: versions, by reference or as copies, whole or as an adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.config.sections import EngineConfig, LoraConfig
+from agents.models.lora import with_new_adapter
+from agents.models.policy import Policy
+from agents.rollout.engines.base import Completion, Request, Sampling, Weights
+from agents.rollout.engines.hf import HFEngine
+from agents.training.weights import WeightStore
+from tests.agents.models.models_for_tests import small_policy
+
+
+def lora_policy(seed: int = 0) -> Policy:
+    plain = small_policy(seed)
+    wrapped = with_new_adapter(plain.model, LoraConfig(enabled=True, r=4), base="", seed=seed)
+    return Policy(wrapped, plain.tokenizer)
+
+
+def shift(policy: Policy, by: float = 0.05) -> None:
+    """A step of a learner: weights change in place."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for _, p in policy.trainable():
+            p.add_(by * torch.randn(p.shape, generator=generator))
+
+
+def sample(engine: HFEngine) -> Completion:
+    return asyncio.run(engine.generate(Request("x", [1, 5, 6], Sampling(max_tokens=8), seed=3)))
+
+
+def opened(policy: Policy) -> HFEngine:
+    return HFEngine.open(policy, EngineConfig())
+
+
+@pytest.mark.parametrize("make", [small_policy, lora_policy])
+def test_an_engine_samples_from_the_version_that_was_published_last(make) -> None:
+    policy = make()
+    engine = opened(policy)
+    store = WeightStore(policy, [engine])
+    store.publish(0)
+    before = sample(engine)
+    engine.release("x")
+    shift(policy)
+    store.publish(1)
+    after = sample(engine)
+    assert (before.weights_version, after.weights_version) == (0, 1)
+    assert before.logprobs != after.logprobs
+    assert after.logprobs == sample(HFEngine(policy)).logprobs
+
+
+def test_in_one_process_weights_are_handed_over_without_a_copy() -> None:
+    policy = small_policy()
+    engine = opened(policy)
+    WeightStore(policy, [engine]).publish(0)
+    mine, theirs = dict(policy.causal.named_parameters()), dict(engine.policy.causal.named_parameters())
+    assert all(mine[name].data_ptr() == theirs[name].data_ptr() for name in mine)
+    assert not any(p.requires_grad for p in theirs.values())
+
+
+def test_a_snapshot_stays_as_it_was_while_the_learner_learns() -> None:
+    policy = small_policy()
+    engine = opened(policy)
+    WeightStore(policy, [engine], snapshot=True).publish(0)
+    before = sample(engine)
+    engine.release("x")
+    shift(policy)
+    assert sample(engine).logprobs == before.logprobs
+
+
+def test_what_is_done_to_the_trained_model_object_does_not_reach_the_engine() -> None:
+    policy = lora_policy()
+    shift(policy)
+    engine = opened(policy)
+    before = sample(engine)
+    engine.release("x")
+    with policy.reference(), policy.training():
+        assert sample(engine).logprobs == before.logprobs
+
+
+def test_an_engine_that_takes_no_adapter_gets_it_merged(tmp_path: Path) -> None:
+    policy = lora_policy()
+    shift(policy)
+
+    class Whole(HFEngine):
+        takes_adapter = False
+
+    plain = small_policy(0)
+    engine = Whole(plain)
+    WeightStore(policy, [engine]).publish(4)
+    assert engine.weights_version == 4
+    torch.testing.assert_close(torch.tensor(sample(engine).logprobs), torch.tensor(sample(HFEngine(policy)).logprobs))
+
+
+def test_any_number_of_engines_is_served_each_in_its_own_way() -> None:
+    policy = lora_policy()
+
+    class Whole(HFEngine):
+        takes_adapter = False
+
+    engines = [opened(policy), Whole(small_policy(0)), opened(policy)]
+    shift(policy)
+    WeightStore(policy, engines).publish(2)
+    assert [engine.weights_version for engine in engines] == [2, 2, 2]
+    assert len({tuple(sample(engine).ids) for engine in engines}) == 1
+
+
+def test_an_adapter_has_the_names_of_its_file(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    policy = lora_policy()
+    policy.model.peft_config["default"].base_model_name_or_path = "base"
+    policy.save(tmp_path)
+    assert set(policy.adapter_tensors()) == set(load_file(tmp_path / "adapter_model.safetensors"))
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="these weights are of another model: here is no 'other'"):
+        HFEngine(small_policy()).update_weights(Weights(1, {"other": torch.zeros(1)}))
+
+
+def test_weights_do_not_change_while_responses_are_being_sampled() -> None:
+    policy = small_policy()
+    engine = opened(policy)
+
+    async def main() -> None:
+        going = asyncio.create_task(engine.generate(Request("x", [1, 5], Sampling(max_tokens=40), seed=0)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        try:
+            WeightStore(policy, [engine]).publish(1)
+        finally:
+            await going
+
+    with pytest.raises(RuntimeError, match="must not change while"):
+        asyncio.run(main())
