@@ -1,4 +1,4 @@
-"""`python -m agents.evaluate run=runs/<name>`: success of a checkpoint, or of a model as it is, on a named panel.
+"""`python -m agents.evaluate run=runs/<name>`: success of a checkpoint, or of a model as it is, on a named split.
 
 Episodes are appended to a file as they end; an evaluation that was stopped goes on where it was.
 """
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
-    """Play the panel, `repeats` times a task and temperature; returns and writes the results."""
+    """Play the split, `repeats` times a task and temperature; returns and writes the results."""
     from agents.models.sources import in_words
     from agents.rollout.build import fresh_policy, open_sampler
 
@@ -70,11 +70,11 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     from envs.trajectory import Trajectory, append, read, repair
 
     e, env = config.evaluation, make_env(config)
-    panel = evaluation_episodes(e, env, config.seed)
-    panel_hash = env.panel_hash(e.panel)
-    identity = _identity(config, panel_hash)[:12]
+    split_tasks = evaluation_episodes(e, env, config.seed)
+    split_hash = env.split_hash(e.split)
+    identity = _identity(config, split_hash)[:12]
     folder = Path(config.run or config_out(config))
-    out = Path(config.out) if config.out else folder / f"evaluation-{e.panel}-{identity}.json"
+    out = Path(config.out) if config.out else folder / f"evaluation-{e.split}-{identity}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     # An `out` of the user's is one file for whatever is evaluated; episodes may only be joined with their like.
     episodes_file = out.with_name(f"{out.stem}-{identity}.episodes.jsonl" if config.out else f"{out.stem}.episodes.jsonl")
@@ -84,9 +84,9 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
         done = {t.group_id: t for t in read(episodes_file) if t.error is None}  # faults are played again
         console.print(printable(f"going on with {len(done)} episodes of {episodes_file}"), soft_wrap=True, markup=False)
     results: dict[str, Any] = {
-        "panel": e.panel,
-        "panel_hash": panel_hash,
-        "tasks": len(env.tasks(e.panel)[: e.episodes]),
+        "split": e.split,
+        "split_hash": split_hash,
+        "tasks": len(env.tasks(e.split)[: e.episodes]),
         "repeats": e.repeats,
         "run": config.run,
         "model": config.model.name,
@@ -103,7 +103,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     signals = Signals(config, tokenizer, warn)
     with Progress(console=console, transient=True) as progress:
         for temperature in e.temperature:
-            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in panel]
+            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in split_tasks]
             names = [one.group_id for one in planned]
             missing = [one for one in planned if one.group_id not in done]
             bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))
@@ -123,7 +123,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
                 "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
             }
             signals.look(played, f"the evaluation at temperature {temperature:g}")
-        floor = await random_policy(sampler, panel)
+        floor = await random_policy(sampler, split_tasks)
         results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
     replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)
@@ -142,7 +142,7 @@ def _numbers(of: Rate) -> dict[str, Any]:
 def show(results: dict[str, Any], console: Console) -> None:
     """The results as a table a temperature."""
     for temperature, found in results["temperatures"].items():
-        title = f"{results['environment']}, panel {results['panel']}, temperature {temperature}"
+        title = f"{results['environment']}, split {results['split']}, temperature {temperature}"
         outgrown = any(r.get("cut_off", {}).get(CONTEXT) for r in found["types"].values())
         # Without a frame the longest task types of the environments here stand on one line of 80 columns.
         table = Table(title=Text(title), box=box.SIMPLE, show_edge=False, padding=0)
@@ -215,7 +215,7 @@ def config_out(config: EvaluateConfig) -> Path:
     return Path("runs") / "evaluations" / f"{config.env.name}-{config.model.name.replace('/', '--')}"
 
 
-def _identity(config: EvaluateConfig, panel_hash: str) -> str:
+def _identity(config: EvaluateConfig, split_hash: str) -> str:
     """What makes two evaluations the same: their episodes may then be joined."""
     about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
     manifest = _checkpoint(config) / "manifest.json" if config.run else None
@@ -223,7 +223,7 @@ def _identity(config: EvaluateConfig, panel_hash: str) -> str:
     folder = Path(config.model.name)
     if not config.run and folder.is_dir():
         about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir())
-    return hashlib.sha256(json.dumps([about, panel_hash], sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _checkpoint(config: EvaluateConfig) -> Path:

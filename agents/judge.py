@@ -64,16 +64,16 @@ async def _measure(
     from envs.trajectory import write
 
     to_measure, env = forms(config), make_env(playing)
-    panel = env.tasks(config.panel)
-    if not any(map(env.subgoals, panel)):
+    split_tasks = env.tasks(config.split)
+    if not any(map(env.subgoals, split_tasks)):
         raise ConfigError(f"environment '{env.name}' knows no subgoals by rules: there is nothing to measure against")
-    folder = _folder(config, env.panel_hash(config.panel))
+    folder = _folder(config, env.split_hash(config.split))
     folder.mkdir(parents=True, exist_ok=True)
     played = await episodes(config, env, sampler, console)
     results: dict[str, Any] = {
         "environment": env.name,
-        "panel": config.panel,
-        "panel_hash": env.panel_hash(config.panel),
+        "split": config.split,
+        "split_hash": env.split_hash(config.split),
         "policy": config.run or "random",
         "faults": config.episodes - len(played),
         "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
@@ -105,7 +105,7 @@ def _playing(config: JudgeRunConfig) -> EvaluateConfig:
         env=config.env,
         model=config.model,
         engine=config.engine,
-        evaluation=EvalConfig(panel=config.panel),
+        evaluation=EvalConfig(split=config.split),
         run=config.run,
         checkpoint=config.checkpoint,
         seed=config.seed,
@@ -114,11 +114,11 @@ def _playing(config: JudgeRunConfig) -> EvaluateConfig:
     )
 
 
-def _folder(config: JudgeRunConfig, panel_hash: str) -> Path:
+def _folder(config: JudgeRunConfig, split_hash: str) -> Path:
     """A folder for what is measured: the same for the same measurement, another for any other."""
     about = {key: value for key, value in asdict(config).items() if key not in ("out", "device", "threads")}
     about["checkpoint"] = config.checkpoint if config.checkpoint is not None or not config.run else _newest(config.run)
-    digest = hashlib.sha256(json.dumps([about, panel_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
     judge = Path(config.judge.model).name if config.judge.model else config.judge.kind
     return Path(config.out) / f"{config.env.name}-{judge}-{digest}"
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Advantages", "Algorithm", "Batch", "Bools", "Floats", "Ints", "Scored", "build", "get", "names", "register"]
 
-Entry = Literal["reward", "return", "after", "none"]
-"""Where a shaped reward enters, see `Algorithm.shaped`."""
-Need = Literal["values", "collision", "greedy"]
-"""What a method reads of a batch beyond the episodes themselves, see `Batch.values`, `Batch.collision`, `Batch.greedy`."""
+Entry = Literal["reward", "return", "advantage", "none"]
+"""Where a shaped reward enters, see `Algorithm.shaped_at`."""
+Need = Literal["values", "sum_pi_squared", "greedy"]
+"""What a method reads of a batch beyond the episodes themselves, see `Batch.values`, `Batch.sum_pi_squared`, `Batch.greedy`."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -114,13 +114,13 @@ class Advantages:
 class Algorithm:
     """A method: subclasses add their settings as fields and implement `credit`. Raises ConfigError for a wrong setting."""
 
-    shaped: dict[str, Entry] = field(default_factory=dict)
+    shaped_at: dict[str, Entry] = field(default_factory=dict)
     """How rewards of each shaping enter, by the shaping's name. reward: added to the environment's reward, before returns.
-    return: added to the step's own return after discounting, and to the episode score of that step. after: added to the
-    step's advantage after normalisation. none: left out. Names not given: `after` for invalid_action (inside a normalised
+    return: added to the step's own return after discounting, and to the episode score of that step. advantage: added to the
+    step's advantage after normalization. none: left out. Names not given: `advantage` for invalid_action (inside a normalized
     return it becomes the whole signal where all episodes of a group fail, and training collapses), else `reward`."""
 
-    smallest_group: ClassVar[int] = 1
+    min_group_size: ClassVar[int] = 1
     """Episodes of a task that the method needs."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What the trainer must fill in the batch."""
@@ -129,23 +129,23 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         check(self)
-        self.shaped = {"invalid_action": "after", **self.shaped}
+        self.shaped_at = {"invalid_action": "advantage", **self.shaped_at}
 
     def credit(self, batch: Scored) -> Advantages:
         """Hook: the advantage of each step or token of episodes that ended without a fault.
 
-        What enters `after` normalisation is added to it; `zero_episodes` or `zero_tokens` joins its metrics.
+        What enters at `advantage`, after normalization, is added to it; `zero_episodes` or `zero_tokens` joins its metrics.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define credit(batch)")
 
     @property
     def credits_steps(self) -> bool:
-        """Whether the steps of one episode may get different advantages, beyond rewards that enter after normalisation."""
+        """Whether the steps of one episode may get different advantages, beyond rewards that enter after normalization."""
         return True
 
     @property
     def discount(self) -> float:
-        """Discount of the return that the method maximises; 1: the plain sum of an episode's rewards."""
+        """Discount of the return that the method maximizes; 1: the plain sum of an episode's rewards."""
         return 1.0
 
     @property
@@ -163,7 +163,7 @@ class Algorithm:
         """
         scored = self.score(batch)
         found = self.credit(scored)
-        shaped = self.entering(scored, "after")
+        shaped = self.shaped_rewards(scored, "advantage")
         if found.level == "token":
             shaped = np.repeat(shaped, scored.tokens)
         found = replace(found, parts={**found.parts, "shaped": shaped})
@@ -173,28 +173,28 @@ class Algorithm:
             found.metrics = {**found.metrics, "zero_episodes": episodes_without_signal(scored, found.values)}
         else:
             found.metrics = {**found.metrics, "zero_tokens": share(found.values == 0, found.defined)}
-        return found if not batch.failed.any() else _spread(found, batch)
+        return found if not batch.faulted.any() else _spread(found, batch)
 
     def score(self, batch: Batch) -> Scored:
         """The batch as the method reads it: without faulted episodes, and with the shaped rewards entered."""
         columns = batch.finished()
         environment = columns.pop("reward")
         kept = Batch(reward=environment, **columns)
-        backed_up, own = environment + self.entering(kept, "reward"), self.entering(kept, "return")
+        backed_up, own = environment + self.shaped_rewards(kept, "reward"), self.shaped_rewards(kept, "return")
         return Scored(**columns, reward=backed_up + own, environment=environment, backed_up=backed_up, own=own)
 
-    def entering(self, batch: Batch, where: Entry) -> Floats:
+    def shaped_rewards(self, batch: Batch, where: Entry) -> Floats:
         """[S] sum of the shaped rewards that enter at `where`."""
         total = np.zeros(len(batch.reward))
         for name, values in batch.shaped.items():
-            if self.shaped.get(name, "reward") == where:
+            if self.shaped_at.get(name, "reward") == where:
                 total += values
         return total
 
 
 def _spread(found: Advantages, batch: Batch) -> Advantages:
     """What was found for the episodes without a fault as that of all: the others have advantage 0, undefined, and no part."""
-    steps, tokens = batch.counted, np.repeat(batch.counted, batch.tokens)
+    steps, tokens = batch.included, np.repeat(batch.included, batch.tokens)
     places = steps if found.level == "step" else tokens
 
     def spread(values: Any, there: Bools, default: Any) -> Any:

@@ -41,7 +41,7 @@ class Batch:
     """[S] length of its response; the batch's sampled tokens [T] follow each other in this order."""
     success: Bools
     """[N] never True for a failed trajectory."""
-    failed: Bools
+    faulted: Bools
     """[N] cut off by a fault (timeout, crash): no outcome is known, so it enters no statistics and gets no advantage."""
     trajectories: Sequence[Trajectory] = ()
     """[N] the episodes themselves, for judges and reward models; a batch made of columns alone has none."""
@@ -53,7 +53,7 @@ class Batch:
     """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like the next two."""
     logprobs: Floats | None = None
     """[T] log-probability of each sampled token under the policy that sampled it."""
-    collision: Floats | None = None
+    sum_pi_squared: Floats | None = None
     """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
     greedy: Floats | None = None
     """[S] return of the same task's greedy episode."""
@@ -69,30 +69,30 @@ class Batch:
         for name, values in steps.items():
             if len(values) != len(self.group):
                 raise ValueError(f"batch.{name} has {len(values)} entries, batch.group {len(self.group)}; both count steps")
-        if len(self.success) != len(self.failed):
-            raise ValueError(f"batch.success has {len(self.success)} entries, batch.failed {len(self.failed)}")
+        if len(self.success) != len(self.faulted):
+            raise ValueError(f"batch.success has {len(self.success)} entries, batch.faulted {len(self.faulted)}")
         first = np.cumsum(self.length) - self.length  # [N]
         if not np.array_equal(self.position, np.arange(len(self.group)) - first[self.episode]):
             raise ValueError("the steps of a batch must stand trajectory by trajectory, in time order, each of them once")
-        self.success = self.success & ~self.failed
+        self.success = self.success & ~self.faulted
 
     @cached_property
     def length(self) -> Ints:
         """[N] steps of each trajectory."""
-        return np.bincount(self.episode, minlength=len(self.failed)).astype(np.int64)
+        return np.bincount(self.episode, minlength=len(self.faulted)).astype(np.int64)
 
     @cached_property
-    def counted(self) -> Bools:
+    def included(self) -> Bools:
         """[S] steps of trajectories that did not fail: those that enter statistics."""
-        return ~self.failed[self.episode]
+        return ~self.faulted[self.episode]
 
     def finished(self) -> dict[str, Any]:
         """The columns by name, without trajectories that failed or have no step: neither their steps nor their tokens."""
         columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(Batch)}
-        there = ~self.failed & (self.length > 0)
+        there = ~self.faulted & (self.length > 0)
         if there.all():
             return columns
-        kept = {"N": there, "S": self.counted, "T": np.repeat(self.counted, self.tokens)}
+        kept = {"N": there, "S": self.included, "T": np.repeat(self.included, self.tokens)}
         columns["episode"] = (np.cumsum(kept["N"]) - 1)[self.episode]
         for name, value in columns.items():
             of = kept[SIZES.get(name, "S")]
@@ -103,5 +103,5 @@ class Batch:
         return columns
 
 
-SIZES = {"success": "N", "failed": "N", "trajectories": "N", "values": "T", "logprobs": "T", "collision": "T"}
+SIZES = {"success": "N", "faulted": "N", "trajectories": "N", "values": "T", "logprobs": "T", "sum_pi_squared": "T"}
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

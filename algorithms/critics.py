@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Floats, Need, Scored
-from algorithms.stats import whiten
+from algorithms.stats import normalize_tokens
 from envs.common.structured import Fraction
 
 
@@ -25,7 +25,7 @@ class CriticMethod(Algorithm):
     """Discount of rewards from one step to the next."""
     lam: Fraction = 0.95
     """GAE's lambda: 0 trusts the value of the next place, 1 the rewards of the whole rest."""
-    whiten: bool = False
+    normalize: bool = False
     """Shift and scale advantages over all tokens of the batch to mean 0 and variance 1."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"values"})
@@ -46,8 +46,8 @@ class CriticMethod(Algorithm):
         if not (batch.tokens > 0).all():
             raise ValueError("a step has no sampled token, so its reward stands nowhere")
         credit, returns = self.estimate(batch, values)
-        if self.whiten:
-            credit = whiten(credit, np.ones(len(credit), dtype=np.int64), 1e-8)
+        if self.normalize:
+            credit = normalize_tokens(credit, np.ones(len(credit), dtype=np.int64), 1e-8)
         return Advantages(credit, level="token", parts={"gae": credit, "value": values, "return": returns}, returns=returns)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Ints, Scored
 from algorithms.grouping import same_state, similar_text
-from algorithms.stats import Lone, Norm, Over, compared_steps, normalise
+from algorithms.stats import Lone, Normalize, Over, compared_steps, normalize
 from envs.common.structured import Fraction, NonNegative
 
 
@@ -24,7 +24,7 @@ class GiGPO(Algorithm):
     """Discount of step returns; the episode's return is undiscounted."""
     omega: NonNegative = 1.0
     """Weight of the step advantage; 0 is GRPO."""
-    norm: Norm = "std"
+    normalize: Normalize = "std"
     """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
     grouping: Literal["exact", "similarity"] = "exact"
     """Same state: by the environment's state key, or by likeness of observations (free-form text)."""
@@ -32,21 +32,23 @@ class GiGPO(Algorithm):
     """Least difflib ratio of similar observations."""
     episode_stats: Over = "trajectories"
     """A_E's mean and std over the group's trajectories, or over its steps, where long episodes weigh more (official)."""
-    lone_episode: Lone = "zero"
+    singleton_group: Lone = "zero"
     """A_E in a group of one: nothing to compare with, or the score itself (official)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
-    smallest_group: ClassVar[int] = 2
+    min_group_size: ClassVar[int] = 2
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]."""
         compared = compared_steps(batch, self.episode_stats)
-        episode = normalise(batch.scores(), batch.group, compared, self.norm, self.epsilon, self.lone_episode)  # A_E, Eq. 3
+        episode = normalize(
+            batch.scores(), batch.group, compared, self.normalize, self.epsilon, self.singleton_group
+        )  # A_E, Eq. 3
 
         step_return = batch.returns(self.gamma)  # R_t, Eq. 5
         step_group = self.step_groups(batch)  # Eq. 6
-        step = normalise(step_return, step_group, batch.counted, self.norm, self.epsilon)  # A_S, Eq. 7; alone: 0
+        step = normalize(step_return, step_group, batch.included, self.normalize, self.epsilon)  # A_S, Eq. 7; alone: 0
 
         return Advantages(
             episode + self.omega * step,  # Eq. 8

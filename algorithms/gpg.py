@@ -24,7 +24,7 @@ class GPG(OutcomeMethod):
 
     def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] B / V times the deviation from the group's mean."""
-        deviation = deviations(score, batch.group, counted, self.lone_episode)
+        deviation = deviations(score, batch.group, counted, self.singleton_group)
         if self.informative == "group":
             differs = (
                 np.bincount(batch.group[counted], deviation[counted] != 0, int(batch.group.max(initial=-1)) + 1) > 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Bools, Floats, Ints, Scored
 from algorithms.grouping import same_state
-from algorithms.stats import Lone, Norm, Over, compared_steps, normalise, share
+from algorithms.stats import Lone, Normalize, Over, compared_steps, normalize, share
 from envs.common.structured import Fraction, Natural, NonNegative
 
 
@@ -31,7 +31,7 @@ class HGPO(Algorithm):
     """K: how many states before the current one the longest context has; 0: only the current state is compared."""
     alpha: NonNegative = 1.0
     """How much more longer contexts count; 0: all the same."""
-    norm: Norm = "std"
+    normalize: Normalize = "std"
     """F: the group's standard deviation (ddof 0, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
     episode: bool = False
     """Add the episode's advantage among its task's episodes (ddof 1), as k = 0."""
@@ -39,12 +39,12 @@ class HGPO(Algorithm):
     """An A_k of exactly 0 takes its share of the weights, or leaves it to the others (official)."""
     episode_stats: Over = "trajectories"
     """The episode term's statistics are over the group's trajectories, or over its steps (official)."""
-    lone_episode: Lone = "zero"
+    singleton_group: Lone = "zero"
     """The episode term in a group of one: none, or the score itself (official)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
-    smallest_group: ClassVar[int] = 2
+    min_group_size: ClassVar[int] = 2
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]."""
@@ -53,7 +53,7 @@ class HGPO(Algorithm):
             np.asarray(sum(terms.values())),
             parts=terms,
             step_group=same_state(batch),
-            metrics={f"share_{name}": share(term != 0, batch.counted) for name, term in terms.items()},
+            metrics={f"share_{name}": share(term != 0, batch.included) for name, term in terms.items()},
         )
 
     def terms(self, batch: Batch, score: Floats, step_return: Floats) -> dict[str, Floats]:
@@ -61,12 +61,12 @@ class HGPO(Algorithm):
         found: dict[str, tuple[int, Floats, Bools]] = {}  # k, A_k, whether there is one
         if self.episode:
             compared = compared_steps(batch, self.episode_stats)
-            advantage = normalise(score, batch.group, compared, self.norm, self.epsilon, self.lone_episode)
-            among = batch.counted if self.lone_episode == "raw" else batch.counted & ~alone(batch.group, compared)
+            advantage = normalize(score, batch.group, compared, self.normalize, self.epsilon, self.singleton_group)
+            among = batch.included if self.singleton_group == "raw" else batch.included & ~alone(batch.group, compared)
             found["episode"] = 0, advantage, among
         for k, context in enumerate(contexts(batch, self.history + 1), start=1):
-            compared, context = batch.counted & (context >= 0), np.maximum(context, 0)
-            advantage = normalise(step_return, context, compared, self.norm, self.epsilon, ddof=0)
+            compared, context = batch.included & (context >= 0), np.maximum(context, 0)
+            advantage = normalize(step_return, context, compared, self.normalize, self.epsilon, ddof=0)
             found[f"context_{k}"] = k, advantage, compared & ~alone(context, compared)
         weights = {
             name: (k + 1.0) ** self.alpha * (there & (advantage != 0) if self.zeros == "dropped" else there)

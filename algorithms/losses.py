@@ -58,7 +58,7 @@ def kl(logp: Tensor, ref_logp: Tensor, estimator: Estimator = "k3") -> Tensor:
     return ((-difference).exp() - 1 + difference).clamp(-10, 10)
 
 
-def normalise(advantages: Tensor, defined: Tensor) -> Tensor:
+def normalize(advantages: Tensor, defined: Tensor) -> Tensor:
     """(A - mean) / (std + 1e-8) of a mini-batch's defined [T] advantages, 0 where undefined: [T] -> [T] (POAD's trainer).
 
     Mean and population standard deviation leave exact zeros out, but the zeros are shifted and scaled like the rest. Where all

@@ -21,4 +21,4 @@ class OPO(OutcomeMethod):
         length = batch.tokens.astype(np.float64)
         if self.episode_stats == "trajectories":
             length = episode_returns(batch, length)
-        return deviations(score, batch.group, counted, self.lone_episode, length)
+        return deviations(score, batch.group, counted, self.singleton_group, length)

@@ -14,7 +14,7 @@ from algorithms.grpo import GRPO
 from algorithms.outcome import OutcomeMethod
 from algorithms.reinforce import ReinforceBaseline
 from algorithms.rloo import RLOO
-from algorithms.stats import Lone, Norm
+from algorithms.stats import Lone, Normalize
 from envs.common.structured import NonNegative
 
 
@@ -26,22 +26,22 @@ class OPRL(Algorithm):
     """Weight of the step advantage; 0 leaves the estimator alone."""
     estimator: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"] = "grpo"
     """How returns and step rewards are compared. grpo: (x - mean) / std (Eq. 3 and 4; the paper's on SOTOPIA); dr_grpo: without
-    the std; rloo: with the mean of the others (the paper's on WebShop and Sokoban); reinforce_pp_baseline: x - mean, whitened
+    the std; rloo: with the mean of the others (the paper's on WebShop and Sokoban); reinforce_pp_baseline: x - mean, normalized
     over all tokens of the batch."""
     step_baseline: Literal["all", "first"] = "all"
     """A step reward is compared with all steps of its group's trajectories (Eq. 4), or with the first of each (official)."""
-    lone_episode: Lone = "zero"
+    singleton_group: Lone = "zero"
     """With nothing to compare with: 0, or the value itself (official)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation of grpo."""
 
-    smallest_group: ClassVar[int] = 2
+    min_group_size: ClassVar[int] = 2
     reads_shaping: ClassVar[str | None] = "implicit_prm"
 
     def __post_init__(self) -> None:
-        self.shaped = {"implicit_prm": "none", **self.shaped}
-        if self.shaped["implicit_prm"] != "none":
-            raise ValueError("shaped.implicit_prm must be none: its rewards are this method's step rewards, and enter once")
+        self.shaped_at = {"implicit_prm": "none", **self.shaped_at}
+        if self.shaped_at["implicit_prm"] != "none":
+            raise ValueError("shaped_at.implicit_prm must be none: its rewards are this method's step rewards, and enter once")
         super().__post_init__()
 
     def credit(self, batch: Scored) -> Advantages:
@@ -49,7 +49,7 @@ class OPRL(Algorithm):
         if "implicit_prm" not in batch.shaped:
             raise ValueError("the batch has no rewards by shaping implicit_prm, which this method compares steps by")
         first = batch.position == 0
-        baseline = batch.counted if self.step_baseline == "all" else first
+        baseline = batch.included if self.step_baseline == "all" else first
         method = self._estimator()
         episode = method.compared(batch, batch.scores(), first)  # A_E, Eq. 3
         step = method.compared(batch, batch.shaped["implicit_prm"], baseline)  # A_S, Eq. 4
@@ -57,8 +57,8 @@ class OPRL(Algorithm):
 
     def _estimator(self) -> OutcomeMethod:
         if self.estimator == "rloo":
-            return RLOO(lone_episode=self.lone_episode)
+            return RLOO(singleton_group=self.singleton_group)
         if self.estimator == "reinforce_pp_baseline":
-            return ReinforceBaseline(lone_episode=self.lone_episode)
-        norm: Norm = "std" if self.estimator == "grpo" else "mean"
-        return GRPO(lone_episode=self.lone_episode, norm=norm, epsilon=self.epsilon)
+            return ReinforceBaseline(singleton_group=self.singleton_group)
+        norm: Normalize = "std" if self.estimator == "grpo" else "mean"
+        return GRPO(singleton_group=self.singleton_group, normalize=norm, epsilon=self.epsilon)

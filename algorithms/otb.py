@@ -1,7 +1,7 @@
 """OTB, the optimal token baseline (arXiv 2602.07078): a baseline for each place of a token, weighted by the gradient before it.
 
 This is the multi-turn form: places are counted over a trajectory's sampled tokens, what the environment said in between left
-out. Without such texts it is the single-turn form. The collision probabilities come from the trainer.
+out. Without such texts it is the single-turn form. The sum_pi_squared probabilities come from the trainer.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ class OTB(Algorithm):
     lone_token: Lone = "zero"
     """Where no other trajectory has as many tokens: nothing to compare with, or the return itself (verl)."""
 
-    smallest_group: ClassVar[int] = 2
-    needs: ClassVar[frozenset[Need]] = frozenset({"collision"})
+    min_group_size: ClassVar[int] = 2
+    needs: ClassVar[frozenset[Need]] = frozenset({"sum_pi_squared"})
 
     @property
     def credits_tokens(self) -> bool:
         return True
 
     def credit(self, batch: Scored) -> Advantages:
-        """One value a token [T]. Raises ValueError without batch.logprobs and batch.collision."""
-        if batch.logprobs is None or batch.collision is None:
-            raise ValueError("OTB needs batch.logprobs and batch.collision, the sum of squared probabilities at each token")
+        """One value a token [T]. Raises ValueError without batch.logprobs and batch.sum_pi_squared."""
+        if batch.logprobs is None or batch.sum_pi_squared is None:
+            raise ValueError(
+                "OTB needs batch.logprobs and batch.sum_pi_squared, the sum of squared probabilities at each token"
+            )
         returns = np.repeat(batch.returns(1.0), batch.tokens)  # rewards stand at last tokens
-        energy = 1 - 2 * np.exp(batch.logprobs) + batch.collision
+        energy = 1 - 2 * np.exp(batch.logprobs) + batch.sum_pi_squared
         group, episode = np.repeat(batch.group, batch.tokens), np.repeat(batch.episode, batch.tokens)
         credit = against_optimal_baseline(returns, energy, places(episode), group, episode, self.lone_token)
         return Advantages(credit, level="token", parts={"return": returns, "baseline": credit - returns})

@@ -19,10 +19,10 @@ class OutcomeMethod(Algorithm):
 
     episode_stats: Over = "trajectories"
     """The group's statistics are over its trajectories, or over its steps, where long episodes weigh more (official)."""
-    lone_episode: Lone = "zero"
+    singleton_group: Lone = "zero"
     """In a group of one: nothing to compare with, or the score itself (official)."""
 
-    smallest_group: ClassVar[int] = 2
+    min_group_size: ClassVar[int] = 2
 
     @property
     def credits_steps(self) -> bool:

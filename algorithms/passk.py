@@ -1,4 +1,4 @@
-"""Pass@k policy optimisation (arXiv 2503.19595): only the best episode of a task is credited, by its lead over the second."""
+"""Pass@k policy optimization (arXiv 2503.19595): only the best episode of a task is credited, by its lead over the second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
-from algorithms.stats import Norm, episode_returns, normalise
+from algorithms.stats import Normalize, episode_returns, normalize
 from envs.common.structured import NonNegative
 
 
@@ -17,7 +17,7 @@ from envs.common.structured import NonNegative
 class PassKGRPO(OutcomeMethod):
     """A(i) = (R_i - second best R) / F of the group's best episode, 0 of all others; 0 where two are best."""
 
-    norm: Norm = "std"
+    normalize: Normalize = "std"
     """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean")."""
     credited: Literal["episode", "row"] = "episode"
     """All steps of the best episode, or only the row that is compared: its first (verl-agent)."""
@@ -26,7 +26,7 @@ class PassKGRPO(OutcomeMethod):
 
     def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] the lead of the best; with episode_stats=rows over the second best row, which may be the same episode's."""
-        scaled = normalise(score, batch.group, counted, self.norm, self.epsilon, self.lone_episode)
+        scaled = normalize(score, batch.group, counted, self.normalize, self.epsilon, self.singleton_group)
         rows = np.flatnonzero(counted)
         rows = rows[np.lexsort((scaled[rows], batch.group[rows]))]  # by group, the best last
         size = np.bincount(batch.group[rows])

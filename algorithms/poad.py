@@ -2,7 +2,7 @@
 
 Two of its baselines are settings of the same backup. NTPO discounts between all tokens (inner=null). ARCHER (after arXiv
 2402.19446, as the authors of POAD ran it) does so too, and takes the next state's value from behind the next action
-(next_value=action). The third, TWOSOME, is PPO over whole actions (ppo.py, level=turn).
+(next_value=action). The third, TWOSOME, is PPO over whole actions (ppo.py, level=action).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class POAD(CriticMethod):
         last = np.cumsum(batch.tokens) - 1  # [S] the last token of each action
         discount = np.full(len(values), self.gamma if self.inner is None else self.inner)
         discount[last] = self.gamma
-        following = np.append(values[1:], 0.0)
+        next_values = np.append(values[1:], 0.0)
         if self.next_value == "action":
-            following[last[:-1]] = values[last[1:]]  # after a trajectory's last action nothing follows: gae puts 0 there
+            next_values[last[:-1]] = values[last[1:]]  # after a trajectory's last action nothing follows: gae puts 0 there
         episode = np.repeat(batch.episode, batch.tokens)
-        advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam, following)
+        advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam, next_values)
         return advantage, advantage + values

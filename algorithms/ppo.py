@@ -15,15 +15,15 @@ from envs.common.structured import Fraction
 
 @dataclass
 class PPO(CriticMethod):
-    """level=token: the usual PPO of language models; level=turn: an action is one decision, its value stands before it."""
+    """level=token: the usual PPO of language models; level=action: an action is one decision, its value stands before it."""
 
     gamma: Fraction = 1.0
-    """Discount from one token (level=token) or step (level=turn) to the next."""
+    """Discount from one token (level=token) or step (level=action) to the next."""
     lam: Fraction = 0.95
     """GAE's lambda: 0 trusts the value of the next place, 1 the rewards of the whole rest."""
-    whiten: bool = True
+    normalize: bool = True
     """Shift and scale advantages over all tokens of the batch to mean 0 and variance 1."""
-    level: Literal["token", "turn"] = "token"
+    level: Literal["token", "action"] = "token"
     """What a decision is."""
 
     @property

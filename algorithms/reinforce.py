@@ -12,7 +12,7 @@ import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
-from algorithms.stats import deviations, gae, whiten
+from algorithms.stats import deviations, gae, normalize_tokens
 from envs.common.structured import Fraction, NonNegative
 
 
@@ -39,11 +39,11 @@ class ReinforcePP(Algorithm):
             # At a response's last token. From there to the last token of the next one are as many places as that has tokens.
             discount = np.power(self.gamma, np.append(batch.tokens[1:], 0), dtype=np.float64)
             reward = gae(reward, np.zeros_like(reward), discount, batch.episode, 1.0)
-        ahead = np.repeat(np.cumsum(batch.tokens), batch.tokens) - np.arange(batch.tokens.sum()) - 1  # [T] in its response
-        returns = np.power(self.gamma, ahead, dtype=np.float64) * np.repeat(reward, batch.tokens)
+        later = np.repeat(np.cumsum(batch.tokens), batch.tokens) - np.arange(batch.tokens.sum()) - 1  # [T] in its response
+        returns = np.power(self.gamma, later, dtype=np.float64) * np.repeat(reward, batch.tokens)
         returns += np.repeat(batch.own, batch.tokens)
-        credit = whiten(returns, np.ones(len(returns), dtype=np.int64), self.epsilon)
-        return Advantages(credit, level="token", parts={"whitened": credit, "return": returns})
+        credit = normalize_tokens(returns, np.ones(len(returns), dtype=np.int64), self.epsilon)
+        return Advantages(credit, level="token", parts={"normalized": credit, "return": returns})
 
 
 @dataclass
@@ -54,6 +54,6 @@ class ReinforceBaseline(OutcomeMethod):
     """Added to the variance."""
 
     def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
-        """[S] D, whitened over the batch's tokens."""
-        deviation = deviations(score, batch.group, counted, self.lone_episode)
-        return whiten(deviation, batch.tokens, self.epsilon)
+        """[S] D, normalized over the batch's tokens."""
+        deviation = deviations(score, batch.group, counted, self.singleton_group)
+        return normalize_tokens(deviation, batch.tokens, self.epsilon)

@@ -8,7 +8,7 @@ import numpy as np
 
 from algorithms.base import Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
-from algorithms.stats import normalise
+from algorithms.stats import normalize
 
 
 @dataclass
@@ -18,5 +18,5 @@ class RLOO(OutcomeMethod):
     def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:
         """[S] n / (n - 1) times the deviation from the group's mean."""
         n = np.bincount(batch.group[counted], minlength=int(batch.group.max(initial=-1)) + 1)  # [G]
-        deviation = normalise(score, batch.group, counted, "mean", 0.0, self.lone_episode)
+        deviation = normalize(score, batch.group, counted, "mean", 0.0, self.singleton_group)
         return deviation * (n / np.maximum(n - 1, 1))[batch.group]

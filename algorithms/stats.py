@@ -8,7 +8,7 @@ import numpy as np
 
 from algorithms.batch import Batch, Bools, Floats, Ints
 
-Norm = Literal["std", "mean"]
+Normalize = Literal["std", "mean"]
 Lone = Literal["zero", "raw"]
 Over = Literal["trajectories", "rows"]
 
@@ -30,7 +30,7 @@ def discounted_returns(batch: Batch, reward: Floats, gamma: float) -> Floats:
 
 def episode_returns(batch: Batch, reward: Floats) -> Floats:
     """R(tau), undiscounted, at every step of the trajectory. reward [S] -> [S]."""
-    total = np.bincount(batch.episode, reward, len(batch.failed)).astype(np.float64)  # [N]
+    total = np.bincount(batch.episode, reward, len(batch.faulted)).astype(np.float64)  # [N]
     return total[batch.episode]
 
 
@@ -40,22 +40,22 @@ def gae(
     discount: Floats,
     episode: Ints,
     lam: float,
-    following: Floats | None = None,
+    next_values: Floats | None = None,
 ) -> Floats:
     """Generalised advantage estimation (arXiv 1506.02438 Eq. 16) over places [P] (tokens or steps), trajectory by trajectory.
 
-    delta = r + discount * following - V;  A = delta + discount * lam * A of the next place. All [P]; `discount` is that
-    between a place and the next. following: value of what comes after each place, by default V of the next place; after a
+    delta = r + discount * next_values - V;  A = delta + discount * lam * A of the next place. All [P]; `discount` is that
+    between a place and the next. next_values: value of what comes after each place, by default V of the next place; after a
     trajectory's last place it is 0.
     """
     length = np.bincount(episode)  # [N]
     end = np.cumsum(length) - 1
     last = end[length > 0]
-    if following is None:
-        following = np.append(values[1:], 0.0)
-    following = following.copy()
-    following[last] = 0.0
-    advantage = reward + discount * following - values
+    if next_values is None:
+        next_values = np.append(values[1:], 0.0)
+    next_values = next_values.copy()
+    next_values[last] = 0.0
+    advantage = reward + discount * next_values - values
     decay = discount * lam
     for back in range(1, int(length.max(initial=0))):  # a round for each place from the end, for all trajectories at once
         here = end[length > back] - back
@@ -63,11 +63,11 @@ def gae(
     return advantage
 
 
-def normalise(
+def normalize(
     values: Floats,
     group: Ints,
     counted: Bools,
-    norm: Norm,
+    norm: Normalize,
     epsilon: float,
     lone: Lone = "zero",
     ddof: int = 1,
@@ -93,7 +93,7 @@ def normalise(
 def deviations(values: Floats, group: Ints, counted: Bools, lone: Lone = "zero", weight: Floats | None = None) -> Floats:
     """value - mean of its group's `counted` values, each with its `weight` (default: equal ones); all [S].
 
-    Equal values give exactly 0. A group whose weights come to nothing takes equal ones. A group of one is as in `normalise`.
+    Equal values give exactly 0. A group whose weights come to nothing takes equal ones. A group of one is as in `normalize`.
     """
     groups = int(group.max(initial=-1)) + 1
     kept = slice(None) if counted.all() else counted
@@ -110,7 +110,7 @@ def deviations(values: Floats, group: Ints, counted: Bools, lone: Lone = "zero",
     return deviation
 
 
-def whiten(values: Floats, times: Ints, epsilon: float) -> Floats:
+def normalize_tokens(values: Floats, times: Ints, epsilon: float) -> Floats:
     """(value - mean) / sqrt(variance + epsilon), unbiased, where each value stands `times` times: [S], [S] -> [S].
 
     Equal values give exactly 0, and so does everything where fewer than two values stand.
@@ -127,7 +127,7 @@ def whiten(values: Floats, times: Ints, epsilon: float) -> Floats:
 
 def compared_steps(batch: Batch, over: Over) -> Bools:
     """[S] the steps whose scores enter an episode statistic: one of each trajectory, or all; never those of failed ones."""
-    return batch.counted & (batch.position == 0) if over == "trajectories" else batch.counted
+    return batch.included & (batch.position == 0) if over == "trajectories" else batch.included
 
 
 def share(part: Bools, whole: Bools) -> float:
@@ -137,5 +137,5 @@ def share(part: Bools, whole: Bools) -> float:
 
 def episodes_without_signal(batch: Batch, values: Floats) -> float:
     """Share of the counted trajectories whose every step has advantage 0: no gradient comes from them."""
-    signal = np.bincount(batch.episode, values != 0, len(batch.failed)) > 0  # [N]
-    return share(~signal, ~batch.failed & (batch.length > 0))
+    signal = np.bincount(batch.episode, values != 0, len(batch.faulted)) > 0  # [N]
+    return share(~signal, ~batch.faulted & (batch.length > 0))

@@ -69,7 +69,7 @@ class Surrogate:
         check(self)
 
     def __call__(self, tokens: Tokens) -> TokenLoss:
-        """Hook: the loss of each token, whose weighted sum is minimised."""
+        """Hook: the loss of each token, whose weighted sum is minimized."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(tokens)")
 
 
@@ -82,7 +82,7 @@ class PPO(Surrogate):
 
 
 @dataclass(frozen=True)
-class Joint(Surrogate):
+class SequencePPO(Surrogate):
     """One ratio a sequence, the product of its tokens'; with loss.sequence=row that of a whole action, clipped as in PPO."""
 
     whole_sequences: ClassVar[bool] = True
@@ -190,7 +190,7 @@ def _sequence_mean(values: Tensor, sequence: Tensor) -> Tensor:
 _registry: Registry[type[Surrogate]] = Registry("loss", "stepcredit.losses", lazy=True, base=Surrogate)
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
 register("ppo", "algorithms.surrogates:PPO")
-register("joint", "algorithms.surrogates:Joint")
+register("sequence_ppo", "algorithms.surrogates:SequencePPO")
 register("gspo", "algorithms.surrogates:GSPO")
 register("cispo", "algorithms.surrogates:CISPO")
 register("gpg", "algorithms.surrogates:GPG")

@@ -1,6 +1,6 @@
 """Text environments: the contract, the registry, and the built-in ones. Importing it registers them and loads none."""
 
-from envs.base import SPLITS, Split, TaskError, TextEnv, Turn, Unsolvable
+from envs.base import SPLITS, Split, StepResult, TaskError, TextEnv, Unsolvable
 from envs.common.structured import ConfigError
 from envs.prompt import Prompt
 from envs.registry import EnvSpec, UnknownEnvironment, make, names, register, spec
@@ -11,9 +11,9 @@ __all__ = [
     "EnvSpec",
     "Prompt",
     "Split",
+    "StepResult",
     "TaskError",
     "TextEnv",
-    "Turn",
     "UnknownEnvironment",
     "Unsolvable",
     "make",

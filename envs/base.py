@@ -1,7 +1,7 @@
 """The contract of a text environment: text in, text out, and per step what credit assignment needs to know.
 
-An environment says what happened in a `Turn`; `TextEnv` turns that into the gymnasium protocol, counts steps, and keeps the
-time limit, so that every environment reports a cut-off in the same way: `truncated`, never `terminated`, never a success.
+An environment says what happened in a `StepResult`; `TextEnv` turns that into the gymnasium protocol, counts steps, and keeps
+the time limit, so that every environment reports a cut-off in the same way: `truncated`, never `terminated`, never a success.
 Nothing here knows of tokens or models.
 """
 
@@ -47,7 +47,7 @@ class _FreeText(Text):
 
 
 @dataclass(slots=True)
-class Turn:
+class StepResult:
     """What an environment answers to one action (or to a reset)."""
 
     observation: str
@@ -78,7 +78,7 @@ class Turn:
 class TextEnv(gymnasium.Env[str, str]):
     """Base of all environments. A subclass gives `name`, `tasks`, `start` and `act`; nothing else is needed.
 
-    `reset(seed=, options={"task": id})` starts the named task; without one, a task of the train panel is drawn from `seed`.
+    `reset(seed=, options={"task": id})` starts the named task; without one, a task of the train split is drawn from `seed`.
     `step(action)` returns observation, reward, terminated, truncated, info; info holds `task_id`, `state_key`,
     `admissible_actions`, `valid`, `success`, `score`, `subgoals`, `changed` (after a step), `frame` where there is one and,
     when the episode was cut off, `reason`.
@@ -103,14 +103,14 @@ class TextEnv(gymnasium.Env[str, str]):
 
     @abstractmethod
     def tasks(self, split: Split) -> Sequence[str]:
-        """Task ids of a panel, the same on every machine; panels are disjoint."""
+        """Task ids of a split, the same on every machine; splits are disjoint."""
 
     @abstractmethod
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         """Begin `task_id`. All randomness of the episode comes from `rng`. Raises TaskError."""
 
     @abstractmethod
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         """Execute one action; an impossible one is answered with `valid=False`, never with an exception."""
 
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
@@ -120,16 +120,16 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         raise NoOracle(f"{self.name} has no oracle to clone: set warmstart.enabled=false")
 
-    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         """Actions of a worse demonstrator; optional, for a warm start that leaves something to be learned.
 
         With probability `detours` a search looks in wrong places first, as an agent does that does not know the answer; one
-        that is `dawdling` does needless things on its way and may run out of time.
+        that is `suboptimal` does needless things on its way and may run out of time.
         """
         return self.demonstration(task_id, rng)
 
-    def panel_hash(self, split: Split) -> str:
-        """A hash of a panel's tasks: equal hashes mean equal tasks in equal order. A subclass whose tasks depend on more than
+    def split_hash(self, split: Split) -> str:
+        """A hash of a split's tasks: equal hashes mean equal tasks in equal order. A subclass whose tasks depend on more than
         their ids (on the content of a file) hashes that too."""
         return hashlib.sha256("\n".join(self.tasks(split)).encode()).hexdigest()[:16]
 
@@ -150,8 +150,8 @@ class TextEnv(gymnasium.Env[str, str]):
         if options:
             raise ValueError(f"unknown reset options {sorted(options)}; allowed: 'task'")
         if task_id is None:
-            panel = self.tasks("train")
-            task_id = panel[int(self.np_random.integers(len(panel)))]
+            split_tasks = self.tasks("train")
+            task_id = split_tasks[int(self.np_random.integers(len(split_tasks)))]
         rng = generator(seed, self.name, task_id) if seed is not None else self.np_random
         self._over = True  # if the task cannot be started, the episode before is not to be gone on with
         turn = self.start(task_id, rng)
@@ -170,7 +170,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self._state_key = turn.state_key
         return turn.observation, turn.reward, turn.terminated, truncated, info
 
-    def _info(self, turn: Turn, truncated: bool) -> dict[str, Any]:
+    def _info(self, turn: StepResult, truncated: bool) -> dict[str, Any]:
         info: dict[str, Any] = {
             "task_id": self._task_id,
             "state_key": turn.state_key,

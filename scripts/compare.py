@@ -12,7 +12,7 @@ jobs=2                runs at a time; default: as many as there are cores, one o
 out=runs/...          folder for runs and report; default runs/compare-<env>-<arms>
 
 Every other key=value goes to every run (`python -m agents.train --help`). Arms must share tasks, model and warm start; that is
-checked by panel hashes and by the evaluations before training. The same command goes on with what was cut off, and takes what
+checked by split hashes and by the evaluations before training. The same command goes on with what was cut off, and takes what
 is finished as it is. Written: report.html, report.png, report.json. Exit codes: 0 well, 1 a run failed, 2 the comparison cannot
 be run as asked, 130 interrupted.
 """
@@ -28,7 +28,7 @@ from comparison import evidence, plan, runs
 from comparison.figure import draw
 from comparison.page import page
 from comparison.progress import Progress
-from comparison.summary import summarise
+from comparison.summary import summarize
 from rich.console import Console
 
 from agents.runs.failures import tell
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def write(planned: plan.Plan, console: Console) -> None:
     """The report in its three forms."""
-    report = summarise(planned)
+    report = summarize(planned)
     (planned.out / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False))
     (planned.out / "report.html").write_text(page(report), encoding="utf-8")
     draw(report).savefig(planned.out / "report.png")

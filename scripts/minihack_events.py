@@ -12,6 +12,7 @@ differs, and the share of the steps that the filter leaves for a judge. Exit cod
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -74,7 +75,7 @@ def compare(level: str, number: int, console: Console) -> int:
     env = MiniHackEnv(MiniHackConfig([level], actions=LEVELS[level], max_steps=100, train_tasks=number))
     tasks = track(env.tasks("train"), f"{level}, random episodes", console=console, transient=True)
     episodes = [at_random(env, "stepcredit/MiniHack-v0", task, n, "train", n) for n, task in enumerate(tasks)]
-    judged = Rules(env.subgoals).judge(episodes)
+    judged = asyncio.run(Rules(env.subgoals).judge(episodes))
     replay = Replay(level)
     found, expected, unequal = Counter[str](), Counter[str](), 0
     for episode, verdicts in zip(track(episodes, f"{level}, replayed", console=console, transient=True), judged):

@@ -25,7 +25,7 @@ Start = tuple[bytes, tuple[int, int]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Begin every task of the train and eval panels and print the counts; returns the exit code."""
+    """Begin every task of the train and eval splits and print the counts; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("levels", nargs="*", default=["KeyRoom-S5", "KeyRoom-S15"], help="default: KeyRoom-S5 KeyRoom-S15")
     parser.add_argument("--tasks", type=int, default=10_000, help="training tasks (default 10000)")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def starts(env: MiniHackEnv, game: Game, split: Split, console: Console) -> list[Start]:
-    """What is first seen of each task of a panel."""
+    """What is first seen of each task of a split."""
     tasks = track(env.tasks(split), f"{game.level}, {split}", console=console, transient=True)
     scenes = (game.reset(Seeds.of(task)) for task in tasks)
     return [(scene.chars.tobytes(), scene.place) for scene in scenes]

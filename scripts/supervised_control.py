@@ -3,8 +3,8 @@
     python scripts/supervised_control.py runs/demo
 
 Goes on from the run's own warm start, cloning fresh demonstrations until the CPU time of the run's iterations is used up: once
-with the run's share of dawdling demonstrators, once with careful ones only, who are better teachers than the run ever had.
-Evaluates on the run's own panel and temperatures.
+with the run's share of suboptimal demonstrators, once with careful ones only, who are better teachers than the run ever had.
+Evaluates on the run's own split and temperatures.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def main() -> None:
                 )
         return {t: one.success for t, one in found.items()}
 
-    def supervise(dawdling: float) -> tuple[dict[float, float], int, float]:
-        """Success, steps and CPU seconds after spending the budget on demonstrations with this share of dawdling."""
-        settings = replace(config, warmstart=replace(config.warmstart, dawdling=dawdling))
+    def supervise(suboptimal: float) -> tuple[dict[float, float], int, float]:
+        """Success, steps and CPU seconds after spending the budget on demonstrations with this share of suboptimal."""
+        settings = replace(config, warmstart=replace(config.warmstart, suboptimal_share=suboptimal))
         # A short run tells how many steps the budget pays for, fresh demonstrations included: the schedule needs their number.
         began = time.process_time()
         trial = [row for one in shown(settings, 200, config.seed + 1) for row in laid_out(one)]
@@ -88,10 +88,10 @@ def main() -> None:
         return evaluate(), steps, spent
 
     start = evaluate()
-    controls = {f"dawdling {share:g}": supervise(share) for share in dict.fromkeys((config.warmstart.dawdling, 0.0))}
+    controls = {f"suboptimal {share:g}": supervise(share) for share in dict.fromkeys((config.warmstart.suboptimal_share, 0.0))}
     sampler.close()
 
-    table = Table(title=f"{options.run.name}: {budget:.0f} CPU s after the warm start, {config.evaluation.panel} panel")
+    table = Table(title=f"{options.run.name}: {budget:.0f} CPU s after the warm start, {config.evaluation.split} split")
     for column in ("temperature", "warm start", "reinforcement learning"):
         table.add_column(column, justify="right")
     for name, (_, steps, spent) in controls.items():

@@ -1,6 +1,6 @@
 """What can be scored in a shop at all: by the oracle, and by a customer who takes the first result.
 
-    python scripts/webshop_bounds.py [--data DIR] [--human] [--fixed] [--panel train] [--goals N]
+    python scripts/webshop_bounds.py [--data DIR] [--human] [--fixed] [--split train] [--goals N]
 
 The simple customer searches for the whole instruction, opens the first article, chooses the options that its page offers and
 buys. Whoever learns has to come between the two.
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder of official files, or a store; default: the generated shop")
     parser.add_argument("--human", action="store_true", help="instructions in people's words")
     parser.add_argument("--fixed", action="store_true", help="reward=fixed")
-    parser.add_argument("--panel", choices=SPLITS, nargs="+", default=["train"], help="default: train")
-    parser.add_argument("--goals", type=int, help="the first ones of each panel; default: all")
+    parser.add_argument("--split", choices=SPLITS, nargs="+", default=["train"], help="default: train")
+    parser.add_argument("--goals", type=int, help="the first ones of each split; default: all")
     arguments = parser.parse_args(argv)
     env = WebShopEnv(
         WebShopConfig(
@@ -41,19 +41,19 @@ def main(argv: list[str] | None = None) -> int:
         )
     )
     try:
-        panels = {panel: env.tasks(panel)[: arguments.goals] for panel in arguments.panel}
+        splits = {split_tasks: env.tasks(split_tasks)[: arguments.goals] for split_tasks in arguments.split}
     except TaskError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    table = Table("panel", "goals", "oracle", "its steps", "first result")
+    table = Table("split", "goals", "oracle", "its steps", "first result")
     for column in table.columns[1:]:
         column.justify = "right"
-    for panel, tasks in panels.items():
+    for split_tasks, tasks in splits.items():
         lengths = [length for task in tasks if (length := oracle_steps(env, task))]
         simple = sum(first_result_scores(env, task) for task in tasks)
         steps = f"{np.mean(lengths):.1f}" if lengths else "-"
         shares = (f"{count:,} ({count / max(1, len(tasks)):.3f})" for count in (len(lengths), simple))
-        table.add_row(panel, f"{len(tasks):,}", next(shares), steps, next(shares))
+        table.add_row(split_tasks, f"{len(tasks):,}", next(shares), steps, next(shares))
     Console().print(table)
     return 0
 

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     except (TaskError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    _summarise(options.out, Console())
+    _summarize(options.out, Console())
     return 0
 
 
@@ -61,7 +61,7 @@ def _generated(options: argparse.Namespace) -> tuple[Iterable[Product], Iterable
     return generator.stream(options.generated), generator.goals(wanted, human=options.human)
 
 
-def _summarise(folder: Path, console: Console) -> None:
+def _summarize(folder: Path, console: Console) -> None:
     table = Table(box=box.SIMPLE)
     table.add_column("file")
     table.add_column("bytes", justify="right", no_wrap=True)

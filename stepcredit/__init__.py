@@ -8,7 +8,7 @@
     steps = stepcredit.to_dataframe(stepcredit.read_trajectories(run))             # one row a step, with its credit
     credit = stepcredit.advantages("gigpo", rewards=[0, 1], episodes=[0, 0], states=["a", "b"])   # any method, any data
 
-- Environments: `make`, `environments`, `register_environment`, and what one is made of: `TextEnv`, `Turn`, `Prompt`.
+- Environments: `make`, `environments`, `register_environment`, and what one is made of: `TextEnv`, `StepResult`, `Prompt`.
 - Training: `train`, `evaluate`, `Run`, `methods`.
 - Credit without a model: `advantages`, `Credit`; for methods of your own `register_method`, `register_shaping`, `Algorithm`,
   `Batch`, `Advantages`, `Shaping`.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from algorithms.base import Advantages, Algorithm, Batch
     from algorithms.shaping import Shaping
-    from envs.base import TextEnv, Turn
+    from envs.base import StepResult, TextEnv
     from envs.common.structured import ConfigError
     from envs.prompt import Prompt
     from envs.trajectory import Step, Trajectory
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "algorithms.base": ("Advantages", "Algorithm", "Batch"),
     "algorithms.shaping": ("Shaping",),
-    "envs.base": ("TextEnv", "Turn"),
+    "envs.base": ("TextEnv", "StepResult"),
     "envs.common.structured": ("ConfigError",),
     "envs.prompt": ("Prompt",),
     "envs.trajectory": ("Step", "Trajectory"),
@@ -64,7 +64,7 @@ __all__ = [  # noqa: RUF022 - in the order of the page above
     "environments",
     "register_environment",
     "TextEnv",
-    "Turn",
+    "StepResult",
     "Prompt",
     "ConfigError",
     "train",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 READS = {
     "values": "the critic's value of what stands before each token",
-    "collision": "the sum of the squared probabilities of all tokens at each token's place",
+    "sum_pi_squared": "the sum of the squared probabilities of all tokens at each token's place",
     "greedy": "the return of the greedy episode of each step's task",
 }
 """What a method may need beside the episodes (`Algorithm.needs`)."""
@@ -54,10 +54,10 @@ def advantages(
     tokens: ArrayLike | None = None,
     values: ArrayLike | None = None,
     logprobs: ArrayLike | None = None,
-    collision: ArrayLike | None = None,
+    sum_pi_squared: ArrayLike | None = None,
     greedy: ArrayLike | None = None,
     shaped: Mapping[str, ArrayLike] | None = None,
-    entries: Mapping[str, Entry] | None = None,
+    shaped_at: Mapping[str, Entry] | None = None,
     valid: ArrayLike | None = None,
     success: PerEpisode | None = None,
     faulted: PerEpisode | None = None,
@@ -81,11 +81,11 @@ def advantages(
         steps (gigpo, hgpo); None is a state that is not known.
     groups: the task of each step: episodes of equal labels are compared with each other. Default: all are of one task.
     tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
-    values, logprobs, collision: a number for each of the T tokens, step by step in the order given. For methods with a critic
+    values, logprobs, sum_pi_squared: a number for each of the T tokens, step by step in the order given. With a critic
         (ppo, poad, ...): the value of what stands before the token; otb: the log-probability of the token, and the sum of the
         squared probabilities of all tokens there.
     greedy: for remax, the return of the task's greedy episode.
-    shaped: further rewards for each step by name; entries: where each enters, "reward" (default), "return", "after", "none".
+    shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
     valid: whether the environment accepted the action. Default: yes.
     success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
         advantage and enter no statistics. Default: neither.
@@ -94,7 +94,7 @@ def advantages(
     Raises ValueError for arrays that do not fit, and for what the method needs and was not given; UnknownName for a method that
     does not exist.
     """
-    chosen, name = _method(method, entries, settings)
+    chosen, name = _method(method, shaped_at, settings)
     reward = _numbers("rewards", rewards, None, "steps")
     size = len(reward)
     episode, episode_labels = _numbered("episodes", episodes, size)
@@ -106,7 +106,9 @@ def advantages(
     given: dict[str, Any] = {
         "values": None if values is None else _numbers("values", values, len(spread), "tokens")[spread],
         "logprobs": None if logprobs is None else _numbers("logprobs", logprobs, len(spread), "tokens")[spread],
-        "collision": None if collision is None else _numbers("collision", collision, len(spread), "tokens")[spread],
+        "sum_pi_squared": None
+        if sum_pi_squared is None
+        else _numbers("sum_pi_squared", sum_pi_squared, len(spread), "tokens")[spread],
         "greedy": None if greedy is None else _numbers("greedy", greedy, size, "steps")[order],
     }
     extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
@@ -121,7 +123,7 @@ def advantages(
         valid=(np.ones(size, bool) if valid is None else _numbers("valid", valid, size, "steps").astype(bool))[order],
         tokens=count[order],
         success=_of_episodes("success", success, episode, episode_labels),
-        failed=_of_episodes("faulted", faulted, episode, episode_labels),
+        faulted=_of_episodes("faulted", faulted, episode, episode_labels),
         shaped=extra,
         state_text=None if observations is None else [_sized("observations", observations, size)[i] for i in order.tolist()],
         **given,
@@ -144,14 +146,14 @@ def advantages(
     )
 
 
-def _method(method: str | Algorithm, entries: Mapping[str, Entry] | None, settings: dict[str, Any]) -> tuple[Algorithm, str]:
+def _method(method: str | Algorithm, shaped_at: Mapping[str, Entry] | None, settings: dict[str, Any]) -> tuple[Algorithm, str]:
     """The method and its name. A name that is another method's with other settings has those of its configuration file."""
     if isinstance(method, Algorithm):
         if settings:
             raise ValueError(f"{', '.join(settings)}: the method is an object, so its settings are in it")
-        return (replace(method, shaped={**method.shaped, **entries}) if entries else method), type(method).__name__
+        return (replace(method, shaped_at={**method.shaped_at, **shaped_at}) if shaped_at else method), type(method).__name__
     config = {"name": method} if method in base.names() else _variant(method)
-    return base.build({**config, **settings, **({"shaped": dict(entries)} if entries else {})}), method
+    return base.build({**config, **settings, **({"shaped_at": dict(shaped_at)} if shaped_at else {})}), method
 
 
 @cache
@@ -165,7 +167,7 @@ def _variant(name: str) -> dict[str, Any]:
 def _refuse_what_is_missing(
     name: str, method: Algorithm, given: Mapping[str, Floats | None], shaped: Mapping[str, Floats]
 ) -> None:
-    needed = {*method.needs, *({"logprobs"} if "collision" in method.needs else ())}
+    needed = {*method.needs, *({"logprobs"} if "sum_pi_squared" in method.needs else ())}
     for need in sorted(needed):
         if given.get(need) is None:
             words = READS.get(need, "the log-probability of each token under the policy that sampled it")

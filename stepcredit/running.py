@@ -83,7 +83,7 @@ def train(*overrides: str, **settings: Any) -> Run:
 def evaluate(*overrides: str, **settings: Any) -> dict[str, Any]:
     """Success of a run's checkpoint, or of a model as it is, on held-out tasks, as `python -m agents.evaluate` does.
 
-        stepcredit.evaluate(run=run, evaluation={"panel": "test", "repeats": 2})
+        stepcredit.evaluate(run=run, evaluation={"split": "test", "repeats": 2})
         stepcredit.evaluate("env=alfworld", "model=hub", model={"name": "Qwen/Qwen2.5-0.5B-Instruct"})
 
     Returns what is also written as JSON: under `temperatures` a dictionary by temperature ("1") with `types` (success with

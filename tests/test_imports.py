@@ -84,7 +84,7 @@ def test_no_room_imports_one_above_it() -> None:
 
 def test_every_module_is_read() -> None:
     assert {"envs.trajectory", "algorithms.base", "agents.train", "agents.runs.folder"} <= set(MODULES)
-    assert "envs.trajectory" in GRAPH["algorithms.options"]
+    assert "envs.trajectory" in GRAPH["algorithms.segments"]
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ INVARIANTS = {
         "algorithms/test_advantages.py::test_a_failed_episode_is_never_a_success",
         "agents/rollout/test_out_of_context.py::test_with_less_context_a_fixed_policy_wins_no_more_and_every_episode_counts",
     ],
-    "6 same seed, same panel, same behavior": [
+    "6 same seed, same split, same behavior": [
         "envs/test_pool.py::test_same_seed_same_behavior_with_any_number_of_workers",
-        "envs/alfworld/test_tasks.py::test_panels_mean_the_games_they_always_meant",
-        "envs/minihack/test_env.py::test_panels_mean_the_levels_they_always_meant",
+        "envs/alfworld/test_tasks.py::test_splits_mean_the_games_they_always_meant",
+        "envs/minihack/test_env.py::test_splits_mean_the_levels_they_always_meant",
         "envs/minihack/test_env.py::test_equal_seeds_give_equal_episodes_in_one_process_in_16_threads_and_in_4_processes",
         "agents/test_training.py::test_the_same_command_gives_the_same_run",
     ],

@@ -118,8 +118,8 @@ def _check_groups(config: TrainConfig) -> None:
     from algorithms import base, shaping
 
     size = config.rollout.group_size
-    asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).smallest_group}
-    asking |= {f"shaping.{name}": shaping.get(name).smallest_group for name in config.shaping}
+    asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).min_group_size}
+    asking |= {f"shaping.{name}": shaping.get(name).min_group_size for name in config.shaping}
     for what, smallest in asking.items():
         if size < smallest:
             raise ConfigError(
@@ -130,9 +130,10 @@ def _check_groups(config: TrainConfig) -> None:
 def _check_resampling(config: TrainConfig) -> None:
     from algorithms import base
 
-    if config.rollout.resample and base.get(config.algo["name"]).smallest_group < 2:
+    if config.rollout.dynamic_sampling.rounds and base.get(config.algo["name"]).min_group_size < 2:
         raise ConfigError(
-            f"rollout.resample is {config.rollout.resample}, but algo.name={config.algo['name']} compares no episodes, and "
+            f"rollout.dynamic_sampling.rounds is {config.rollout.dynamic_sampling.rounds}, but algo.name={config.algo['name']} "
+            "compares no episodes, and "
             "learns from groups whose episodes all return the same too; allowed with it: 0"
         )
 
@@ -149,9 +150,9 @@ def _check_composition(config: TrainConfig) -> None:
             f"algo.name={name} credits steps by what shaping '{wanted}' says, which is not among the shapings of this run "
             f"({', '.join(config.shaping) or 'none'}): add shaping.{wanted}={{}}, or choose it with shaping={wanted}"
         )
-    for shaped in config.algo.get("shaped", {}):
+    for shaped in config.algo.get("shaped_at", {}):
         if shaped not in shaping.names():
-            raise unknown_key(f"algo.shaped.{shaped}", shaping.names())
+            raise unknown_key(f"algo.shaped_at.{shaped}", shaping.names())
     built = base.build(config.algo)
     try:
         built.check(list(config.shaping))
@@ -165,7 +166,7 @@ def _check_composition(config: TrainConfig) -> None:
             raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
     if asks_a_judge(config):
         _check_judge(config)
-    if "collision" in method.needs and config.engine.top_p < 1:
+    if "sum_pi_squared" in method.needs and config.engine.top_p < 1:
         raise ConfigError(
             f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "
             "vocabulary; allowed with it: 1"
@@ -181,7 +182,7 @@ def _check_composition(config: TrainConfig) -> None:
     if by_token:
         raise ConfigError(
             f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
-            "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=turn goes with scored: twosome)"
+            "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=action goes with scored: twosome)"
         )
 
 

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from agents.config.renamed import translated
 from envs.common.structured import ConfigError, suggestion
 
 ROOT = Path(__file__).resolve().parents[2] / "conf"
@@ -307,6 +308,10 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
     available = groups()
     config = OmegaConf.load(saved)
     assert isinstance(config, DictConfig)
+    older = OmegaConf.to_container(config)
+    assert isinstance(older, dict)
+    translated(older)  # type: ignore[arg-type]
+    config = OmegaConf.create(older)
     if key == "run":
         # Of a training run these are a name, a place and a schedule, which mean nothing to an evaluation.
         for name in ("run", "out", "checkpoint", "resume"):

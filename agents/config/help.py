@@ -49,14 +49,14 @@ options:
   --multirun, -m     run every combination of values given as a,b,c
 """,
     "evaluate": """\
-Measure success on a panel of tasks, with 95% intervals, by task type.
+Measure success on a split of tasks, with 95% intervals, by task type.
 
 usage: python -m agents.evaluate run=runs/<name> [key=value ...]
            a run's newest checkpoint
        python -m agents.evaluate env=... model=... [key=value ...]
            a model as it is
 
-  python -m agents.evaluate run=runs/<name> evaluation.panel=test \\
+  python -m agents.evaluate run=runs/<name> evaluation.split=test \\
       evaluation.temperature=[0.4,1.0]
   python -m agents.evaluate run=runs/<name> checkpoint=50 evaluation.repeats=4
   python -m agents.evaluate env=alfworld model=smollm2 evaluation.episodes=20

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from agents.config.renamed import refuse
 from agents.config.sections import EvaluateConfig, JudgeRunConfig, TrainConfig
 from envs.common.structured import ConfigError, build, keys, paths, plain, unknown_key
 
@@ -75,6 +76,7 @@ def finish(cls: type[C], values: dict[str, Any]) -> C:
     from agents.config.checks import algorithm_settings, check, environment_settings, shaping_settings
 
     values = dict(values)
+    refuse(values)
     for key in values:
         if key not in keys(cls):
             # A bare `lr=...` is most often a key that stands in a section.

@@ -124,7 +124,7 @@ class EngineConfig:
     max_tokens: Positive = 64
     """Longest free answer in tokens; an admissible action is never cut off."""
     constrained: Literal["none", "admissible", "scored"] = "none"
-    """admissible: sample only among the actions the environment lists, token by token, log-probabilities renormalised over
+    """admissible: sample only among the actions the environment lists, token by token, log-probabilities renormalized over
     the allowed tokens; scored: sample one of them as a whole, by its log-probability divided by its length (TWOSOME)."""
     length: Literal["tokens", "words", "none"] = "words"
     """constrained=scored: what an action's log-probability is divided by: the number of its tokens (end token included), of its
@@ -136,6 +136,15 @@ class EngineConfig:
 
 
 @dataclass
+class DynamicSamplingConfig:
+    """Replacing groups whose episodes all have the same return by groups of other tasks (DAPO)."""
+
+    rounds: Natural = 0
+    """The largest number of further rounds of replacements, whose tasks are drawn from the whole train split; only for methods
+    that compare episodes. 0: such groups are kept, and those methods learn nothing from them."""
+
+
+@dataclass
 class RolloutConfig:
     """How many episodes an iteration plays: groups x group_size."""
 
@@ -143,10 +152,7 @@ class RolloutConfig:
     """Tasks per iteration."""
     group_size: Positive = 8
     """Episodes per task; many methods compare them with each other."""
-    resample: Natural = 0
-    """Dynamic sampling (DAPO): the largest number of further rounds in which groups whose episodes all have the same return are
-    replaced by groups of other tasks from the whole panel; only for methods that compare episodes. 0: such groups are kept,
-    and those methods learn nothing from them."""
+    dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
     out_of_context: Literal["lose", "drop"] = "lose"
     """Episodes that outgrow model.max_length. lose: they count as lost, and are learned from; drop: they are not learned from.
     Either way they are counted (train/cut_off/context)."""
@@ -168,9 +174,9 @@ class OptimConfig:
     """Largest norm of the gradient."""
     epochs: Positive = 1
     """Passes over an iteration's episodes."""
-    minibatch: Positive = 32
+    minibatch_episodes: Positive = 32
     """Episodes per optimizer step; an iteration with fewer makes one step."""
-    token_budget: Annotated[int, AtLeast(16)] = 16384
+    tokens_per_microbatch: Annotated[int, AtLeast(16)] = 16384
     """Tokens per forward pass (micro-batch), padding included; limits memory and never changes the result. Exceeded only where
     one conversation (with engine.constrained=scored: one step with all its candidates) is longer."""
 
@@ -237,14 +243,14 @@ class LossConfig:
     sequence: Literal["episode", "row"] = "episode"
     """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or each row it was split into."""
     kl: KLConfig = field(default_factory=KLConfig)
-    kl_stop: Annotated[float, MoreThan(0)] | None = None
+    target_kl: Annotated[float, MoreThan(0)] | None = None
     """An iteration's update stops before the first mini-batch whose KL from the sampling policy (k3, mean over its tokens)
     exceeds this; null: never."""
     mismatch_stop: Annotated[float, MoreThan(0)] | Literal["auto"] | None = "auto"
     """The run stops if the log-probabilities of sampling and training differ by more than this on average before an update's
     first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser formats;
     null: never. Not applied with a correction or with engine.top_p below 1, where a difference is expected."""
-    normalise: Literal["none", "minibatch"] = "none"
+    normalize: Literal["none", "minibatch"] = "none"
     """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
     are left out of both statistics."""
     entropy: Annotated[float, AtLeast(0)] = 0.0
@@ -273,7 +279,7 @@ class CriticConfig:
     """Largest norm of the gradient."""
     epochs: Positive | None = None
     """Passes over an iteration's episodes; null: optim.epochs."""
-    alone: Natural = 0
+    warmup: Natural = 0
     """Iterations at the beginning in which only the critic learns."""
 
 
@@ -293,10 +299,10 @@ class WarmstartConfig:
     """Weight of observation tokens in the loss; action tokens have 1."""
     detours: Fraction = 0.9
     """Probability that a demonstration looks in wrong places before it finds what it needs."""
-    dawdling: Fraction = 0.4
+    suboptimal_share: Fraction = 0.4
     """Share of demonstrations that are deliberately slow and often run out of steps; RL has to unlearn this."""
     demonstrations: Positive = 2000
-    """Number of demonstrations, on tasks of the train panel; the warm start draws from the slow ones last."""
+    """Number of demonstrations, on tasks of the train split; the warm start draws from the slow ones last."""
 
 
 @dataclass
@@ -305,10 +311,10 @@ class EvalConfig:
 
     every: Natural = 10
     """Iterations between evaluations; 0: never."""
-    panel: Literal["train", "eval", "test"] = "eval"
+    split: Literal["train", "eval", "test"] = "eval"
     """Which tasks. train measures memorization; eval and test are held out: choose settings on eval, report test."""
     episodes: Positive | None = None
-    """Number of tasks, from the start of the panel; null: all."""
+    """Number of tasks, from the start of the split; null: all."""
     repeats: Positive = 1
     """Episodes per task, with different sampling."""
     temperature: Annotated[list[float], MoreThan(0)] = field(default_factory=lambda: [1.0])
@@ -473,7 +479,7 @@ class EvaluateConfig:
     threads: Natural = 0
     """CPU threads of torch; 0: torch's own choice."""
     out: str | None = None
-    """File for the results (JSON); null: evaluation-<panel>-<hash of what was evaluated>.json in the run's folder or in
+    """File for the results (JSON); null: evaluation-<split>-<hash of what was evaluated>.json in the run's folder or in
     runs/evaluations/<env>-<model>/."""
 
 
@@ -500,10 +506,10 @@ class JudgeRunConfig:
     forms: FormsConfig = field(default_factory=FormsConfig)
     match: Annotated[float, AtLeast(0), AtMost(100)] = 80.0
     """How similar a proposed subgoal and one of the rules must be worded to count as the same (rapidfuzz's token_set_ratio)."""
-    panel: Literal["train", "eval", "test"] = "train"
+    split: Literal["train", "eval", "test"] = "train"
     """Which tasks are played."""
     episodes: Positive = 100
-    """Number of episodes, on the first tasks of the panel; on a small panel several per task."""
+    """Number of episodes, on the first tasks of the split; on a small split several per task."""
     run: str | None = None
     """A run folder: its environment, model and engine settings are used, and its policy plays; null: random admissible
     actions."""

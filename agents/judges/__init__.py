@@ -19,7 +19,7 @@ from envs.common.cache import cache_folder
 from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
-    from agents.judges.speaker import Speaker
+    from agents.judges.client import Client
     from agents.models.policy import Policy
     from agents.rollout.sampler import Sampler
 
@@ -56,16 +56,16 @@ def build(config: JudgeConfig, run: TrainConfig | EvaluateConfig, env: TextEnv, 
         from agents.judges.rules import Rules
 
         return Rules(env.subgoals, config.noise, run.seed)
-    from agents.judges.asking import Asker
+    from agents.judges.asking import RetryingClient
     from agents.judges.cache import AnswerCache
     from agents.judges.proposal import Proposals
     from agents.judges.text import TextJudge
 
     subgoals = Proposals(proposals_file(config, env.name, run.model.name)) if config.subgoals == "proposed" else env.subgoals
-    speaker = _speaker(config, run, sampler, policy)
-    cache = AnswerCache(_folder() / "answers.sqlite3") if config.cache and speaker.identity is not None else None
-    asker = Asker(speaker, cache, config.concurrency, config.retries, config.budget)
-    return TextJudge(asker, sampler.prompt, subgoals, config.window, config.actions)
+    client = _client(config, run, sampler, policy)
+    cache = AnswerCache(_folder() / "answers.sqlite3") if config.cache and client.identity is not None else None
+    asking = RetryingClient(client, cache, config.concurrency, config.retries, config.budget)
+    return TextJudge(asking, sampler.prompt, subgoals, config.window, config.actions)
 
 
 def proposals_file(config: JudgeConfig, env: str, policy: str) -> Path:
@@ -84,7 +84,7 @@ def _folder() -> Path:
     return cache_folder() / "judge"
 
 
-def _speaker(config: JudgeConfig, run: TrainConfig | EvaluateConfig, sampler: Sampler, policy: Policy) -> Speaker:
+def _client(config: JudgeConfig, run: TrainConfig | EvaluateConfig, sampler: Sampler, policy: Policy) -> Client:
     if config.kind == "endpoint":
         from agents.judges.endpoint import Endpoint
 

@@ -1,5 +1,5 @@
-"""Puts questions to a speaker: many at once, answers kept on disk, asked again when it fails, within a budget, and not at all
-while the speaker is out. Nothing that goes wrong with a question stops the run: it is left without an answer, and counted.
+"""Puts questions to a client: many at once, answers kept on disk, asked again when it fails, within a budget, and not at all
+while the client is out. Nothing that goes wrong with a question stops the run: it is left without an answer, and counted.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from agents.judges.cache import AnswerCache
-from agents.judges.speaker import HOPELESS, Kind, Speaker, SpeakerError
+from agents.judges.client import HOPELESS, Client, ClientError, Kind
 
 log = logging.getLogger("stepcredit.judge")
 
 OUTAGE = 3
-"""Questions in a row that failed for good: the speaker is taken to be out."""
+"""Questions in a row that failed for good: the client is taken to be out."""
 LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a question. open: it was not put, for want of budget or because the speaker is out."""
+    """What became of a question. open: it was not put, for want of budget or because the client is out."""
 
     fate: Literal["answered", "cached", "failed", "open"]
     text: str | None = None
 
 
 def pause(attempt: int, wait: float | None, first: float) -> float:
-    """Seconds before a question is asked again: `first`, doubled at each further attempt, or what the speaker wants."""
+    """Seconds before a question is asked again: `first`, doubled at each further attempt, or what the client wants."""
     return min(max(first * 2**attempt, wait or 0.0), LONGEST_PAUSE_S)
 
 
-class Asker:
-    """Asks one speaker. Holds state: the calls of the whole run, and whether the speaker is out."""
+class RetryingClient:
+    """Asks one client. Holds state: the calls of the whole run, and whether the client is out."""
 
     def __init__(
         self,
-        speaker: Speaker,
+        client: Client,
         cache: AnswerCache | None = None,
         concurrency: int = 8,
         retries: int = 2,
         budget: int | None = None,
         first_pause: float = 1.0,
     ) -> None:
-        """budget: most calls of a run; first_pause: seconds. Of a speaker without identity no answer is kept."""
-        self._speaker, self._concurrency, self._retries = speaker, concurrency, retries
+        """budget: most calls of a run; first_pause: seconds. Of a client without identity no answer is kept."""
+        self._client, self._concurrency, self._retries = client, concurrency, retries
         self._cache, self._budget, self._first_pause = cache, budget, first_pause
         self.calls = 0
         """Calls of the run so far, those before it was resumed included."""
@@ -85,15 +85,15 @@ class Asker:
         return counts
 
     async def close(self) -> None:
-        """Let go of the speaker and of the file of answers."""
-        await self._speaker.close()
+        """Let go of the client and of the file of answers."""
+        await self._client.close()
         if self._cache is not None:
             self._cache.close()
 
     def _kept(self, prompt: str) -> Answer:
-        if self._cache is None or self._speaker.identity is None:
+        if self._cache is None or self._client.identity is None:
             return Answer("open")
-        text = self._cache.get(self._speaker.identity, prompt)
+        text = self._cache.get(self._client.identity, prompt)
         self._counts["cached"] += text is not None
         return Answer("open") if text is None else Answer("cached", text)
 
@@ -105,8 +105,8 @@ class Asker:
             self._counts["calls"] += 1
             started = time.perf_counter()
             try:
-                said = await self._speaker.ask(prompt)
-            except SpeakerError as error:
+                said = await self._client.ask(prompt)
+            except ClientError as error:
                 self._counts[f"failed_{error.kind}"] += 1
                 if probe or attempt == self._retries or error.kind in HOPELESS:
                     self._note_failure(error)
@@ -117,8 +117,8 @@ class Asker:
                 self.seconds.append(time.perf_counter() - started)
                 self._counts["prompt_tokens"] += said.prompt_tokens
                 self._counts["answer_tokens"] += said.answer_tokens
-                if self._cache is not None and self._speaker.identity is not None:
-                    self._cache.put(self._speaker.identity, prompt, said.text)
+                if self._cache is not None and self._client.identity is not None:
+                    self._cache.put(self._client.identity, prompt, said.text)
                 return Answer("answered", said.text)
         return Answer("failed")
 
@@ -130,8 +130,8 @@ class Asker:
             log.warning("the judge's budget of %d calls is spent: further questions are left open", self._budget)
         return True
 
-    def _note_failure(self, error: SpeakerError) -> None:
-        if error.kind == "context":  # says something of the question, nothing of the speaker
+    def _note_failure(self, error: ClientError) -> None:
+        if error.kind == "context":  # says something of the question, nothing of the client
             return
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= OUTAGE and not self._out:

@@ -1,4 +1,4 @@
-"""A speaker behind an address: any server that speaks the OpenAI protocol (vLLM, llama.cpp, a vendor's).
+"""A client behind an address: any server that speaks the OpenAI protocol (vLLM, llama.cpp, a vendor's).
 
 The key goes into the requests and nowhere else: not into logs, error texts or files. Asking again is left to `asking`, so that
 every call counts.
@@ -13,7 +13,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from agents.judges.speaker import Said, SpeakerError
+from agents.judges.client import ClientError, Reply
 from envs.common.structured import ConfigError
 
 REFUSAL = re.compile(
@@ -38,8 +38,8 @@ class Endpoint:
         self._options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": 0.0}
         self.identity: str | None = f"endpoint {self._client.base_url} {model} {max_tokens}"
 
-    async def ask(self, prompt: str) -> Said:
-        """The answer; a call ends after the timeout, however slowly the server goes on. Raises SpeakerError."""
+    async def ask(self, prompt: str) -> Reply:
+        """The answer; a call ends after the timeout, however slowly the server goes on. Raises ClientError."""
         while True:
             options = dict(self._options)
             try:
@@ -76,20 +76,20 @@ class Endpoint:
             self._options["max_completion_tokens"] = value
         return True
 
-    def _failure(self, error: Exception) -> SpeakerError:
+    def _failure(self, error: Exception) -> ClientError:
         openai = self._openai
         if isinstance(error, (openai.APITimeoutError, TimeoutError)):
-            return SpeakerError("timeout", f"no answer within {self._timeout_s:g} s")
+            return ClientError("timeout", f"no answer within {self._timeout_s:g} s")
         if isinstance(error, openai.APIConnectionError):
-            return SpeakerError("connection", f"{self._address()} cannot be reached ({type(error.__cause__).__name__})")
+            return ClientError("connection", f"{self._address()} cannot be reached ({type(error.__cause__).__name__})")
         if not isinstance(error, openai.APIStatusError):
-            return SpeakerError("other", f"{self._address()} sent no answer that can be read ({type(error).__name__})")
+            return ClientError("other", f"{self._address()} sent no answer that can be read ({type(error).__name__})")
         status, told, wait = error.status_code, self._told(_words(error)), _wait(error.response.headers.get("retry-after"))
         if status == 429 and error.code != "insufficient_quota":
-            return SpeakerError("rate_limit", told, wait)
+            return ClientError("rate_limit", told, wait)
         if status in (400, 413, 422) and "context" in told.lower():
-            return SpeakerError("context", told)
-        return SpeakerError("server" if status >= 500 or status in (408, 409) else "refused", told, wait)
+            return ClientError("context", told)
+        return ClientError("server" if status >= 500 or status in (408, 409) else "refused", told, wait)
 
     def _address(self) -> str:
         url = self._client.base_url  # without a user's name, password or query
@@ -102,7 +102,7 @@ class Endpoint:
         return " ".join(re.sub(r"[^\x20-\x7e]+", " ", text).split())[:300]
 
 
-def _said(completion: Any) -> Said:
+def _said(completion: Any) -> Reply:
     """Raises AttributeError, IndexError or TypeError for what is no completion."""
     text = completion.choices[0].message.content
     if isinstance(text, list):  # in parts, of which some are text
@@ -110,7 +110,7 @@ def _said(completion: Any) -> Said:
     if not isinstance(text, str | None):
         raise TypeError("the answer is no text")
     usage = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    return Said(text or "", *(count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in usage))
+    return Reply(text or "", *(count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in usage))
 
 
 def _words(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""A speaker on this machine: the model of a sampling engine, asked through its chat template."""
+"""A client on this machine: the model of a sampling engine, asked through its chat template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from agents.judges.speaker import Said, SpeakerError
+from agents.judges.client import ClientError, Reply
 from agents.models.policy import Policy
 from agents.models.template import Template
 from agents.rollout.engines.base import Engine, Request, Sampling, new_session
@@ -25,20 +25,20 @@ class Local:
         self._engine, self._template, self._owned = engine, template, owned
         self._sampling = Sampling(temperature=0.0, max_tokens=max_tokens, stop=template.stop, stop_ids=template.stop_ids)
 
-    async def ask(self, prompt: str) -> Said:
-        """The likeliest answer, without its thoughts. Raises SpeakerError if the question is longer than the model can read,
+    async def ask(self, prompt: str) -> Reply:
+        """The likeliest answer, without its thoughts. Raises ClientError if the question is longer than the model can read,
         or out of memory."""
         ids = self._template.opening(prompt)
         session = new_session()
         try:
             done = await self._engine.generate(Request(session, ids, self._sampling, seed=0))
         except torch.OutOfMemoryError as error:
-            raise SpeakerError("other", f"out of memory for a question of {len(ids)} tokens") from error
+            raise ClientError("other", f"out of memory for a question of {len(ids)} tokens") from error
         finally:
             self._engine.release(session)
         if not done.ids:
-            raise SpeakerError("context", f"a question of {len(ids)} tokens is longer than the model can read")
-        return Said(self._template.read(done.ids).said, len(ids), len(done.ids))
+            raise ClientError("context", f"a question of {len(ids)} tokens is longer than the model can read")
+        return Reply(self._template.read(done.ids).said, len(ids), len(done.ids))
 
     async def close(self) -> None:
         if self._owned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from algorithms.options import reached
+from algorithms.segments import reached
 from envs.common.seeding import derive
 from envs.trajectory import Trajectory
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agents.judges.asking import Asker
+from agents.judges.asking import RetryingClient
 from agents.judges.proposal import Proposals, key, named, proposal
 from agents.judges.question import question, verdict
 from agents.judges.transitions import transitions
@@ -26,14 +26,14 @@ class TextJudge:
 
     def __init__(
         self,
-        asker: Asker,
+        client: RetryingClient,
         prompt: Prompt,
         subgoals: Callable[[str], Sequence[str]] | Proposals,
         window: int = 1,
         actions: bool = True,
     ) -> None:
         """subgoals: from a task's id to the names of its subgoals, or a file of proposed ones."""
-        self._asker, self._prompt, self._subgoals = asker, prompt, subgoals
+        self._client, self._prompt, self._subgoals = client, prompt, subgoals
         self._window, self._actions = window, actions
         self.metrics: dict[str, float] = {}
         self.seconds: list[float] = []
@@ -49,7 +49,7 @@ class TextJudge:
                 legend = self._prompt.legend(transition.after)
                 text = question(transition, tasks[episode], names[episode], legend, self._actions)
                 asked.append((episode, step, len(transition.moves), text))
-        answers = await self._asker.ask(text for *_, text in asked)
+        answers = await self._client.ask(text for *_, text in asked)
         verdicts: list[list[tuple[str, ...]]] = [[()] * len(trajectory.steps) for trajectory in trajectories]
         fates = Counter({"judged": 0, "broken": 0, "failed": 0, "open": 0})
         for episode, step, moves, text in asked:
@@ -66,10 +66,10 @@ class TextJudge:
             "achieved": float(sum(len(names) for episode in verdicts for names in episode)),
             "questions": float(len(answers)),
             "without_subgoals": float(sum(not found for found in names)),
-            **self._asker.take(),
+            **self._client.take(),
             "seconds": time.perf_counter() - started,
         }
-        self.seconds, self._asker.seconds = self._asker.seconds, []
+        self.seconds, self._client.seconds = self._client.seconds, []
         return verdicts
 
     async def _names(self, trajectories: Sequence[Trajectory], tasks: Sequence[str]) -> list[tuple[str, ...]]:
@@ -82,7 +82,7 @@ class TextJudge:
             if trajectory.steps and key(task) not in questions and known.get(task) is None:
                 first = trajectory.steps[0].observation
                 questions[key(task)] = proposal(key(task), first, self._prompt.legend(first))
-        answers = await self._asker.ask(questions.values())
+        answers = await self._client.ask(questions.values())
         for task, text in questions.items():
             found = named(answers[text].text or "")
             if found:
@@ -90,10 +90,10 @@ class TextJudge:
         return [known.get(task) or () for task in tasks]
 
     def state(self) -> dict[str, Any]:
-        return {"calls": self._asker.calls}
+        return {"calls": self._client.calls}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._asker.calls = int(state.get("calls", 0))
+        self._client.calls = int(state.get("calls", 0))
 
     async def close(self) -> None:
-        await self._asker.close()
+        await self._client.close()

@@ -140,7 +140,7 @@ def base_of(file: Path) -> str:
         raise PolicyError(f"{file} cannot be read ({_first_line(error)})") from error
     if not name:
         raise PolicyError(f"{file} names no base model: set base_model_name_or_path in it")
-    for place in (Path(name), file.parent / name):
+    for place in (file.parent / name, Path(name)):
         if place.is_dir():
             return str(place.resolve())
     if name == "smollm2" or CONVERTED.fullmatch(Path(name).name):

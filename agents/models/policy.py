@@ -55,9 +55,9 @@ class Policy:
         """Width of the logits."""
         return int(architecture.text(self.causal.config).vocab_size)
 
-    def longest_row(self, token_budget: int) -> int:
+    def longest_row(self, tokens_per_microbatch: int) -> int:
         """Bound of branched rows (agents.training.packing.branched): 0, none, where layers build masks of their own."""
-        return token_budget if self.kept == "slots" else 0
+        return tokens_per_microbatch if self.kept == "slots" else 0
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -215,7 +215,7 @@ def _unwrapped(model: Any) -> Any:
 def token_logprobs(logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Log-probability [M] of `targets` [M] and entropy [M] under softmax(`logits` [M, V] / temperature).
 
-    `allowed` [M, V] (bool) restricts and renormalises the distribution as constrained sampling does.
+    `allowed` [M, V] (bool) restricts and renormalizes the distribution as constrained sampling does.
     """
     if temperature != 1.0:
         logits = logits / temperature

@@ -1,6 +1,6 @@
 """What a chat template does, found by rendering marked messages: where a model's turn begins, where it ends, where it thinks.
 
-No family is known by name. The template's own text is tokenised as the template means it; whatever stands inside a message
+No family is known by name. The template's own text is tokenized as the template means it; whatever stands inside a message
 stays text, also where it spells a control token. A conversation grows by what the template writes between an answer and the
 next; `differences` says where that is not what the template would render of the whole conversation.
 """

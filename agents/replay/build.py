@@ -15,7 +15,7 @@ from typing import Any
 from agents.replay.view import CRITIC, Episode, Group, Step, Token, mean
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
-from algorithms.options import Credit, Option, by_option, credit, options, reached
+from algorithms.segments import Credit, SubgoalSegment, by_subgoal, credit, reached, subgoal_segments
 from envs.common.text import printable
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory
@@ -38,7 +38,7 @@ def view(
 
     `task` finds a task's words in a first observation; `gamma` and `shaped` are the method's settings of these names.
     """
-    ahead = _returns(trajectories, gamma, shaped or {})
+    return_to_go = _returns(trajectories, gamma, shaped or {})
     compared = any(step.step_group is not None for t in trajectories for step in t.steps)
     credited = any(step.credit is not None for t in trajectories for step in t.steps)
     groups: dict[str, Group] = {}
@@ -54,10 +54,10 @@ def view(
             left_out=_left_out(trajectory, credited),
             reward=trajectory.total_reward,
             steps=[],
-            options=_options(trajectory),
+            segments=_segments(trajectory),
         )
         for stored, names, by_rules in zip(trajectory.steps, reached(trajectory.steps), reached(trajectory.steps, "subgoals")):
-            step = _step(stored, trajectory.reason, episode, spell, ahead.get(id(stored)), names)
+            step = _step(stored, trajectory.reason, episode, spell, return_to_go.get(id(stored)), names)
             if set(names) != set(by_rules):
                 step.marks.append(f"by the rules: {printable(', '.join(by_rules)) or 'nothing'}")
             episode.steps.append(step)
@@ -70,36 +70,36 @@ def view(
         groups.setdefault(trajectory.group_id, new).episodes.append(episode)
     for members in peers.values():
         if len(members) > 1:
-            members.sort(key=lambda step: -(step.ahead or 0.0))
+            members.sort(key=lambda step: -(step.return_to_go or 0.0))
             for step in members:
                 step.peers = members
     return list(groups.values()), compared
 
 
-def mean_options(trajectories: Sequence[Trajectory], groups: Sequence[Group]) -> dict[str | None, Credit]:
-    """Means over the options of the episodes that took part in the update; nothing where none of them reached a subgoal."""
+def mean_segments(trajectories: Sequence[Trajectory], groups: Sequence[Group]) -> dict[str | None, Credit]:
+    """Means over the segments of the episodes that took part in the update; nothing where none of them reached a subgoal."""
     taken = {episode.number for group in groups for episode in group.episodes if episode.left_out is None}
-    found = by_option([trajectory for number, trajectory in enumerate(trajectories, 1) if number in taken])
+    found = by_subgoal([trajectory for number, trajectory in enumerate(trajectories, 1) if number in taken])
     if not any(found):
         return {}
     return {name and printable(name): _printable(of_name) for name, of_name in found.items()}
 
 
-def _options(trajectory: Trajectory) -> list[tuple[Option, Credit]]:
-    found = options(trajectory)
-    if not any(option.name for option in found):
+def _segments(trajectory: Trajectory) -> list[tuple[SubgoalSegment, Credit]]:
+    found = subgoal_segments(trajectory)
+    if not any(segment.name for segment in found):
         return []
     return [
         (
-            replace(option, name=option.name and printable(option.name)),
-            _printable(credit([trajectory.steps[option.first : option.last + 1]])),
+            replace(segment, name=segment.name and printable(segment.name)),
+            _printable(credit([trajectory.steps[segment.first : segment.last + 1]])),
         )
-        for option in found
+        for segment in found
     ]
 
 
-def _printable(of_option: Credit) -> Credit:
-    return replace(of_option, shaped={printable(name): paid for name, paid in of_option.shaped.items() if paid})
+def _printable(of_subgoal: Credit) -> Credit:
+    return replace(of_subgoal, shaped={printable(name): paid for name, paid in of_subgoal.shaped.items() if paid})
 
 
 def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
@@ -116,7 +116,7 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
 
 
 def _step(
-    stored: StoredStep, reason: str | None, episode: Episode, spell: Spell, ahead: float | None, names: Sequence[str]
+    stored: StoredStep, reason: str | None, episode: Episode, spell: Spell, return_to_go: float | None, names: Sequence[str]
 ) -> Step:
     credit = {printable(str(name)): value for name, value in (stored.credit or {}).items()}
     count = len(stored.response_ids)
@@ -150,7 +150,7 @@ def _step(
         per_token=any(len(set(values)) > 1 for values in by_name.values()),
         reward=stored.reward,
         shaped={printable(name): value for name, value in stored.shaped_rewards.items() if value},
-        ahead=ahead,
+        return_to_go=return_to_go,
         marks=marks,
         reached=[printable(name) for name in names],
     )
@@ -186,5 +186,5 @@ def _number(value: Any) -> float | None:
 def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped: Mapping[str, Entry]) -> dict[int, float]:
     """Return from each step on, by the step's identity; episodes that a fault cut off have none."""
     kept = [t for t in trajectories if t.error is None and t.steps]
-    values = Algorithm(shaped=dict(shaped)).score(Batch(**columns(kept))).returns(gamma)
+    values = Algorithm(shaped_at=dict(shaped)).score(Batch(**columns(kept))).returns(gamma)
     return dict(zip((id(step) for t in kept for step in t.steps), values.tolist(), strict=True))

@@ -101,7 +101,7 @@ def _parts(step: Step, iteration: Iteration, scale: Scale) -> Markup:
     lines = [_part(name, value, scale) for name, value in step.parts.items()]
     total = _part("advantage", step.advantage, scale, "total")
     discount = f" (discount {iteration.gamma:g})" if iteration.gamma != 1 else ""
-    facts = [] if step.ahead is None else [(f"return from here{discount}", f"{step.ahead:.3g}")]
+    facts = [] if step.return_to_go is None else [(f"return from here{discount}", f"{step.return_to_go:.3g}")]
     facts += [(words, signed(step.credit[name])) for name, words in CRITIC.items() if name in step.credit]
     return tag(
         "section",
@@ -141,7 +141,7 @@ def _peer(row: Row, step: Step, scale: Scale, present: set[int]) -> Markup:
     return tag(
         "tr",
         tag("td", tag("code", row.action)),
-        tag("td", "" if row.ahead is None else f"{row.ahead:.3g}", class_="num"),
+        tag("td", "" if row.return_to_go is None else f"{row.return_to_go:.3g}", class_="num"),
         tag("td", signed(row.advantage), class_="num"),
         tag("td", bar(row.advantage, scale, half=24, height=10)),
         tag("td", *places, class_="places"),

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from agents.replay.html import Markup, join, tag
 from agents.replay.scale import level
 from agents.replay.view import Episode, Scale, Step, named, signed
-from algorithms.options import Credit, Option
+from algorithms.segments import Credit, SubgoalSegment
 
 WIDTH = 1066
 """Of a timeline whose steps have room, in pixels."""
 HALF = 52
 """Height of the longest bar of a timeline."""
 BAND = 24
-"""Height of the row of options."""
+"""Height of the row of segments."""
 LETTER = 6.7
 """Width of a character of their names."""
 
 
 def shade(value: float | None, scale: Scale) -> str:
-    """Class name of a credit's colour."""
-    at = level(value, scale.colour)
+    """Class name of a credit's color."""
+    at = level(value, scale.color)
     return "u" if at is None else f"p{at}" if at > 0 else f"n{-at}" if at < 0 else "z"
 
 
@@ -68,7 +68,7 @@ def strip(steps: Sequence[Step], scale: Scale, room: int = 420) -> Markup:
 
 
 def timeline(episode: Episode, scale: Scale) -> Markup:
-    """A bar a step, with what happened there above it, the options below, and the critic's values below these."""
+    """A bar a step, with what happened there above it, the segments below, and the critic's values below these."""
     count = len(episode.steps)
     each = max(18.0, min(92.0, WIDTH / max(1, count)))
     top, left = 20, 44
@@ -76,7 +76,7 @@ def timeline(episode: Episode, scale: Scale) -> Markup:
     foot = middle + HALF + 14
     values = [step.credit.get("value") for step in episode.steps]
     known = [value for value in values if value is not None]
-    below = foot + (BAND + 8 if episode.options else 0)
+    below = foot + (BAND + 8 if episode.segments else 0)
     height = below + (52 if known else 4)
     right = left + each * count
     drawn: list[Markup] = [
@@ -87,7 +87,7 @@ def timeline(episode: Episode, scale: Scale) -> Markup:
         ),
     ]
     drawn += [_column(step, scale, left + place * each, each, middle, foot) for place, step in enumerate(episode.steps)]
-    drawn += [_segment(option, credit, episode, scale, left, each, foot + 8) for option, credit in episode.options]
+    drawn += [_segment(segment, credit, episode, scale, left, each, foot + 8) for segment, credit in episode.segments]
     if known:
         drawn.append(_curve(values, known, left, each, below + 10))
     return tag("svg", *drawn, class_="timeline", width=right + 8, height=height)
@@ -97,7 +97,7 @@ def _column(step: Step, scale: Scale, x: float, width: float, middle: float, foo
     value = step.advantage or 0.0
     length = max(2.0, min(1.0, abs(value) / scale.length) * HALF)
     gap = min(6.0, width * 0.12)
-    centre = x + width / 2
+    center = x + width / 2
     return tag(
         "a",
         tag("title", _said(step)),
@@ -111,25 +111,27 @@ def _column(step: Step, scale: Scale, x: float, width: float, middle: float, foo
             rx=2,
             class_=f"fill {shade(step.advantage, scale)}",
         ),
-        tag("text", "".join(signs(step)), x=centre, y=12, class_="signs"),
-        tag("text", str(step.number), x=centre, y=foot, class_="label"),
+        tag("text", "".join(signs(step)), x=center, y=12, class_="signs"),
+        tag("text", str(step.number), x=center, y=foot, class_="label"),
         href=f"#{anchor(step)}",
     )
 
 
-def _segment(option: Option, credit: Credit, episode: Episode, scale: Scale, left: float, each: float, top: float) -> Markup:
-    """An option as a bar under its steps, in the colour of its mean advantage."""
-    x, width = left + option.first * each + 1, (option.last - option.first + 1) * each - 2
-    name, room = named(option.name), int((width - 8) / LETTER)
+def _segment(
+    segment: SubgoalSegment, credit: Credit, episode: Episode, scale: Scale, left: float, each: float, top: float
+) -> Markup:
+    """A segment as a bar under its steps, in the color of its mean advantage."""
+    x, width = left + segment.first * each + 1, (segment.last - segment.first + 1) * each - 2
+    name, room = named(segment.name), int((width - 8) / LETTER)
     shown = name if len(name) <= room else f"{name[: room - 1]}…" if room > 2 else ""
-    colour = shade(credit.advantage, scale)
-    title = f"{name}\nsteps {option.first + 1} to {option.last + 1}\nmean advantage {signed(credit.advantage)}"
+    color = shade(credit.advantage, scale)
+    title = f"{name}\nsteps {segment.first + 1} to {segment.last + 1}\nmean advantage {signed(credit.advantage)}"
     return tag(
         "a",
         tag("title", title),
-        tag("rect", x=x, y=top, width=width, height=BAND - 4, rx=3, class_=f"fill {colour}"),
-        tag("text", shown, x=x + width / 2, y=top + 14, class_=f"name {'z' if option.name is None else colour}"),
-        href=f"#{anchor(episode.steps[option.last])}",
+        tag("rect", x=x, y=top, width=width, height=BAND - 4, rx=3, class_=f"fill {color}"),
+        tag("text", shown, x=x + width / 2, y=top + 14, class_=f"name {'z' if segment.name is None else color}"),
+        href=f"#{anchor(episode.steps[segment.last])}",
     )
 
 

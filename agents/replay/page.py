@@ -50,10 +50,10 @@ def _hash(text: str) -> str:
 
 
 def _bar(iteration: Iteration, scale: Scale, prose: bool, whole: bool) -> Markup:
-    """What stays in sight: which run this is, the colours' meaning, the keys."""
+    """What stays in sight: which run this is, the colors' meaning, the keys."""
     swatches = [
         tag("i", class_=f"swatch {shade(value, scale)}", title=f"around {signed(value)}")
-        for value in (stands_for(at, scale.colour) for at in range(-STEPS, STEPS + 1))
+        for value in (stands_for(at, scale.color) for at in range(-STEPS, STEPS + 1))
     ]
     home = tag("a", iteration.run, href="#index") if whole else tag("b", iteration.run)
     about = f"iteration {iteration.number} · {iteration.method} · {iteration.environment}"
@@ -65,14 +65,14 @@ def _bar(iteration: Iteration, scale: Scale, prose: bool, whole: bool) -> Markup
         tag(
             "p",
             tag("span", "advantage"),
-            tag("b", signed(-scale.colour)),
+            tag("b", signed(-scale.color)),
             tag(
                 "span",
                 *swatches,
                 class_="scale",
-                title="colours grow with the square root of the advantage, bars in proportion",
+                title="colors grow with the square root of the advantage, bars in proportion",
             ),
-            tag("b", signed(scale.colour)),
+            tag("b", signed(scale.color)),
             class_="legend",
         ),
         tag("p", tag("kbd", "←"), tag("kbd", "→"), " episode ", tag("kbd", "j"), tag("kbd", "k"), " step", class_="keys"),
@@ -144,7 +144,7 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
     ]  # fmt: skip
     facts = f"return {episode.reward:g} · score {episode.score:.2g} · {len(episode.steps)} steps · mean advantage "
     happened = "   ".join(f"{sign} {meaning}" for sign, meaning in SIGNS.items())
-    happened += "   band: options and their mean advantage" if episode.options else ""
+    happened += "   band: segments and their mean advantage" if episode.segments else ""
     happened += "   line: the critic's value" if any("value" in step.credit for step in episode.steps) else ""
     return tag(
         "section",

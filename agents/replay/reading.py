@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from omegaconf import OmegaConf
 
-from agents.replay.build import Spell, mean_options, view
+from agents.replay.build import Spell, mean_segments, view
 from agents.replay.view import Episode, Iteration
 from agents.runs.folder import RunFolder
 from algorithms.base import Entry
@@ -56,7 +56,7 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
         gamma=gamma,
         compared=compared,
         groups=groups,
-        options=mean_options(trajectories, groups),
+        segments=mean_segments(trajectories, groups),
         notes=notes,
     )
 
@@ -125,10 +125,10 @@ def _gamma(algo: dict[str, Any], notes: list[str]) -> float:
 
 def _shaped(algo: dict[str, Any], notes: list[str]) -> dict[str, Entry]:
     """How shaped rewards enter returns, as far as that is understood."""
-    value = algo.get("shaped") or {}
+    value = algo.get("shaped_at") or {}
     known = {k: v for k, v in value.items() if v in get_args(Entry)} if isinstance(value, dict) else {}
     if known != value:
-        notes.append(printable(f"shaped rewards may be missing in the returns shown: algo.shaped is {value!r}"))
+        notes.append(printable(f"shaped rewards may be missing in the returns shown: algo.shaped_at is {value!r}"))
     return known
 
 

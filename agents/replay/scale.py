@@ -1,6 +1,6 @@
-"""The diverging colours of credit: blue above zero, orange below, symmetric around 0, told apart by colour-blind readers too.
+"""The diverging colors of credit: blue above zero, orange below, symmetric around 0, told apart by color-blind readers too.
 
-Numbers become one of 21 levels: a page needs no colour in its elements, and each level's text can be checked to be readable.
+Numbers become one of 21 levels: a page needs no color in its elements, and each level's text can be checked to be readable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STEPS = 10
 def level(value: float | None, scale: float) -> int | None:
     """-STEPS .. STEPS; None for no opinion. What is not 0 never looks like 0.
 
-    Levels grow with the square root: a few large credits (the end of a won episode) would else make all others one colour.
+    Levels grow with the square root: a few large credits (the end of a won episode) would else make all others one color.
     """
     if value is None:
         return None
@@ -29,14 +29,14 @@ def stands_for(at: int, scale: float) -> float:
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours for one brightness of the page, as #rrggbb."""
+    """Colors for one brightness of the page, as #rrggbb."""
 
     below: str
     zero: str
     above: str
 
     def ground(self, at: int) -> str:
-        """Colour of a level."""
+        """Color of a level."""
         end = self.above if at > 0 else self.below
         # The first level begins a quarter of the way, so that a small credit is seen to be one.
         share = 0.25 + 0.75 * (abs(at) - 1) / (STEPS - 1) if at else 0.0
@@ -61,15 +61,15 @@ DARK = Palette(below="#ff9a4a", zero="#30343b", above="#6fb4ff")
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2, 1.4.3)."""
+    """Contrast ratio of two colors, 1 to 21 (WCAG 2.2, 1.4.3)."""
     dark, light = sorted((_luminance(one), _luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
-def _luminance(colour: str) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _channels(colour))]
+def _luminance(color: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _channels(color))]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _channels(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+def _channels(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -1,4 +1,4 @@
-"""Options on the page: what the segments of an episode got, and what options of a name got on average over an iteration."""
+"""Subgoal segments on the page: what those of an episode got, and those of one name on average over an iteration."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Sequence
 from agents.replay.drawing import anchor, bar
 from agents.replay.html import Markup, tag
 from agents.replay.view import Episode, Iteration, Scale, named, signed, spanned
-from algorithms.options import Credit
+from algorithms.segments import Credit
 
 
 def of_episode(episode: Episode, scale: Scale) -> Markup | None:
-    """A row an option, in their order."""
+    """A row a segment, in their order."""
     found = [
-        (option.name, [tag("a", spanned(option), href=f"#{anchor(episode.steps[option.last])}")], credit)
-        for option, credit in episode.options
+        (segment.name, [tag("a", spanned(segment), href=f"#{anchor(episode.steps[segment.last])}")], credit)
+        for segment, credit in episode.segments
     ]
-    return _table(["options", "steps"], found, scale)
+    return _table(["segments", "steps"], found, scale)
 
 
 def of_iteration(iteration: Iteration, scale: Scale) -> Markup | None:
     """A row a name: means over all episodes that were trained on."""
     found = [
         (name, [f"{credit.count} of {iteration.taken}", f"{credit.steps:.1f}"], credit)
-        for name, credit in iteration.options.items()
+        for name, credit in iteration.segments.items()
     ]
-    return _table(["options, averaged", "episodes", "steps"], found, scale)
+    return _table(["segments, averaged", "episodes", "steps"], found, scale)
 
 
 def _table(names: list[str], found: Sequence[tuple[str | None, Sequence[str], Credit]], scale: Scale) -> Markup | None:
-    """A row an option, if there is one: its name, what is said of it in the columns `names`, what its steps got."""
+    """A row a segment, if there is one: its name, what is said of it in the columns `names`, what its steps got."""
     if not found:
         return None
     sources = list(dict.fromkeys(source for _, _, credit in found for source in credit.shaped))
@@ -46,4 +46,4 @@ def _table(names: list[str], found: Sequence[tuple[str | None, Sequence[str], Cr
         for name, before, credit in found
     ]
     columns = tag("tr", *(tag("th", column, scope="col") for column in head))
-    return tag("div", tag("table", tag("thead", columns), tag("tbody", *rows), class_="options"), class_="wide")
+    return tag("div", tag("table", tag("thead", columns), tag("tbody", *rows), class_="segments"), class_="wide")

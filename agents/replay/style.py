@@ -1,4 +1,4 @@
-"""Style and script of the page. Colours of credit are classes (n10 .. z .. p10, u), so no element needs a style of its own."""
+"""Style and script of the page. Colors of credit are classes (n10 .. z .. p10, u), so no element needs a style of its own."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ svg{display:block}
 .value{fill:none;stroke:var(--ink);stroke-width:1.5}
 .episode{margin-top:30px;border-top:1px solid var(--line);padding-top:22px}
 .episode nav{float:right;display:flex;gap:22px}
-.options{margin:0 0 22px 10px}
-.options thead th{font-size:12px;border-bottom:1px solid var(--line)}
-.options tbody th{color:var(--ink);font:12.5px var(--mono)}
-.options tbody .rest{color:var(--soft)}
-.options thead th:nth-child(n+2){text-align:right}
+.segments{margin:0 0 22px 10px}
+.segments thead th{font-size:12px;border-bottom:1px solid var(--line)}
+.segments tbody th{color:var(--ink);font:12.5px var(--mono)}
+.segments tbody .rest{color:var(--soft)}
+.segments thead th:nth-child(n+2){text-align:right}
 figure{margin:14px 0 22px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px 10px}
 figcaption{color:var(--soft);font-size:12px;white-space:pre-wrap;margin-top:6px}
 .steps{list-style:none;margin:0;padding:0}

@@ -1,4 +1,4 @@
-"""An episode and its credit in the terminal, for 80 columns; on a terminal without colours the numbers say the same."""
+"""An episode and its credit in the terminal, for 80 columns; on a terminal without colors the numbers say the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from agents.replay.scale import DARK, level
 from agents.replay.view import CRITIC, Episode, Iteration, Scale, Step, logprob, named, rows, scale_of, signed, spanned
-from algorithms.options import Credit
+from algorithms.segments import Credit
 
 LINES = 6
 """Of an observation, unless it is the first one."""
@@ -38,9 +38,9 @@ def show(iteration: Iteration, episode: Episode, why: str, console: Console) -> 
     console.print(listing(iteration, episode))
     averages = [
         (name, [f"{credit.count} of {iteration.taken}", f"{credit.steps:.1f}"], credit)
-        for name, credit in iteration.options.items()
+        for name, credit in iteration.segments.items()
     ]
-    _options(["options, averaged", "episodes", "steps"], averages, scale, console)
+    _segments(["segments, averaged", "episodes", "steps"], averages, scale, console)
     console.print(_members(iteration, episode, scale))
     console.print()
     console.print(Rule(Text(f"episode {episode.number}: {_outcome(episode)}", "bold"), align="left", characters="-"))
@@ -48,8 +48,8 @@ def show(iteration: Iteration, episode: Episode, why: str, console: Console) -> 
     console.print(Text(f"task: {iteration.group_of(episode).task}"))
     if episode.left_out is not None:
         console.print(Text(episode.left_out, "yellow"))
-    found = [(option.name, [spanned(option)], credit) for option, credit in episode.options]
-    _options(["options", "steps"], found, scale, console)
+    found = [(segment.name, [spanned(segment)], credit) for segment, credit in episode.segments]
+    _segments(["segments", "steps"], found, scale, console)
     drawn: str | None = None
     for step in episode.steps:
         _step(step, iteration, scale, console, step.frame != drawn)
@@ -76,10 +76,10 @@ def listing(iteration: Iteration, episode: Episode) -> Table:
     return table
 
 
-def _options(
+def _segments(
     names: Sequence[str], found: Sequence[tuple[str | None, Sequence[str], Credit]], scale: Scale, console: Console
 ) -> None:
-    """Print a row an option, if there is one: its name, what is said of it in the columns `names`, what its steps got."""
+    """Print a row a segment, if there is one: its name, what is said of it in the columns `names`, what its steps got."""
     shaped = any(credit.shaped for _, _, credit in found)
     table = Table(box=box.SIMPLE, show_edge=False, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     table.add_column(names[0], ratio=1, no_wrap=True, overflow="ellipsis")
@@ -87,12 +87,12 @@ def _options(
         table.add_column(name, justify="right", no_wrap=True)
     if shaped:
         table.add_column("shaped rewards", overflow="fold")
-    for option, words, credit in found:
+    for segment, words, credit in found:
         paid = ", ".join(f"{source} {signed(value)}" for source, value in credit.shaped.items())
         table.add_row(
-            Text(_line(named(option)), "dim" if option is None else ""),
+            Text(_line(named(segment)), "dim" if segment is None else ""),
             *words,
-            Text(signed(credit.advantage), DARK.foreground(level(credit.advantage, scale.colour))),
+            Text(signed(credit.advantage), DARK.foreground(level(credit.advantage, scale.color))),
             f"{credit.reward:.3g}",
             *([Text(paid or "0")] if shaped else []),
         )
@@ -123,14 +123,14 @@ def strip(steps: Sequence[Step], scale: Scale) -> Text:
     for step in steps:
         value = step.advantage
         place = round(((value or 0.0) / scale.length + 1) / 2 * (len(BARS) - 1))
-        bars.append(BARS[place] if value is not None else "·", DARK.foreground(level(value, scale.colour)))
+        bars.append(BARS[place] if value is not None else "·", DARK.foreground(level(value, scale.color)))
     return bars
 
 
 def _step(step: Step, iteration: Iteration, scale: Scale, console: Console, redraw: bool) -> None:
     console.print()
     head = Text(f"{step.number:>3}  ", "bold")
-    head.append(f" {signed(step.advantage)} ", DARK.style(level(step.advantage, scale.colour)))
+    head.append(f" {signed(step.advantage)} ", DARK.style(level(step.advantage, scale.color)))
     head.append(f"  {_line(step.action)}", "bold")
     for mark in step.marks:
         head.append(f"  [{mark}]", "yellow" if mark == "invalid" else "")
@@ -168,7 +168,7 @@ def _tokens(step: Step, scale: Scale) -> Text:
     line = Text("tokens: ")
     for token in step.tokens[:TOKENS]:
         word = f"#{token.id}" if token.text is None else token.text.strip() or repr(token.text)
-        line.append(f" {word} ", DARK.style(level(token.advantage, scale.colour)))
+        line.append(f" {word} ", DARK.style(level(token.advantage, scale.color)))
         numbers = [signed(token.advantage)] if step.per_token else []
         numbers += [] if token.logprob is None else [logprob(token.logprob)]
         line.append("\u00a0" + "\u00a0".join(numbers) + "  ", "dim")
@@ -180,7 +180,7 @@ def _tokens(step: Step, scale: Scale) -> Text:
 
 def _facts(step: Step) -> list[str]:
     facts = ["credit: " + " | ".join(f"{name} {signed(value)}" for name, value in step.parts.items())] if step.parts else []
-    facts += [] if step.ahead is None else [f"return from here {step.ahead:.3g}"]
+    facts += [] if step.return_to_go is None else [f"return from here {step.return_to_go:.3g}"]
     facts += [f"{words} {signed(step.credit[name])}" for name, words in CRITIC.items() if name in step.credit]
     facts += [f"reward {step.reward:+g}"] if step.reward else []
     facts += [f"{name} paid {signed(value)}" for name, value in step.shaped.items()]
@@ -202,8 +202,8 @@ def _peers(step: Step, iteration: Iteration, scale: Scale) -> Table:
         table.add_row(
             Text(places),
             Text(_line(row.action)),
-            "" if row.ahead is None else f"{row.ahead:.3g}",
-            Text(signed(row.advantage), DARK.foreground(level(row.advantage, scale.colour))),
+            "" if row.return_to_go is None else f"{row.return_to_go:.3g}",
+            Text(signed(row.advantage), DARK.foreground(level(row.advantage, scale.color))),
             style="bold" if step in row.steps else "",
         )
     if len(found) < len(everything):

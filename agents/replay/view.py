@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from algorithms.options import Credit, Option
+from algorithms.segments import Credit, SubgoalSegment
 
 CRITIC = {"value": "critic's value", "return": "critic's target"}
 """Entries of a step's credit that are no part of its advantage: what the critic said, and what it was to say."""
@@ -51,7 +51,7 @@ class Step:
     reward: float
     shaped: dict[str, float]
     """What shapings paid here."""
-    ahead: float | None
+    return_to_go: float | None
     """Return from here on: what step groups compare."""
     marks: list[str]
     """What else is to be said of it: invalid, out of time, ..."""
@@ -89,7 +89,7 @@ class Episode:
     reward: float
     """Sum of the environment's own rewards."""
     steps: list[Step]
-    options: list[tuple[Option, Credit]]
+    segments: list[tuple[SubgoalSegment, Credit]]
     """Its segments that end at a subgoal, and the rest; empty where no subgoal was reached."""
     final_observation: str | None = None
     """What was seen after the last step."""
@@ -162,8 +162,8 @@ class Iteration:
     compared: bool
     """Whether the run says which steps were compared; if not, peers are the visits of the same state."""
     groups: list[Group]
-    options: dict[str | None, Credit] = field(default_factory=dict)
-    """Means over the options of all episodes that took part in the update; empty where no subgoal was reached."""
+    segments: dict[str | None, Credit] = field(default_factory=dict)
+    """Means over the segments of all episodes that took part in the update; empty where no subgoal was reached."""
     notes: list[str] = field(default_factory=list)
     """What the reader should know of how complete this is."""
 
@@ -187,14 +187,14 @@ class Iteration:
         return next(group for group in self.groups if episode in group.episodes)
 
 
-def named(option: str | None) -> str:
-    """An option's name in words."""
-    return "no further subgoal" if option is None else option
+def named(segment: str | None) -> str:
+    """A segment's name in words."""
+    return "no further subgoal" if segment is None else segment
 
 
-def spanned(option: Option) -> str:
+def spanned(segment: SubgoalSegment) -> str:
     """The numbers of its first and last step."""
-    return f"{option.first + 1}" + (f"-{option.last + 1}" if option.last > option.first else "")
+    return f"{segment.first + 1}" + (f"-{segment.last + 1}" if segment.last > segment.first else "")
 
 
 @dataclass(eq=False, slots=True)
@@ -202,7 +202,7 @@ class Row:
     """Peers that did the same with the same result."""
 
     action: str
-    ahead: float | None
+    return_to_go: float | None
     advantage: float | None
     steps: list[Step]
 
@@ -212,8 +212,8 @@ def rows(step: Step) -> list[Row]:
     found: dict[tuple[str, float, float | None], Row] = {}
     for peer in step.peers:
         advantage = peer.advantage
-        key = (peer.action, round(peer.ahead or 0.0, 6), None if advantage is None else round(advantage, 6))
-        found.setdefault(key, Row(peer.action, peer.ahead, advantage, [])).steps.append(peer)
+        key = (peer.action, round(peer.return_to_go or 0.0, 6), None if advantage is None else round(advantage, 6))
+        found.setdefault(key, Row(peer.action, peer.return_to_go, advantage, [])).steps.append(peer)
     return list(found.values())
 
 
@@ -231,9 +231,9 @@ def logprob(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Where colours and bars end: the same for all that is shown together."""
+    """Where colors and bars end: the same for all that is shown together."""
 
-    colour: float
+    color: float
     """The largest advantage, or part of one, of a step or token, without sign."""
     length: float
     """The same of steps alone, whose bars would else be stubs where single tokens stand out."""
@@ -244,7 +244,7 @@ def scale_of(episodes: Sequence[Episode]) -> Scale:
     steps = [step for episode in episodes for step in episode.steps]
     of_steps = _largest(step.credit for step in steps)
     of_tokens = _largest(token.credit for step in steps for token in step.tokens)
-    return Scale(colour=max(of_steps, of_tokens) or 1.0, length=of_steps or 1.0)
+    return Scale(color=max(of_steps, of_tokens) or 1.0, length=of_steps or 1.0)
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -25,7 +25,7 @@ Config = TrainConfig | EvaluateConfig
 
 
 def make_env(config: Config) -> TextEnv:
-    """An instance of the environment, for panels, task types and demonstrations."""
+    """An instance of the environment, for splits, task types and demonstrations."""
     return registry.spec(config.env.name).env(config.env.settings)
 
 

@@ -63,7 +63,7 @@ class Scoring:
 
 
 @dataclass(slots=True)
-class Choice:
+class ActionChoice:
     """One choice of a row, in the row's own places."""
 
     before: list[int]
@@ -79,7 +79,7 @@ class Choice:
 
 
 @dataclass(slots=True)
-class Choices:
+class ActionChoices:
     """The choices [M] of a micro-batch: all their candidates [C], which have tokens [K] together."""
 
     sizes: Tensor
@@ -92,7 +92,7 @@ class Choices:
     """[M] number of the candidate that was sampled."""
 
     @classmethod
-    def of(cls, choices: Sequence[Choice], device: torch.device) -> Choices:
+    def of(cls, choices: Sequence[ActionChoice], device: torch.device) -> ActionChoices:
         counts = np.array([len(choice.sizes) for choice in choices], dtype=np.int64)
         first = np.cumsum(counts) - counts
         return cls(

@@ -1,7 +1,7 @@
 """Constrained sampling: a trie of the allowed responses, used alike when sampling and when computing log-probabilities.
 
 Restricting a policy to the admissible actions changes its distribution; the update must see the same one. Both sides ask here
-which tokens are allowed after a prefix, so log-probabilities are renormalised over the same set.
+which tokens are allowed after a prefix, so log-probabilities are renormalized over the same set.
 """
 
 from __future__ import annotations

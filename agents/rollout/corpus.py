@@ -89,6 +89,6 @@ def _demonstration(env: TextEnv, task_id: str) -> list[str]:
     """What the oracle would do; [] where there is none, or it cannot win."""
     try:
         rng = generator(0, "corpus", "oracle", task_id)
-        return list(env.imperfect_demonstration(task_id, rng, detours=0.5, dawdling=False))
+        return list(env.imperfect_demonstration(task_id, rng, detours=0.5, suboptimal=False))
     except (NoOracle, Unsolvable):
         return []

@@ -1,6 +1,6 @@
 """From an environment's texts to the ids a model reads, and from sampled ids back to an action: the one place for the dialogue.
 
-Tokens in, tokens out: a conversation grows by appending ids; what was sampled is never decoded and tokenised again. `Plain`
+Tokens in, tokens out: a conversation grows by appending ids; what was sampled is never decoded and tokenized again. `Plain`
 sends bare observations; `Chat` wraps them in a model's own chat template, which agents.models.template takes apart. Rollouts,
 the warm start and evaluations all speak through these.
 """
@@ -72,7 +72,7 @@ class Plain:
     ) -> None:
         self._tokenizer, self._prompt = tokenizer, prompt
         # The same few sentences come up again and again.
-        self._ids = lru_cache(maxsize=65536)(self._tokenise)
+        self._ids = lru_cache(maxsize=65536)(self._tokenize)
         self._control = spelled(tokenizer.all_special_tokens)
         self._bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         eos = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
@@ -89,7 +89,7 @@ class Plain:
         self.stop = Stop(strings=(*(stop or ()), *(() if own else ("\n",))))
         self.tries = ActionTries(lambda words: self._encode(self._lead + words), self.stop_ids[0], prompt.plain_actions)
 
-    def _tokenise(self, text: str, begins: bool = False) -> tuple[int, ...]:
+    def _tokenize(self, text: str, begins: bool = False) -> tuple[int, ...]:
         ids: list[int] = []
         for piece in pieces(text, self._control):
             whole = self._own or (begins and not ids)

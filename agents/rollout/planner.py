@@ -32,8 +32,8 @@ class Episode:
 class Planner:
     """Plans the episodes of training. Iterations are 1, 2, ..."""
 
-    panel: Sequence[str]
-    """Tasks of the train panel."""
+    split_tasks: Sequence[str]
+    """Tasks of the train split."""
     groups: int
     group_size: int
     seed: int
@@ -44,18 +44,18 @@ class Planner:
         return group_episodes(self.seed, "train", iteration, self.tasks(iteration), self.group_size, "train")
 
     def tasks(self, iteration: int) -> list[str]:
-        """The iteration's tasks: the panel in a new order every pass, cut at where earlier iterations stopped."""
+        """The iteration's tasks: the split in a new order every pass, cut at where earlier iterations stopped."""
         chosen = []
         for place in range((iteration - 1) * self.groups, iteration * self.groups):
-            turn, index = divmod(place, len(self.panel))
-            order = generator(self.seed, "panel", "train", turn).permutation(len(self.panel))
-            chosen.append(self.panel[int(order[index])])
+            turn, index = divmod(place, len(self.split_tasks))
+            order = generator(self.seed, "panel", "train", turn).permutation(len(self.split_tasks))
+            chosen.append(self.split_tasks[int(order[index])])
         return chosen
 
     def replacements(self, iteration: int, round_: int, missing: int) -> list[Episode]:
-        """`missing` groups of other tasks, drawn from the whole panel, for round 0, 1, ... of dynamic sampling."""
+        """`missing` groups of other tasks, drawn from the whole split, for round 0, 1, ... of dynamic sampling."""
         draw = generator(self.seed, "panel", "resample", iteration, round_)
-        tasks = [self.panel[int(i)] for i in draw.integers(len(self.panel), size=missing)]
+        tasks = [self.split_tasks[int(i)] for i in draw.integers(len(self.split_tasks), size=missing)]
         return group_episodes(self.seed, "train", f"{iteration}+{round_ + 1}", tasks, self.group_size, "train")
 
     @staticmethod
@@ -84,12 +84,12 @@ def group_episodes(
 
 def evaluation_episodes(config: EvalConfig, env: TextEnv, seed: int) -> list[Episode]:
     """The episodes of an evaluation: the same ones each time."""
-    tasks = env.tasks(config.panel)[: config.episodes]
-    return panel_episodes(derive(seed, "evaluation", config.panel), tasks, config.repeats, config.panel)
+    tasks = env.tasks(config.split)[: config.episodes]
+    return split_episodes(derive(seed, "evaluation", config.split), tasks, config.repeats, config.split)
 
 
-def panel_episodes(seed: int, task_ids: Sequence[str], repeats: int, split: str) -> list[Episode]:
-    """`repeats` episodes of each task of a panel, named `task#attempt`; seeds are functions of task and attempt."""
+def split_episodes(seed: int, task_ids: Sequence[str], repeats: int, split: str) -> list[Episode]:
+    """`repeats` episodes of each task of a split, named `task#attempt`; seeds are functions of task and attempt."""
     return [
         Episode(task_id, f"{task_id}#{attempt}", derive(seed, task_id), derive(seed, task_id, "sample", attempt), split)
         for attempt in range(repeats)

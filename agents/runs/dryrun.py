@@ -48,7 +48,7 @@ class Estimate:
     context_tokens: int | None
     """Most tokens read by the forward pass of one epoch."""
     updates: int
-    """Optimiser steps an iteration."""
+    """Optimizer steps an iteration."""
     memory: dict[str, int]
     """Bytes by use."""
 
@@ -86,7 +86,7 @@ def estimate(config: TrainConfig) -> Estimate:
     heads = shape.num_attention_heads
     wide = getattr(shape, "head_dim", None) or hidden // heads
     keys_values = 2 * layers_n * (getattr(shape, "num_key_value_heads", None) or heads) * wide
-    budget, longest = config.optim.token_budget, config.model.max_length
+    budget, longest = config.optim.tokens_per_microbatch, config.model.max_length
     tokens = max(budget, longest)
     steps = getattr(config.env.settings, "max_steps", None)
     window = config.env.context == "window"
@@ -97,7 +97,7 @@ def estimate(config: TrainConfig) -> Estimate:
     memory = {
         "weights": parameters * size,
         "gradients": trainable * (size + 4 if half else 4),
-        "optimiser (AdamW, float32)": trainable * (12 if half else 8),
+        "optimizer (AdamW, float32)": trainable * (12 if half else 8),
         "activations of a micro-batch": kept * size,
         "logits of a micro-batch": int(sampled * tokens) * shape.vocab_size * 4 * LOGIT_COPIES,
         "KV cache": config.engine.max_batch * longest * keys_values * size,
@@ -115,7 +115,7 @@ def estimate(config: TrainConfig) -> Estimate:
         episodes,
         min(responses, context) if responses is not None and context is not None else responses,
         context,
-        max(1, round(episodes / config.optim.minibatch)) * config.optim.epochs,
+        max(1, round(episodes / config.optim.minibatch_episodes)) * config.optim.epochs,
         memory,
     )
 
@@ -155,7 +155,7 @@ def report(config: TrainConfig) -> None:
         ("episodes an iteration", f"{cost.episodes:,} ({config.rollout.groups} tasks x {config.rollout.group_size})"),
         ("sampled tokens an iteration, at most", _count(cost.response_tokens)),
         ("tokens read by one epoch, at most", _count(cost.context_tokens)),
-        ("optimiser steps an iteration", f"{cost.updates:,}"),
+        ("optimizer steps an iteration", f"{cost.updates:,}"),
         ("", ""),
         *((name, _bytes(size)) for name, size in cost.memory.items()),
         ("memory in all, estimated", _bytes(cost.total)),

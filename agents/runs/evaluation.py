@@ -1,4 +1,4 @@
-"""Success on a panel: rate per task type with a confidence interval, pass@k, cut-off episodes and faults reported apart.
+"""Success on a split: rate per task type with a confidence interval, pass@k, cut-off episodes and faults reported apart.
 
 An episode that was cut off (out of time, out of context) is lost and stays in the denominator. Only a fault, which says nothing
 of the policy, stays out of a rate, and is counted beside it.
@@ -52,9 +52,9 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     if episodes == 0:
         return 0.0, 1.0
     p, n = successes / episodes, episodes
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def rate(trajectories: Sequence[Trajectory]) -> Rate:

@@ -130,8 +130,8 @@ def explain(exc: BaseException) -> str | None:
         return str(exc)
     if isinstance(exc, MemoryError) or (isinstance(exc, (RuntimeError, OSError)) and NO_MEMORY.search(str(exc))):
         return (
-            f"out of memory: {_first_line(exc)}\nLower optim.token_budget, engine.max_batch or model.max_length, or set "
-            "model.gradient_checkpointing=true; --dry-run estimates what a run needs"
+            f"out of memory: {_first_line(exc)}\nLower optim.tokens_per_microbatch, engine.max_batch or model.max_length, or "
+            "set model.gradient_checkpointing=true; --dry-run estimates what a run needs"
         )
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {exc}"

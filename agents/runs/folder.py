@@ -35,7 +35,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
-        self.panels = self.path / "panels.json"
+        self.splits = self.path / "splits.json"
         self.metrics = self.path / "metrics.jsonl"
         self.status = self.path / "status.json"
         self.warnings = self.path / "warnings.txt"
@@ -78,7 +78,7 @@ class RunFolder:
             raise folder._unwritable(exc) from exc
         return folder
 
-    def begin(self, config: TrainConfig, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+    def begin(self, config: TrainConfig, splits: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
         """Make the folder, or go on in it: all that a start may be refused for lies behind. Raises RunFolderError."""
         try:
             if config.resume:
@@ -90,8 +90,8 @@ class RunFolder:
                 self._new = True
             self.set_status("running")
             self.write_config(config)
-            content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in panels.items()}
-            replace_file(self.panels, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in splits.items()}
+            replace_file(self.splits, orjson.dumps(content, option=orjson.OPT_INDENT_2))
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
@@ -105,7 +105,7 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
         else:
             shutil.rmtree(self.tokenizer, ignore_errors=True)
-            for file in (self.config, self.status, self.panels, self.metrics):
+            for file in (self.config, self.status, self.splits, self.metrics):
                 file.unlink(missing_ok=True)
         self.begun = False
 
@@ -124,8 +124,8 @@ class RunFolder:
         places = {"model": self.model, "plots": self.plots, "table": self.metrics, "trajectories": self.path / "trajectories"}
         lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
         if self.checkpoints.exists():
-            panels = orjson.loads(self.panels.read_bytes())
-            held_out = ["evaluation.panel=test"] if panels["test"]["count"] else []
+            splits = orjson.loads(self.splits.read_bytes())
+            held_out = ["evaluation.split=test"] if splits["test"]["count"] else []
             lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
         if places["trajectories"].exists():
             lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
@@ -151,15 +151,22 @@ class RunFolder:
         trajectory.write(path, trajectories)
         return path
 
-    def refuse_other_tasks(self, panels: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
-        """Raise RunFolderError if these are not the panels that the run began with."""
-        if not self.panels.exists():
+    def _older_name(self) -> None:
+        """A run of an earlier version has its tasks in panels.json."""
+        older = self.path / "panels.json"
+        if older.exists() and not self.splits.exists():
+            older.rename(self.splits)
+
+    def refuse_other_tasks(self, splits: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
+        """Raise RunFolderError if these are not the splits that the run began with."""
+        self._older_name()
+        if not self.splits.exists():
             return
-        before = orjson.loads(self.panels.read_bytes())
-        for name, ids in panels.items():
+        before = orjson.loads(self.splits.read_bytes())
+        for name, ids in splits.items():
             if name in before and (before[name]["hash"] != hashes[name] or before[name]["ids"] != list(ids)):
                 raise RunFolderError(
-                    f"panel '{name}' has other tasks than when the run began ({self.panels}): its results could not be "
+                    f"split '{name}' has other tasks than when the run began ({self.splits}): its results could not be "
                     "compared. Restore the data or the environment's settings, or start a new run"
                 )
 

@@ -1,4 +1,4 @@
-"""What is looked at before a model is loaded: files of the model, panels of the environment, the first step of an episode."""
+"""What is looked at before a model is loaded: files of the model, splits of the environment, the first step of an episode."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
     try:
         env = registry.spec(name).env(config.env.settings)
         try:
-            panels = {split: env.tasks(split) for split in SPLITS}
-            for used, otherwise in _panels(config).items():
-                if not panels[used]:
-                    raise ConfigError(f"env={name}: the {used} panel has no tasks{otherwise}")
-            first = panels[next(iter(_panels(config)))][0]
+            splits = {split: env.tasks(split) for split in SPLITS}
+            for used, otherwise in _splits(config).items():
+                if not splits[used]:
+                    raise ConfigError(f"env={name}: the {used} split has no tasks{otherwise}")
+            first = splits[next(iter(_splits(config)))][0]
             _, info = env.reset(seed=0, options={"task": first})
             if isinstance(config, TrainConfig):
                 _check_oracle(config, env)
                 if asks_a_judge(config) and config.judge.subgoals == "preset":
-                    _check_subgoals(config, list(dict.fromkeys(one for task in panels["train"] for one in env.subgoals(task))))
+                    _check_subgoals(config, list(dict.fromkeys(one for task in splits["train"] for one in env.subgoals(task))))
         finally:
             env.close()
     except (TaskError, ImportError, ValueError, OSError) as exc:
@@ -70,15 +70,15 @@ def _check_shape(config: TrainConfig | EvaluateConfig) -> None:
         raise ConfigError(str(exc)) from exc
 
 
-def _panels(config: TrainConfig | EvaluateConfig) -> dict[Split, str]:
-    """The panels whose tasks are played, and what to do where one has none."""
+def _splits(config: TrainConfig | EvaluateConfig) -> dict[Split, str]:
+    """The splits whose tasks are played, and what to do where one has none."""
     measured = config.evaluation
     if isinstance(config, EvaluateConfig):
-        return {measured.panel: "; choose another with evaluation.panel="}
+        return {measured.split: "; choose another with evaluation.split="}
     played: dict[Split, str] = {"train": ""}
     if measured.before or measured.after or measured.every:
         without = "evaluation.every=0 evaluation.before=false evaluation.after=false"
-        played.setdefault(measured.panel, f"; choose another with evaluation.panel=, or measure nothing: {without}")
+        played.setdefault(measured.split, f"; choose another with evaluation.split=, or measure nothing: {without}")
     return played
 
 

@@ -1,6 +1,6 @@
-"""What actions drawn uniformly among the admissible ones reach on a panel: the floor that an evaluation is to be read against.
+"""What actions drawn uniformly among the admissible ones reach on a split: the floor that an evaluation is to be read against.
 
-Tasks and environment seeds are those of the panel. Actions are drawn from generators of their own, so no other number of a run
+Tasks and environment seeds are those of the split. Actions are drawn from generators of their own, so no other number of a run
 depends on whether the floor was measured.
 """
 

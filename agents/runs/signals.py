@@ -100,7 +100,7 @@ class Signals:
                 "unmoved",
                 f"no weight has changed for {PATIENCE} iterations: the gradient is zero{left_out}. Look at the advantages of "
                 "an episode (python -m agents.replay); see that algo.* and shaping.* give any, and that loss.correction.reject "
-                "and loss.kl_stop leave some",
+                "and loss.target_kl leave some",
             )
 
     # -- in words -------------------------------------------------------------------------------------------------------
@@ -194,8 +194,8 @@ class Signals:
         what = f"only the shaped rewards ({', '.join(paid)}) are learnt from" if paid else "there is nothing to learn from"
         return (
             f"{began} (the last time {won} of {len(episodes)} were won): {what}. Begin with a model or a warm start that "
-            "sometimes wins, take easier tasks, play more episodes of a task (rollout.group_size), let rollout.resample "
-            "replace such groups, or pay for subgoals (shaping=calm)"
+            "sometimes wins, take easier tasks, play more episodes of a task (rollout.group_size), let "
+            "rollout.dynamic_sampling.rounds replace such groups, or pay for subgoals (shaping=calm)"
         )
 
 

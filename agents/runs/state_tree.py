@@ -1,6 +1,6 @@
 """Nested Python state as named tensors plus JSON, and back without loss: tuples, number keys, NaN and big integers included.
 
-Used for optimiser and random-generator states in checkpoints; nothing is pickled, so loading one cannot run code.
+Used for optimizer and random-generator states in checkpoints; nothing is pickled, so loading one cannot run code.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Actor:
         """One pass or more over the experience of iteration 0, 1, ... Returns metrics."""
         lr = self.optimizer.lr = self.learning_rate(iteration, spent)
         sums, target = Sums(float), self._target(experience)
-        batches = experience.mini_batches(self.optim.minibatch, self.optim.epochs, self.seed, "minibatches", iteration)
+        batches = experience.mini_batches(self.optim.minibatch_episodes, self.optim.epochs, self.seed, "minibatches", iteration)
         for number, members in enumerate(batches):
             if not self._step(experience, target, members, sums, fresh=number == 0):
                 sums["stopped"] += 1
@@ -69,7 +69,7 @@ class Actor:
         c = self.loss.correction
         if c.kind == "none" and c.reject == "none":
             return Target(experience.rollout_logprobs, defined, None, {})
-        batches = passes(experience, experience.rows(), self.policy, self.optim.token_budget)
+        batches = passes(experience, experience.rows(), self.policy, self.optim.tokens_per_microbatch)
         own = per_token(experience, batches, lambda batch: logprobs(self.policy, batch, self.temperature)[0], otherwise=0.0)
         sequence = self._sequence(experience)
         return corrected(experience.rollout_logprobs, own.float(), experience.chosen, defined, sequence, c)
@@ -82,8 +82,8 @@ class Actor:
         if len(numbers) == 0:
             return True
         trained, advantages = target.trained[numbers], experience.advantages.clone()
-        if self.loss.normalise == "minibatch":
-            advantages[numbers] = losses.normalise(advantages[numbers], trained)
+        if self.loss.normalize == "minibatch":
+            advantages[numbers] = losses.normalize(advantages[numbers], trained)
         weights = torch.zeros(experience.sampled)
         sequence = self._sequence(experience)[numbers]
         weights[numbers] = losses.token_weights(sequence, self.loss.aggregation, trained, self.loss.norm_length)
@@ -99,10 +99,10 @@ class Actor:
         self.optimizer.clear()
         moved = torch.zeros(2)
         with self.policy.training():
-            for batch in passes(experience, rows, self.policy, self.optim.token_budget):
+            for batch in passes(experience, rows, self.policy, self.optim.tokens_per_microbatch):
                 moved += self._backward(batch, experience, target, advantages, weights, sums, fresh)
         sums["minibatches"] += 1
-        if self.loss.kl_stop is not None and float(moved[0]) > self.loss.kl_stop * float(moved[1]):
+        if self.loss.target_kl is not None and float(moved[0]) > self.loss.target_kl * float(moved[1]):
             return False
         norm = self.optimizer.step(self.optim.grad_clip)
         sums["steps"] += 1
@@ -168,10 +168,10 @@ class Actor:
         return experience.token_episode if self.loss.sequence == "episode" else experience.token_step
 
     def _zero_advantage_is_no_gradient(self) -> bool:
-        """With kl_stop, tokens that push nothing still tell how far the policy went."""
+        """With target_kl, tokens that push nothing still tell how far the policy went."""
         return (
             not self.loss.entropy
-            and self.loss.kl_stop is None
+            and self.loss.target_kl is None
             and not (self.loss.kl.kind != "none" and self.loss.kl.coefficient)
         )
 
@@ -188,7 +188,7 @@ class Actor:
             "mismatch_max": sums["mismatch_max"],
             **{name: sums[name] for name in counts},
         }
-        if self.loss.kl_stop is not None:
+        if self.loss.target_kl is not None:
             metrics["stopped"] = sums["stopped"]
         if "kl" in sums:
             metrics["kl_to_reference"] = sums["kl"] / minibatches

@@ -72,14 +72,14 @@ def _opened(
     """
     env, sampler, status, trackers = make_env(config), open_sampler(config, policy), "failed", Trackers([])
     try:
-        panels: dict[Split, list[str]] = {split: list(env.tasks(split)) for split in SPLITS}
-        hashes = {split: env.panel_hash(split) for split in SPLITS}
-        folder.refuse_other_tasks(panels, hashes)
-        print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in panels.items()), flush=True)
+        splits: dict[Split, list[str]] = {split: list(env.tasks(split)) for split in SPLITS}
+        hashes = {split: env.split_hash(split) for split in SPLITS}
+        folder.refuse_other_tasks(splits, hashes)
+        print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in splits.items()), flush=True)
         print("weights:", in_words(policy, config.model), flush=True)
         if sampler.prompter.summary:
             print("dialogue:", sampler.prompter.summary, flush=True)
-        folder.begin(config, panels, hashes)
+        folder.begin(config, splits, hashes)
         began = {name: now - spent[name] for name, now in clocks().items()}
         trackers = open_trackers(config.tracker, folder.path, asdict(config), config.iterations, at)
         yield env, sampler, trackers, began

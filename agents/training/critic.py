@@ -73,7 +73,7 @@ class Critic:
         has = torch.isfinite(target)
         total = steps = 0.0
         epochs = self.config.epochs or self.optim.epochs
-        for members in experience.mini_batches(self.optim.minibatch, epochs, self.seed, "critic", iteration):
+        for members in experience.mini_batches(self.optim.minibatch_episodes, epochs, self.seed, "critic", iteration):
             loss, updated = self._step(experience, members, target, before, has)
             total, steps = total + loss, steps + updated
         self._hidden = None
@@ -116,7 +116,7 @@ class Critic:
 
     def _states(self, experience: Experience, members: Iterable[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers [M] of some or all trajectories' sampled tokens and the hidden states [M, H] before them, by micro-batch."""
-        budget = self.optim.token_budget
+        budget = self.optim.tokens_per_microbatch
         if self._hidden is not None and members is not None:
             for part in experience.numbers(members).split(budget):
                 yield part, self._hidden[part].to(self._policy.device)

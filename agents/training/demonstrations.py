@@ -36,20 +36,20 @@ Demonstration = list[tuple[str, list[str] | None, bool, str]]
 
 
 class Place(NamedTuple):
-    """Which demonstration it is: the how-manieth round over the panel, the task's place in it, whether it dawdles."""
+    """Which demonstration it is: the how-manieth round over the split, the task's place in it, whether it dawdles."""
 
     turn: int
     place: int
     dawdles: bool
 
 
-def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling: bool) -> Demonstration:
+def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptimal: bool) -> Demonstration:
     """One oracle episode through the real environment. It wins, or dawdles until its time is over.
 
     Raises Unsolvable if the time is too short for one who does not dawdle, RuntimeError if the oracle is wrong.
     """
     rng = generator(seed, "demonstration", task_id)
-    actions = env.imperfect_demonstration(task_id, rng, detours, dawdling)
+    actions = env.imperfect_demonstration(task_id, rng, detours, suboptimal)
     observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
     played: Demonstration = []
     terminated = truncated = False
@@ -58,7 +58,7 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, dawdling:
         observation, _, terminated, truncated, info = env.step(action)
         if terminated or truncated:
             break
-    if truncated and not dawdling and not info["success"]:
+    if truncated and not suboptimal and not info["success"]:
         raise Unsolvable(
             f"task {task_id} takes its oracle {len(actions)} steps with warmstart.detours={detours:g}, more than "
             f"env.max_steps={env.max_steps}: raise env.max_steps, or lower warmstart.detours"
@@ -72,35 +72,35 @@ def demonstrated(
     env: TextEnv,
     settings: EnvConfig,
     warmstart: WarmstartConfig,
-    panel: Sequence[str],
+    split_tasks: Sequence[str],
     count: int,
     root: int,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Demonstration]:
-    """`count` demonstrations on the tasks of `panel`, careful ones first: those that are kept, or played now.
+    """`count` demonstrations on the tasks of `split`, careful ones first: those that are kept, or played now.
 
-    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if no task of the panel, or of its first
+    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if no task of the split, or of its first
     PATIENCE, is any better.
     """
 
     def play(where: Place) -> Demonstration:
         seed = derive(root, "warmstart", where.turn)
-        return demonstrate(env, panel[where.place], seed, warmstart.detours, where.dawdles)
+        return demonstrate(env, split_tasks[where.place], seed, warmstart.detours, where.dawdles)
 
-    key = _key(env, settings, warmstart, panel, count, root)
+    key = _key(env, settings, warmstart, split_tasks, count, root)
     file = cache_folder() / "demonstrations" / f"{key}.z" if key else None
     if file and (found := _unpacked(kept(file))) is not None and _are_still_so(found, play):
         if on_made:
             on_made(count)
         return [demonstration for _, demonstration in found]
     made: list[tuple[Place, Demonstration]] = []
-    careful, tried = round(count * (1 - warmstart.dawdling)), 0
+    careful, tried = round(count * (1 - warmstart.suboptimal_share)), 0
     while len(made) < count:
-        where = Place(*divmod(tried, len(panel)), dawdles=len(made) >= careful)
+        where = Place(*divmod(tried, len(split_tasks)), dawdles=len(made) >= careful)
         tried += 1
         try:
             made.append((where, play(where)))
-        except (Unsolvable, NoOracle):  # other tasks of the panel may have an oracle, and be winnable
+        except (Unsolvable, NoOracle):  # other tasks of the split may have an oracle, and be winnable
             if not made and (where.turn or tried >= PATIENCE):
                 raise
             continue
@@ -128,15 +128,15 @@ def _are_still_so(found: Sequence[tuple[Place, Demonstration]], play: Callable[[
 
 
 def _key(
-    env: TextEnv, settings: EnvConfig, warmstart: WarmstartConfig, panel: Sequence[str], count: int, root: int
+    env: TextEnv, settings: EnvConfig, warmstart: WarmstartConfig, split_tasks: Sequence[str], count: int, root: int
 ) -> str | None:
     """32 hex digits that name everything the demonstrations depend on; None where its source cannot be found."""
     source = _source(type(env))
     if source is None:
         return None
     named = [
-        *(env.name, plain(settings.settings), env.max_steps, env.panel_hash("train"), list(panel)),
-        *(count, root, warmstart.detours, warmstart.dawdling),
+        *(env.name, plain(settings.settings), env.max_steps, env.split_hash("train"), list(split_tasks)),
+        *(count, root, warmstart.detours, warmstart.suboptimal_share),
         *(source, sorted({(one.name, one.version) for one in distributions()}), sys.version),
     ]
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=repr).encode()).hexdigest()[:32]

@@ -15,7 +15,7 @@ from agents.training.actor import Actor
 from agents.training.critic import Critic
 from agents.training.experience import Experience
 from agents.training.packing import rebuild_tokens
-from agents.training.passes import collision, passes, per_token
+from agents.training.passes import passes, per_token, sum_pi_squared
 from agents.training.reward_model import RewardModel
 from algorithms.base import Need
 
@@ -47,7 +47,7 @@ class Learner:
     def add_reward_model(self, name: str, settings: Any) -> RewardModel:
         """For a shaping that learns with a language model; before anything is learnt."""
         optim, temperature = self.config.optim, self.config.engine.temperature
-        made = RewardModel(self.policy, settings, optim.lr, optim.token_budget, temperature, self.config.seed)
+        made = RewardModel(self.policy, settings, optim.lr, optim.tokens_per_microbatch, temperature, self.config.seed)
         self.reward_models[name] = made
         return made
 
@@ -55,12 +55,12 @@ class Learner:
         """Fill the columns that a method reads and a model computes, before any update."""
         if self.critic is not None and "values" in needs:
             experience.values = self.critic.values(experience)
-        if "collision" in needs:
-            batches = passes(experience, experience.plain_rows(), self.policy, self.config.optim.token_budget)
+        if "sum_pi_squared" in needs:
+            batches = passes(experience, experience.plain_rows(), self.policy, self.config.optim.tokens_per_microbatch)
             found = per_token(
-                experience, batches, lambda one: collision(self.policy, one, self.config.engine.temperature), otherwise=1.0
+                experience, batches, lambda one: sum_pi_squared(self.policy, one, self.config.engine.temperature), otherwise=1.0
             )
-            experience.collision = found.numpy()
+            experience.sum_pi_squared = found.numpy()
 
     def update(self, experience: Experience, iteration: int, spent: float = 0.0) -> dict[str, float]:
         """From version `iteration` - 1 of the weights to version `iteration` = 1, 2, ... Returns metrics. Raises MismatchError.
@@ -73,7 +73,7 @@ class Learner:
             found = self.critic.update(experience, iteration - 1)
             metrics |= {f"critic/{key}": value for key, value in found.items()}
         metrics["time/critic"] = time.perf_counter() - started
-        if self.critic is None or iteration > self.config.critic.alone:
+        if self.critic is None or iteration > self.config.critic.warmup:
             found = self.actor.update(experience, iteration - 1, spent)
             self._stop_at_mismatch(found["mismatch_mean"], found["mismatch_max"])
             lag = iteration - 1 - experience.weights_version  # [S]

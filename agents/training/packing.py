@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agents.rollout.choice import Choice, Scoring
+from agents.rollout.choice import ActionChoice, Scoring
 from envs.trajectory import Step, Trajectory
 
 MIN_SHARED = 32
@@ -31,7 +31,7 @@ class Row:
     """Places in `ids` of the sampled tokens."""
     tokens: list[int]
     """For each target, its number in the batch's flat order (trajectory by trajectory, step by step)."""
-    choices: list[Choice] | None = None
+    choices: list[ActionChoice] | None = None
     """If actions were chosen as wholes: one choice for each of `tokens`, the first ones of responses, and no targets."""
 
     def __len__(self) -> int:
@@ -162,7 +162,7 @@ def _extend(row: Row, ids: Sequence[int], positions: Iterable[int], segment: int
     row.segments += [segment] * len(ids)
 
 
-def _branch_out(row: Row, step: Step, responses: list[list[int]], lengths: list[int], position: int) -> Choice:
+def _branch_out(row: Row, step: Step, responses: list[list[int]], lengths: list[int], position: int) -> ActionChoice:
     """Lay out the candidates of a step as branches behind its prompt; the last token of each only stands to be predicted."""
     if step.response_ids not in responses:
         raise ValueError(f"the response that says '{step.action}' is not among the candidates of its step")
@@ -173,7 +173,7 @@ def _branch_out(row: Row, step: Step, responses: list[list[int]], lengths: list[
         before += [prompt, *range(len(row), len(row) + len(response) - 1)]
         _extend(row, response[:-1], range(position, position + len(response) - 1), segment)
     targets = [token for response in responses for token in response]
-    return Choice(before, targets, [len(response) for response in responses], lengths, responses.index(step.response_ids))
+    return ActionChoice(before, targets, [len(response) for response in responses], lengths, responses.index(step.response_ids))
 
 
 def rebuild_tokens(trajectories: Iterable[Trajectory]) -> int:

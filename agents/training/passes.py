@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agents.models.policy import Policy, token_logprobs
-from agents.rollout.choice import Choices
+from agents.rollout.choice import ActionChoices
 from agents.training.experience import Experience
 from agents.training.packing import Row
 
@@ -36,21 +36,21 @@ class MicroBatch:
     tokens: Tensor
     """[M] numbers of the sampled tokens in the batch's flat order, on the CPU."""
     real_tokens: int
-    choices: Choices | None = None
+    choices: ActionChoices | None = None
     """If given, `before` and `targets` are those of all candidates' tokens [K]."""
     allowed: Tensor | None = None
     """[M, V] bool: what could be sampled at each place; None: anything."""
 
 
 def passes(
-    experience: Experience, rows: Sequence[Row], model: Policy, token_budget: int, forced: bool = False
+    experience: Experience, rows: Sequence[Row], model: Policy, tokens_per_microbatch: int, forced: bool = False
 ) -> Iterator[MicroBatch]:
-    """Micro-batches of `rows` on the model's device, each of at most `token_budget` tokens with padding.
+    """Micro-batches of `rows` on the model's device, each of at most `tokens_per_microbatch` tokens with padding.
 
     Tokens that constrained sampling forced (probability 1, no gradient) are left out unless `forced`, and so is a micro-batch
     that holds no others.
     """
-    for group in micro_batches(rows, token_budget):
+    for group in micro_batches(rows, tokens_per_microbatch):
         batch = collate(group, pad=0, device=model.device)
         if experience.allowed is not None and not forced:
             _leave_choices(batch, *experience.allowed, model.vocabulary)
@@ -67,7 +67,7 @@ def logprobs(model: Policy, batch: MicroBatch, temperature: float) -> tuple[Tens
     return batch.choices.decide(candidates, temperature)
 
 
-def collision(model: Policy, batch: MicroBatch, temperature: float) -> Tensor:
+def sum_pi_squared(model: Policy, batch: MicroBatch, temperature: float) -> Tensor:
     """[M] sum of the squared probabilities of all tokens: the probability that two draws at this place are equal."""
     logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
     if batch.allowed is not None:
@@ -86,11 +86,11 @@ def per_token(
     return found
 
 
-def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[list[Row]]:
-    """Rows sorted by length, so that little is padded, in batches of at most `token_budget` tokens with padding."""
+def micro_batches(rows: Sequence[Row], tokens_per_microbatch: int) -> Iterator[list[Row]]:
+    """Rows sorted by length, so that little is padded, in batches of at most `tokens_per_microbatch` tokens with padding."""
     batch: list[Row] = []
     for row in sorted(rows, key=len, reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0]) > token_budget:
+        if batch and (len(batch) + 1) * len(batch[0]) > tokens_per_microbatch:
             yield batch
             batch = []
         batch.append(row)
@@ -130,7 +130,7 @@ def collate(rows: Sequence[Row], pad: int, device: torch.device) -> MicroBatch:
         targets=torch.from_numpy(targets).to(device),
         tokens=torch.from_numpy(np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])),
         real_tokens=sum(len(row) for row in rows),
-        choices=Choices.of(chosen, device) if chosen else None,
+        choices=ActionChoices.of(chosen, device) if chosen else None,
     )
 
 

@@ -35,10 +35,10 @@ class RewardModel:
     """
 
     def __init__(
-        self, policy: Policy, settings: ImplicitPRM, lr: float, token_budget: int, temperature: float, seed: int
+        self, policy: Policy, settings: ImplicitPRM, lr: float, tokens_per_microbatch: int, temperature: float, seed: int
     ) -> None:
         self.settings, self._policy = settings, policy
-        self._token_budget, self._temperature = token_budget, temperature
+        self._tokens_per_microbatch, self._temperature = tokens_per_microbatch, temperature
         self._tokens = 0
         self._adapter: Adapter | None = None
         if settings.kind == "adapter":
@@ -66,7 +66,7 @@ class RewardModel:
         with self._adapted():
             return self._logprobs(self._own, batch)
 
-    def old_logprobs(self, batch: Batch) -> Floats:
+    def rollout_logprobs(self, batch: Batch) -> Floats:
         """[T] the same under the policy as it is: before its update, that is the one that sampled."""
         return self._logprobs(self._policy, batch)
 
@@ -109,7 +109,7 @@ class RewardModel:
         rows = experience.plain_rows()
         if wanted is not None:
             rows = [row for row in rows if bool(wanted[row.tokens].any())]
-        for part in passes(experience, rows, model, self._token_budget):
+        for part in passes(experience, rows, model, self._tokens_per_microbatch):
             self._tokens += part.real_tokens
             yield part
 

@@ -67,7 +67,7 @@ class Trainer:
         self.store = WeightStore(policy, [sampler.engine])
         self.signals = Signals(config, policy.tokenizer, self._warn)
         method = self.credit.method
-        self._greedy, self._compares = "greedy" in method.needs, method.smallest_group > 1
+        self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
         self.iteration = 0
         """The last one that is done."""
         self.env_steps = 0
@@ -124,7 +124,7 @@ class Trainer:
         """One rollout and update, and what is due after it."""
         c, started = self.config, time.perf_counter()
         self.sampler.engine.stats.take()
-        rounds, temperature = c.rollout.resample, c.engine.temperature
+        rounds, temperature = c.rollout.dynamic_sampling.rounds, c.engine.temperature
         played = await collect(self.planner, self.sampler, iteration, temperature, rounds, self._greedy, self._watch)
         spent = self.env_steps / c.step_budget if c.step_budget else 0.0
         self.env_steps += sum(len(t.steps) for t in played.all)
@@ -156,7 +156,7 @@ class Trainer:
             kept,
             sampler.prompter.tries if c.engine.constrained == "admissible" else None,
             sampler.scoring,
-            self.policy.longest_row(c.optim.token_budget),
+            self.policy.longest_row(c.optim.tokens_per_microbatch),
             played.greedy,
         )
         metrics = await self.credit.assign(experience)

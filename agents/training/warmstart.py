@@ -1,4 +1,4 @@
-"""Warm start: behaviour cloning of the environment's oracle, so that reinforcement learning begins with some successes.
+"""Warm start: behavior cloning of the environment's oracle, so that reinforcement learning begins with some successes.
 
 Demonstrations (`agents.training.demonstrations`) are laid out by the same prompter and packing as rollouts. The result is
 cached by a hash of everything it depends on, the token rows included.
@@ -66,17 +66,17 @@ def demonstrations(
     prompter: Prompter,
     prompt: Prompt,
     config: TrainConfig,
-    panel: Sequence[str],
+    split_tasks: Sequence[str],
     count: int,
     seed: int | None = None,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """`count` demonstrations on the tasks of `panel`, careful ones first, in the layout of rollouts.
+    """`count` demonstrations on the tasks of `split`, careful ones first, in the layout of rollouts.
 
-    Raises Unsolvable or NoOracle if the panel has none.
+    Raises Unsolvable or NoOracle if the split has none.
     """
     root = config.seed if seed is None else seed
-    shown = demonstrated(env, config.env, config.warmstart, panel, count, root, on_made)
+    shown = demonstrated(env, config.env, config.warmstart, split_tasks, count, root, on_made)
     return [as_trajectory(one, prompter, prompt, config.env.context, config.env.history) for one in shown]
 
 

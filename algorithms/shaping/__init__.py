@@ -24,11 +24,11 @@ class TokenModel(Protocol):
     def logprobs(self, batch: Batch) -> Floats:
         """[T] under the model as it is now."""
 
-    def old_logprobs(self, batch: Batch) -> Floats:
+    def rollout_logprobs(self, batch: Batch) -> Floats:
         """[T] under the policy that sampled, computed as `logprobs` are: where both models are the same, exactly the same."""
 
     def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
-        """One optimiser step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
+        """One optimizer step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
 
 
 class Judge(Protocol):
@@ -49,14 +49,14 @@ class Shaping:
     """The trainer sets `judge` and `discount` before the first iteration."""
     needs_model: ClassVar[bool] = False
     """The trainer sets `model` before the first iteration."""
-    smallest_group: ClassVar[int] = 1
+    min_group_size: ClassVar[int] = 1
     """Episodes of a task that the shaping needs."""
     shapes_weights: ClassVar[tuple[str, ...]] = ()
     """Settings that a resumed run must keep: the model's saved weights have their shape."""
 
     judge: Judge | None = field(default=None, init=False, repr=False, compare=False)
     discount: float = field(default=1.0, init=False, repr=False, compare=False)
-    """Discount of the return that the method maximises."""
+    """Discount of the return that the method maximizes."""
     model: TokenModel | None = field(default=None, init=False, repr=False, compare=False)
     metrics: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Of the last call of `shape`."""

@@ -63,7 +63,7 @@ class Calm(Shaping):
             reached += len(columns)
         self.metrics = {"subgoals": reached / max(1, len(played)), **self.judge.metrics}
         rewards = np.full(len(batch.reward), np.nan)
-        rewards[batch.counted] = np.concatenate(found)
+        rewards[batch.included] = np.concatenate(found)
         return rewards
 
     def of_episode(self, achieved: Bools) -> Floats:

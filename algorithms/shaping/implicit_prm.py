@@ -32,7 +32,7 @@ class ImplicitPRM(Shaping):
     """Scale of rewards, and of scores in the loss."""
     reward: Literal["updated", "before"] = "updated"
     """Rewards come from the model after its update of this iteration, or before it (official)."""
-    norm: Literal["none", "batch"] = "none"
+    normalize: Literal["none", "batch"] = "none"
     """batch: rewards are divided by the largest absolute one of the iteration, so that beta cancels (official)."""
     loss: Literal["dpo", "ce", "detached_dpo"] = "dpo"
     """dpo: all pairs of a positive and a negative trajectory of a group; ce: outcome of each step's episode, by its score;
@@ -47,7 +47,7 @@ class ImplicitPRM(Shaping):
     score_threshold: float | None = None
     """A trajectory is positive if its score is above this (SOTOPIA: 6); null: if it is a success."""
     epochs: Positive = 1
-    """Optimiser steps an iteration, each on all of its trajectories."""
+    """Optimizer steps an iteration, each on all of its trajectories."""
     lr: AboveZero | None = None
     """Learning rate of the reward model; null: twice the policy's (paper), or, of an adapter beside a policy that is trained
     whole, ten times, since low-rank weights need a higher one. The same in every iteration: of the policy's schedule it is the
@@ -65,7 +65,7 @@ class ImplicitPRM(Shaping):
     targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
     """Names of the linear layers that the adapter adds to."""
 
-    smallest_group: ClassVar[int] = 2
+    min_group_size: ClassVar[int] = 2
     needs_model: ClassVar[bool] = True
     shapes_weights: ClassVar[tuple[str, ...]] = ("kind", "rank", "targets")
 
@@ -87,8 +87,8 @@ class ImplicitPRM(Shaping):
         """
         if self.model is None:
             raise ValueError(f"shaping {NAME} has no model; the trainer sets it before the first iteration")
-        model, counted = self.model, np.repeat(batch.counted, batch.tokens)  # [T]
-        played, old = Batch(**batch.finished()), model.old_logprobs(batch)
+        model, counted = self.model, np.repeat(batch.included, batch.tokens)  # [T]
+        played, old = Batch(**batch.finished()), model.rollout_logprobs(batch)
         label = self.labels(played)
 
         def ratio() -> Floats:
@@ -111,7 +111,7 @@ class ImplicitPRM(Shaping):
                 rewards = self.rewards(played, ratio())
         self.metrics["reward_size"] = float(np.abs(rewards).mean()) if len(rewards) else 0.0
         found = np.full(len(batch.reward), np.nan)
-        found[batch.counted] = rewards
+        found[batch.included] = rewards
         return found
 
     def labels(self, batch: Batch) -> Floats:
@@ -144,7 +144,7 @@ class ImplicitPRM(Shaping):
     def rewards(self, batch: Batch, ratio: Floats) -> Floats:
         """[S] each step's reward."""
         reward = self._scores(batch, ratio)
-        return reward if self.norm == "none" else reward / (np.abs(reward).max(initial=0.0) + 1e-6)
+        return reward if self.normalize == "none" else reward / (np.abs(reward).max(initial=0.0) + 1e-6)
 
     def _scores(self, batch: Batch, ratio: Floats) -> Floats:
         """[S] beta times the sum of the log-ratios of each step's tokens."""

@@ -15,7 +15,7 @@ from envs.common.structured import NonNegative
 class InvalidAction(Shaping):
     """-coefficient at every invalid step; other steps have no entry.
 
-    By default a method adds it to the advantage after normalisation: there, `coefficient` is in units of advantage.
+    By default a method adds it to the advantage after normalization: there, `coefficient` is in units of advantage.
     """
 
     coefficient: NonNegative = 0.1

@@ -22,7 +22,7 @@ class ALFWorldConfig:
     data: str | None = None
     """Folder of the official games; None: the environment variable ALFWORLD_DATA."""
     train_games: int | None = None
-    """Games in the panel; None: all there are (official) or the default number (generated)."""
+    """Games in the split; None: all there are (official) or the default number (generated)."""
     eval_games: int | None = None
     test_games: int | None = None
 

@@ -15,7 +15,7 @@ from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.engine import Engine
 from envs.alfworld.subgoals import NAMES, Subgoals
 from envs.alfworld.textworld_backend import TextWorldEngine, require
-from envs.base import Split, TextEnv, Turn
+from envs.base import Split, StepResult, TextEnv
 
 
 class ALFWorldEnv(TextEnv):
@@ -35,12 +35,12 @@ class ALFWorldEnv(TextEnv):
         self._subgoals: Subgoals | None = None
 
     def tasks(self, split: Split) -> Sequence[str]:
-        """Task ids of a panel, the same on every machine."""
-        return tasks.panel(self.config, split).task_ids
+        """Task ids of a split, the same on every machine."""
+        return tasks.split_tasks(self.config, split).task_ids
 
-    def panel_hash(self, split: Split) -> str:
-        """16 hex digits that name the panel's games."""
-        return tasks.panel(self.config, split).hash
+    def split_hash(self, split: Split) -> str:
+        """16 hex digits that name the split's games."""
+        return tasks.split_tasks(self.config, split).hash
 
     def task_type(self, task_id: str) -> str:
         """Which of the six types a task is of, by its id."""
@@ -50,14 +50,14 @@ class ALFWorldEnv(TextEnv):
         """The milestones of its type, by its id."""
         return NAMES[tasks.task_type(task_id)]
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         """Begin a game; nothing in it is random. Raises TaskError."""
         player, engine = self._load(task_id)
         observation = player.reset()
         self._subgoals = Subgoals(engine.game)
         return self._turn(observation, valid=True)
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         """Execute one command; an impossible one is answered "Nothing happens."."""
         assert self._player is not None
         observation, valid = self._player.step(action)
@@ -65,11 +65,11 @@ class ALFWorldEnv(TextEnv):
 
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Commands that win, going straight to the right places. Raises TaskError."""
-        return self.imperfect_demonstration(task_id, rng, detours=0.0, dawdling=False)
+        return self.imperfect_demonstration(task_id, rng, detours=0.0, suboptimal=False)
 
-    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         """Commands that win after searching in wrong places, or that run out of time. Raises TaskError."""
-        return planner.demonstration(tasks.load(self.config, task_id), rng, detours, self.max_steps, dawdling)
+        return planner.demonstration(tasks.load(self.config, task_id), rng, detours, self.max_steps, suboptimal)
 
     def close(self) -> None:
         """Free what the engine holds."""
@@ -90,12 +90,12 @@ class ALFWorldEnv(TextEnv):
         self._loaded = task_id
         return self._player, self._engine
 
-    def _turn(self, observation: str, valid: bool) -> Turn:
+    def _turn(self, observation: str, valid: bool) -> StepResult:
         player, engine, subgoals = self._player, self._engine, self._subgoals
         assert player is not None
         assert engine is not None
         assert subgoals is not None
-        return Turn(
+        return StepResult(
             observation=observation,
             state_key=engine.state_key,
             reward=self.config.success_reward if player.won else 0.0,

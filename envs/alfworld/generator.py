@@ -1,7 +1,7 @@
 """Writes generated households as `game.tw-pddl` files, which the official engine plays as well.
 
 A problem in PDDL, with ids in the manner of official games, goes beside this package's own domain and grammar; the walkthrough
-is `planner`'s. What is in a household is left to `household`, which games make up a panel to `tasks`.
+is `planner`'s. What is in a household is left to `household`, which games make up a split to `tasks`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from envs.alfworld.planner import plan
 from envs.common.seeding import generator
 
 VERSION = 1
-"""Part of every panel's hash: to be raised whenever a seed gives another game than before."""
+"""Part of every split's hash: to be raised whenever a seed gives another game than before."""
 
 
 _TASK_LINES: dict[TaskType, tuple[str, str]] = {

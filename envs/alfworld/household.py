@@ -1,6 +1,6 @@
 """Draws a household from the tables of `catalogue`: a room, what stands and lies in it, and something to do there.
 
-Files, ids and geometry are left to `generator`; which households make up a panel to `tasks`.
+Files, ids and geometry are left to `generator`; which households make up a split to `tasks`.
 """
 
 from __future__ import annotations

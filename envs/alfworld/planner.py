@@ -32,11 +32,11 @@ def plan(game: Game) -> list[str]:
     return _until_won(game, min((_execute(game, fetches, end) for fetches, end in _trips(game)), key=len, default=[]))
 
 
-def demonstration(game: Game, rng: np.random.Generator, detours: float, limit: int, dawdling: bool = False) -> list[str]:
+def demonstration(game: Game, rng: np.random.Generator, detours: float, limit: int, suboptimal: bool = False) -> list[str]:
     """Commands, at most `limit`, of an agent that can win but does not know where things are.
 
     Before each thing it needs and has not yet seen, it looks with probability `detours` into 1 to 3 other places where such a
-    thing could be, opening what is closed, and never the same place twice. One that is `dawdling` looks around about four times
+    thing could be, opening what is closed, and never the same place twice. A `suboptimal` one looks around about four times
     for every useful command, and so often runs out of steps. Raises Unsolvable if no plan fits into `limit`.
     """
     trips = list(_trips(game))
@@ -50,7 +50,7 @@ def demonstration(game: Game, rng: np.random.Generator, detours: float, limit: i
     for most in (3, 2, 1, 0):
         commands = _until_won(game, _execute(game, fetches, end, _Search(game, rng, detours if most else 0.0, most)))
         if len(commands) <= limit:
-            return _dawdling(commands, rng)[:limit] if dawdling else commands
+            return _dawdling(commands, rng)[:limit] if suboptimal else commands
     commands = plan(game)
     if len(commands) <= limit:
         return commands

@@ -1,7 +1,7 @@
-"""Panels of ALFWorld tasks: which games train, evaluate and test, by ids that mean the same game on every machine.
+"""Splits of ALFWorld tasks: which games train, evaluate and test, by ids that mean the same game on every machine.
 
 Generated games are named `size/split/type/number`, and the id alone is the seed. Official ones are named by their path,
-`valid_seen/pick_.../trial_...`. Panels are lists in a fixed order, never what a file system or a worker happens to see first.
+`valid_seen/pick_.../trial_...`. Splits are lists in a fixed order, never what a file system or a worker happens to see first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from envs.common.seeding import generator
 
 ROOT_SEED = 0
 GENERATED_GAMES: dict[Split, int] = {"train": 1200, "eval": 120, "test": 120}
-"""How many generated games a panel has unless the configuration says otherwise. Numbers beyond a panel's end are games too."""
+"""How many generated games a split has unless the configuration says otherwise. Numbers beyond a split's end are games too."""
 OFFICIAL_FOLDERS: dict[Split, str] = {"train": "train", "eval": "valid_seen", "test": "valid_unseen"}
 
 _GENERATED_ID = re.compile(rf"({'|'.join(SIZES)})/({'|'.join(SPLITS)})/({'|'.join(TASK_TYPES)})/(\d{{6}})")
@@ -38,7 +38,7 @@ _HOW_TO_GET = (
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class SplitTasks:
     """Task ids in a fixed order, and a hash over what they denote: equal hashes mean equal games."""
 
     task_ids: tuple[str, ...]
@@ -46,14 +46,14 @@ class Panel:
     """16 hex digits."""
 
 
-def panel(config: ALFWorldConfig, split: Split) -> Panel:
+def split_tasks(config: ALFWorldConfig, split: Split) -> SplitTasks:
     """The tasks of a split. Raises TaskError if official games are asked for and not there."""
     if split not in SPLITS:
         raise TaskError(f"split is '{split}'; allowed: {', '.join(SPLITS)}")
     count = {"train": config.train_games, "eval": config.eval_games, "test": config.test_games}[split]
     if config.source == "generated":
-        return _generated_panel(config.size, split, GENERATED_GAMES[split] if count is None else count)
-    return _official_panel(_data_root(config), split, count)
+        return _generated_split(config.size, split, GENERATED_GAMES[split] if count is None else count)
+    return _official_split(_data_root(config), split, count)
 
 
 def load(config: ALFWorldConfig, task_id: str) -> Game:
@@ -84,9 +84,9 @@ def task_type(task_id: str) -> TaskType:
 
 
 @lru_cache(maxsize=64)
-def _generated_panel(size: Size, split: Split, count: int) -> Panel:
+def _generated_split(size: Size, split: Split, count: int) -> SplitTasks:
     ids = tuple(f"{size}/{split}/{TASK_TYPES[i % len(TASK_TYPES)]}/{i // len(TASK_TYPES):06d}" for i in range(count))
-    return Panel(ids, _digest([_tables(), *ids]))
+    return SplitTasks(ids, _digest([_tables(), *ids]))
 
 
 @lru_cache(maxsize=1)
@@ -146,17 +146,17 @@ def _data_root(config: ALFWorldConfig) -> Path:
 
 
 @lru_cache(maxsize=16)
-def _official_panel(root: Path, split: Split, count: int | None) -> Panel:
+def _official_split(root: Path, split: Split, count: int | None) -> SplitTasks:
     folder = OFFICIAL_FOLDERS[split]
     if not (root / folder).is_dir():
-        raise TaskError(f"{root / folder}: no such folder, so that the {split} panel has no games; {_HOW_TO_GET}")
+        raise TaskError(f"{root / folder}: no such folder, so that the {split} split has no games; {_HOW_TO_GET}")
     sizes = dict(_official_files(root, folder))
     if not sizes:
         raise TaskError(f"{root / folder} holds no <task>/<trial>/{GAME_FILE}; {_HOW_TO_GET}")
-    # A part of a panel must not be the first letters of the alphabet, which are all one type of task.
+    # A part of a split must not be the first letters of the alphabet, which are all one type of task.
     kept = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
     ids = tuple(sorted(kept))
-    return Panel(ids, _digest([f"{name} {sizes[name]}" for name in ids]))
+    return SplitTasks(ids, _digest([f"{name} {sizes[name]}" for name in ids]))
 
 
 def _official_files(root: Path, folder: str) -> Iterator[tuple[str, int]]:

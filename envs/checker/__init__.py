@@ -19,8 +19,8 @@ from envs.checker.contract import (
     check_beginnings,
     check_end,
     check_nonsense,
-    check_panels,
     check_records,
+    check_splits,
     check_starts,
     check_time_limit,
     check_turns,
@@ -48,7 +48,7 @@ def check(env: str | type[TextEnv] | Callable[[], TextEnv], episodes: int = 3, s
         ),
     ):
         one, two = maker(), maker()
-        check_panels(one, two, problems)
+        check_splits(one, two, problems)
         if isinstance(env, str) and ":" not in env and one.name != spec(env).name:
             problems.add(f"its name is '{one.name}', but it is registered as '{spec(env).name}'", "use one name for both")
         if problems.found:

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m envs.checker", description="Check an environment against the contract.")
     parser.add_argument("env", help="registered name or module:Class")
     parser.add_argument("config", nargs="*", metavar="key=value", help="configuration over the defaults")
-    parser.add_argument("--episodes", type=int, default=3, help="episodes of the train panel (default 3)")
+    parser.add_argument("--episodes", type=int, default=3, help="episodes of the train split (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="root seed of episodes and actions (default 0)")
     given = parser.parse_args(arguments)
     if os.getcwd() not in sys.path:
@@ -39,15 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{given.env}: {len(problems)} problem{'s' * (len(problems) > 1)}")
         return 1
     env = maker_of(given.env, config)()
-    panels = {split: list(env.tasks(split)) for split in SPLITS}
+    splits = {split: list(env.tasks(split)) for split in SPLITS}
     sizes = ", ".join(
-        f"{split} {len(panel)} ({sha256(chr(10).join(panel).encode()).hexdigest()[:8]})" for split, panel in panels.items()
+        f"{split} {len(split_tasks)} ({sha256(chr(10).join(split_tasks).encode()).hexdigest()[:8]})"
+        for split, split_tasks in splits.items()
     )
     prompt = None if ":" in given.env else spec(given.env).prompt
     report = [
-        f"{given.env}: no problem found; panels: {sizes}",
+        f"{given.env}: no problem found; splits: {sizes}",
         "optional parts that it has, and what they bring:",
-        *hooks(env, prompt, Play(given.seed, panels["train"][0])),
+        *hooks(env, prompt, Play(given.seed, splits["train"][0])),
     ]
     print("\n".join(report))
     return 0

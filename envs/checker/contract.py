@@ -1,4 +1,4 @@
-"""The contract: panels, types and meaning of the answers, end of an episode, nonsense, time limit, unknown task."""
+"""The contract: splits, types and meaning of the answers, end of an episode, nonsense, time limit, unknown task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from envs.base import SPLITS, TaskError, TextEnv, Turn
+from envs.base import SPLITS, StepResult, TaskError, TextEnv
 from envs.checker.playing import Play, Record, replay, spread
 from envs.checker.problems import Problems, short
 from envs.common.seeding import generator
@@ -19,11 +19,11 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 NONSENSE = "xyzzy the plugh"
 TAGS = ("<action>", "</action>", "<think>", "</think>")
 STARTS = 24
-"""Tasks of each panel that are started, and first actions that are tried."""
+"""Tasks of each split that are started, and first actions that are tried."""
 AFTER_THE_END = "leave step() to TextEnv, which refuses it"
 
 
-def check_panels(one: TextEnv, two: TextEnv, problems: Problems) -> None:
+def check_splits(one: TextEnv, two: TextEnv, problems: Problems) -> None:
     if not isinstance(one, TextEnv):
         problems.add(f"it is a {type(one).__name__}, no TextEnv", "derive the class from envs.TextEnv")
         return
@@ -32,27 +32,27 @@ def check_panels(one: TextEnv, two: TextEnv, problems: Problems) -> None:
         return
     owner: dict[str, str] = {}
     for split in SPLITS:
-        with problems.on(f"tasks('{split}') fails", "return the ids of the panels train, eval and test"):
-            panel = list(one.tasks(split))
-            if not panel:
-                problems.add(f"panel '{split}' is empty", "give each of the panels train, eval and test at least one task")
-            if not all(isinstance(task, str) and task for task in panel):
-                problems.add(f"panel '{split}' holds a task id that is no text", "name tasks by non-empty strings")
-            if len(set(panel)) < len(panel):
-                problems.add(f"panel '{split}' holds a task twice", "list each task of a panel once")
-            for task in panel:
+        with problems.on(f"tasks('{split}') fails", "return the ids of the splits train, eval and test"):
+            split_tasks = list(one.tasks(split))
+            if not split_tasks:
+                problems.add(f"split '{split}' is empty", "give each of the splits train, eval and test at least one task")
+            if not all(isinstance(task, str) and task for task in split_tasks):
+                problems.add(f"split '{split}' holds a task id that is no text", "name tasks by non-empty strings")
+            if len(set(split_tasks)) < len(split_tasks):
+                problems.add(f"split '{split}' holds a task twice", "list each task of a split once")
+            for task in split_tasks:
                 if owner.setdefault(task, split) != split:
                     problems.add(
-                        f"task {task!r} is in panel '{owner[task]}' and in '{split}'",
-                        "make the panels disjoint, or an evaluation measures what was trained on",
+                        f"task {task!r} is in split '{owner[task]}' and in '{split}'",
+                        "make the splits disjoint, or an evaluation measures what was trained on",
                     )
-            if list(one.tasks(split)) != panel:
+            if list(one.tasks(split)) != split_tasks:
                 problems.add(
-                    f"panel '{split}' differs when it is asked for again", "list panels in an order that depends on nothing"
+                    f"split '{split}' differs when it is asked for again", "list splits in an order that depends on nothing"
                 )
-            if list(two.tasks(split)) != panel:
+            if list(two.tasks(split)) != split_tasks:
                 problems.add(
-                    f"panel '{split}' differs between two instances", "list panels in an order that depends on nothing"
+                    f"split '{split}' differs between two instances", "list splits in an order that depends on nothing"
                 )
 
 
@@ -143,8 +143,8 @@ def check_info(where: str, play: Play, record: Record, problems: Problems) -> No
         "success": "True or False",
         "score": "a number from 0 to 1",
         "subgoals": "a tuple of names",
-        "changed": "True or False (Turn.changed may be None: as the state keys say)",
-        "frame": "a text (Turn.frame may be None)",
+        "changed": "True or False (StepResult.changed may be None: as the state keys say)",
+        "frame": "a text (StepResult.frame may be None)",
     }
     for key, good in wanted.items():
         if key not in info:
@@ -175,7 +175,7 @@ def check_end(env: TextEnv, plays: list[Play], records: list[list[Record]], prob
 
 
 def check_turns(env: TextEnv, play: Play, problems: Problems) -> None:
-    """start() and act() answer with a Turn."""
+    """start() and act() answer with a StepResult."""
     task = play.task if play.task is not None else env.tasks("train")[0]
     for name, answer in (
         ("start", lambda: env.start(task, generator(play.seed, "turn"))),
@@ -185,17 +185,17 @@ def check_turns(env: TextEnv, play: Play, problems: Problems) -> None:
             turn = answer()
         except Exception:  # told by the checks that follow
             return
-        if not isinstance(turn, Turn):
+        if not isinstance(turn, StepResult):
             problems.add(f"{name}() returns {short(turn)}, a {type(turn).__name__}", f"return a Turn from {name}()")
 
 
 def check_starts(env: TextEnv, problems: Problems) -> None:
-    """Tasks of all panels can be started."""
+    """Tasks of all splits can be started."""
     for split in SPLITS:
-        panel = env.tasks(split)
-        for task in spread(panel, min(STARTS, len(panel))):
+        split_tasks = env.tasks(split)
+        for task in spread(split_tasks, min(STARTS, len(split_tasks))):
             with problems.on(
-                f"task {task!r} of panel '{split}' cannot be started", "leave out of the panels what cannot be played"
+                f"task {task!r} of split '{split}' cannot be started", "leave out of the splits what cannot be played"
             ):
                 env.reset(seed=0, options={"task": task})
 

@@ -75,10 +75,10 @@ def check_repeats(
     if isinstance(answer, str):
         problems.add(f"it does not work {process}: {answer}", fixes[process])
         return
-    panels, replayed = answer
+    splits, replayed = answer
     for split in SPLITS:
-        if panels[split] != list(one.tasks(split)):
-            problems.add(f"panel '{split}' differs {process}", fixes[process])
+        if splits[split] != list(one.tasks(split)):
+            problems.add(f"split '{split}' differs {process}", fixes[process])
     for play, found, found_there in zip(plays, records, replayed):
         compare(play, found, found_there, process, fixes[process], problems)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-from envs.base import NoOracle, TaskError, TextEnv, Turn
+from envs.base import NoOracle, StepResult, TaskError, TextEnv
 from envs.checker.playing import Play, explore, replay
 from envs.common.seeding import generator
 from envs.prompt import Prompt
@@ -15,7 +15,7 @@ METHODS = {
     "imperfect_demonstration": "a warm start by worse demonstrators, which leaves reinforcement something to learn",
     "task_type": "success is reported by kind of task, too",
     "subgoals": "names of milestones: shaping=calm pays them, and judges are measured by them",
-    "panel_hash": "a resumed run notices that files its tasks are made of have changed",
+    "split_hash": "a resumed run notices that files its tasks are made of have changed",
 }
 FIELDS = {
     "admissible_actions": "engine.constrained=admissible or scored, and a list of them in the prompt",
@@ -36,7 +36,7 @@ def hooks(env: TextEnv, prompt: type[Prompt] | None, play: Play) -> list[str]:
     """A line for each optional part: whether it is given (an episode tells which fields are), its name, what it brings."""
     filled = _filled(env, play)
     found = [(name, getattr(type(env), name) is not getattr(TextEnv, name), brings) for name, brings in METHODS.items()]
-    found += [(f"Turn.{name}", name in filled, brings) for name, brings in FIELDS.items()]
+    found += [(f"StepResult.{name}", name in filled, brings) for name, brings in FIELDS.items()]
     how = " (here by its settings)" if "stochastic" in vars(env) else ""
     found.append(("stochastic", env.stochastic, f"the same state and action may go on differently{how}"))
     if prompt is not None:
@@ -49,7 +49,7 @@ def _filled(env: TextEnv, play: Play) -> set[str]:
     """Names of the optional fields that any Turn fills, of an episode with drawn actions and of a demonstration."""
     filled: set[str] = set()
 
-    def note(turn: Turn) -> Turn:
+    def note(turn: StepResult) -> StepResult:
         filled.update(name for name in FIELDS if getattr(turn, name) not in (None, ()))
         return turn
 

@@ -93,13 +93,13 @@ def _record(action: str, observation: Any, reward: Any, terminated: Any, truncat
     }
 
 
-def spread(panel: Any, count: int) -> list[str]:
-    """`count` tasks spread over a panel."""
-    return [panel[n * len(panel) // count] for n in range(count)]
+def spread(split_tasks: Any, count: int) -> list[str]:
+    """`count` tasks spread over a split."""
+    return [split_tasks[n * len(split_tasks) // count] for n in range(count)]
 
 
 def in_fresh_process(luggage: bytes) -> str | tuple[dict[str, list[str]], list[list[Record]]]:
-    """Panels and episodes as another process sees them, with another order of sets; a text if it fails."""
+    """Splits and episodes as another process sees them, with another order of sets; a text if it fails."""
     program = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from envs.checker.playing import _child; _child(sys.argv[1])"
     )
@@ -121,5 +121,5 @@ def in_fresh_process(luggage: bytes) -> str | tuple[dict[str, list[str]], list[l
 def _child(folder: str) -> None:
     maker, plays = pickle.loads(Path(folder, "plan").read_bytes())
     env = maker()
-    panels = {split: list(env.tasks(split)) for split in SPLITS}
-    Path(folder, "answer").write_bytes(pickle.dumps((panels, [replay(env, play) for play in plays])))
+    splits = {split: list(env.tasks(split)) for split in SPLITS}
+    Path(folder, "answer").write_bytes(pickle.dumps((splits, [replay(env, play) for play in plays])))

@@ -36,17 +36,17 @@ class Global(NamedTuple):
 def check_global_random(
     maker: Callable[[], TextEnv], plays: list[Play], records: list[list[Record]], problems: Problems
 ) -> None:
-    """However the process's generators were seeded, the same seed gives the same episode and panels; and they are let alone."""
+    """However the process's generators were seeded, the same seed gives the same episode and splits; and they are let alone."""
     how = "when random, numpy.random and torch were seeded otherwise before"
     own = (
-        "draw all chance from the rng that start() gets (and panels from envs.common.seeding.generator), never from random.*, "
+        "draw all chance from the rng that start() gets (and splits from envs.common.seeding.generator), never from random.*, "
         "numpy.random.* or torch.*"
     )
     alone = (
         "never draw from the process's generators: others draw from them too, and episodes are played side by side. Where a "
         "library does so, give it a state of the episode's own and put the process's back (random.getstate, random.setstate)"
     )
-    panels: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {}
     with generators_restored() as generators:
         for play, found in zip(plays, records):
             ends: list[dict[str, bytes]] = []
@@ -58,9 +58,9 @@ def check_global_random(
                 with problems.on(f"{play}: cannot be played {how}", own):
                     env = maker()
                     for split in SPLITS:
-                        panel = list(env.tasks(split))
-                        if panels.setdefault(split, panel) != panel:
-                            problems.add(f"panel '{split}' differs {how}", own)
+                        split_tasks = list(env.tasks(split))
+                        if splits.setdefault(split, split_tasks) != split_tasks:
+                            problems.add(f"split '{split}' differs {how}", own)
                     compare(play, found, replay(env, play), how, own, problems)
                 ends.append({one.name: _bytes(one.get()) for one in generators})
                 used |= {name for name, state in ends[-1].items() if state != before[name]}
@@ -101,8 +101,8 @@ def check_company(maker: Callable[[], TextEnv], plays: list[Play], records: list
 
 def check_reading(env: TextEnv, play: Play, found: list[Record], problems: Problems) -> None:
     """What was answered stays as it was, and asking about tasks does not change the episode."""
-    fix = "answer the same whoever asks meanwhile: tasks, task_type, subgoals and panel_hash change nothing"
-    kept = "make a new list for every Turn: what was answered may still be read when the episode has gone on"
+    fix = "answer the same whoever asks meanwhile: tasks, task_type, subgoals and split_hash change nothing"
+    kept = "make a new list for every StepResult: what was answered may still be read when the episode has gone on"
     with problems.on(f"{play}: cannot be played when somebody reads its tasks meanwhile", fix):
         given: list[tuple[dict[str, Any], dict[str, Any]]] = []
         answer: list[Record] = []
@@ -111,7 +111,7 @@ def check_reading(env: TextEnv, play: Play, found: list[Record], problems: Probl
             for split in SPLITS:
                 env.tasks(split)
             task = str(found[0]["info"]["task_id"])
-            env.task_type(task), env.subgoals(task), env.panel_hash("train")
+            env.task_type(task), env.subgoals(task), env.split_hash("train")
         compare(play, found, answer, "when somebody reads its tasks meanwhile", fix, problems)
         for number, (info, then) in enumerate(given):
             for name in (name for name in then if info[name] != then[name]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MOST_TASKS = 10**6
-"""Of a panel: their numbers have six digits."""
+"""Of a split: their numbers have six digits."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class MiniHackConfig:
     penalty_step: float = -0.01
     """Reward of an action that takes no time in the game (walking against a wall), as in MiniHack; a win has 1."""
     train_tasks: int = 10000
-    """Tasks of the panel, over all levels."""
+    """Tasks of the split, over all levels."""
     eval_tasks: int = 120
     test_tasks: int = 120
 

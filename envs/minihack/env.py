@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from envs.base import Split, TextEnv, Turn
+from envs.base import Split, StepResult, TextEnv
 from envs.minihack import levels, observation, oracle, subgoals, tasks
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.game import End, Game, Seeds
@@ -38,12 +38,12 @@ class MiniHackEnv(TextEnv):
         self._subgoals: subgoals.Subgoals | None = None
 
     def tasks(self, split: Split) -> Sequence[str]:
-        """Task ids of a panel, the same on every machine."""
+        """Task ids of a split, the same on every machine."""
         c = self.config
-        return tasks.panel(self._levels, split, {"train": c.train_tasks, "eval": c.eval_tasks, "test": c.test_tasks})
+        return tasks.split_tasks(self._levels, split, {"train": c.train_tasks, "eval": c.eval_tasks, "test": c.test_tasks})
 
-    def panel_hash(self, split: Split) -> str:
-        """16 hex digits that name the panel's tasks and what is in the levels of one's own."""
+    def split_hash(self, split: Split) -> str:
+        """16 hex digits that name the split's tasks and what is in the levels of one's own."""
         own = [level.description for level in self._levels if level.description is not None]
         return hashlib.sha256("\n".join([*self.tasks(split), *own]).encode()).hexdigest()[:16]
 
@@ -55,7 +55,7 @@ class MiniHackEnv(TextEnv):
         """The milestones of the task's level."""
         return subgoals.names(tasks.level(self._levels, task_id).name)
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         """Begin a level; its map and its dice come from the task's seeds. Raises TaskError."""
         level = tasks.level(self._levels, task_id)
         self._game = self._opened(self._game, level)
@@ -66,7 +66,7 @@ class MiniHackEnv(TextEnv):
         turn.observation = f"{observation.TASK}: {subgoals.names(level.name)[-1]}\n{turn.observation}"
         return turn
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         """Take a named action; what is not possible is not tried, and takes no time."""
         assert self._game is not None
         assert self._scene is not None
@@ -86,12 +86,12 @@ class MiniHackEnv(TextEnv):
 
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Actions of somebody who knows the rules and not the map; see `oracle`. Raises TaskError."""
-        return self.imperfect_demonstration(task_id, rng, detours=0.0, dawdling=False)
+        return self.imperfect_demonstration(task_id, rng, detours=0.0, suboptimal=False)
 
-    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         """The same with walks to other places, or wandering about. Raises TaskError."""
         self._oracles = self._opened(self._oracles, tasks.level(self._levels, task_id))
-        return oracle.demonstration(self._oracles, Seeds.of(task_id), rng, detours, dawdling, self.max_steps)
+        return oracle.demonstration(self._oracles, Seeds.of(task_id), rng, detours, suboptimal, self.max_steps)
 
     def close(self) -> None:
         """End the games and remove their files."""
@@ -109,10 +109,10 @@ class MiniHackEnv(TextEnv):
             held.close()
         return game
 
-    def _turn(self, scene: Scene, end: End | None = None) -> Turn:
+    def _turn(self, scene: Scene, end: End | None = None) -> StepResult:
         assert self._game is not None
         assert self._subgoals is not None
-        return Turn(
+        return StepResult(
             observation=observation.render(scene, self.config, self._game.actions, self._last, end),
             state_key=scene.key,
             admissible_actions=[] if end else list(self._game.possible),

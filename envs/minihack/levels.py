@@ -55,7 +55,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "memento": _each("Memento-", "Short-F2|F2|F4"),
     "sokoban": _each("Sokoban", "1|2|3|4", "a|b"),
 }
-"""Levels by family; a panel may be made of several."""
+"""Levels by family; a split may be made of several."""
 SUPPORTED = tuple(name for names in FAMILIES.values() for name in names)
 _MINIGRID = "its maps come from minigrid, and MiniHack 1.0.2 cannot seed them: its seed() calls a method that minigrid lacks"
 UNSUPPORTED: dict[str, str] = {

@@ -47,19 +47,19 @@ Plan = tuple[str, ...]
 
 
 def demonstration(
-    game: Game, seeds: Seeds, rng: np.random.Generator, detours: float = 0.0, dawdling: bool = False, limit: int = 100
+    game: Game, seeds: Seeds, rng: np.random.Generator, detours: float = 0.0, suboptimal: bool = False, limit: int = 100
 ) -> list[str]:
     """Actions, at most `limit`, that win the level of these seeds. Plays `game`.
 
     With probability `detours` it walks somewhere else before it goes for the key, the door or the stairs; one that is
-    `dawdling` wanders about on its way, and may run out of steps. Raises NoOracle for a level that it does not play, and
+    `suboptimal` wanders about on its way, and may run out of steps. Raises NoOracle for a level that it does not play, and
     Unsolvable if it finds no way or none within `limit`.
     """
     if game.level not in SUPPORTED or not any(fnmatchcase(game.level, pattern) for pattern in LEVELS):
         raise NoOracle(f"level {game.level} has no oracle to clone: set warmstart.enabled=false")
     for share in (detours, 0.0):
-        player = _Player(game, seeds, rng, share, dawdling, limit)
-        if player.wins() or (dawdling and len(player.done) >= limit):
+        player = _Player(game, seeds, rng, share, suboptimal, limit)
+        if player.wins() or (suboptimal and len(player.done) >= limit):
             return player.done
     raise Unsolvable(f"{game.level}: the oracle found no way to win within env.max_steps={limit}")
 
@@ -67,8 +67,10 @@ def demonstration(
 class _Player:
     """One episode, and what was learned in it."""
 
-    def __init__(self, game: Game, seeds: Seeds, rng: np.random.Generator, detours: float, dawdling: bool, limit: int) -> None:
-        self._game, self._rng, self._detours, self._dawdling, self._limit = game, rng, detours, dawdling, limit
+    def __init__(
+        self, game: Game, seeds: Seeds, rng: np.random.Generator, detours: float, suboptimal: bool, limit: int
+    ) -> None:
+        self._game, self._rng, self._detours, self._dawdling, self._limit = game, rng, detours, suboptimal, limit
         self._ways = {name: way for name, way in WAYS.items() if name in game.actions}
         self._scene = game.reset(seeds)
         self._over = self._won = False

@@ -1,4 +1,4 @@
-"""Panels of MiniHack tasks: which levels with which seeds train, evaluate and test, by names that say it all."""
+"""Splits of MiniHack tasks: which levels with which seeds train, evaluate and test, by names that say it all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envs.minihack.levels import Level
 _ID = re.compile(rf"([^/]+)/({'|'.join(SPLITS)})/([0-9]{{6}})")
 
 
-def panel(levels: Sequence[Level], split: Split, counts: Mapping[Split, int]) -> tuple[str, ...]:
+def split_tasks(levels: Sequence[Level], split: Split, counts: Mapping[Split, int]) -> tuple[str, ...]:
     """As many task ids as `counts` says, the levels taking turns: "KeyRoom-S5/train/000042". Raises TaskError."""
     if split not in SPLITS:
         raise TaskError(f"split is '{split}'; allowed: {', '.join(SPLITS)}")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, get_args
 
-from envs.base import Turn
+from envs.base import StepResult
 from envs.webshop import html, observation
 from envs.webshop.config import WebShopConfig
 from envs.webshop.engine import Session
@@ -31,11 +31,11 @@ _SCORE = {
 }
 
 
-def start_page(facts: str, panels: Mapping[str, int], task: str = "", error: str = "") -> str:
-    """Where a visitor chooses a goal: a random one of a panel (name -> number of goals), or `task`, which is filled in."""
+def start_page(facts: str, splits: Mapping[str, int], task: str = "", error: str = "") -> str:
+    """Where a visitor chooses a goal: a random one of a split (name -> number of goals), or `task`, which is filled in."""
     random = "".join(
-        f'<button class="btn" name="panel" value="{panel}">{panel} <small>{count:,} goals</small></button>\n'
-        for panel, count in panels.items()
+        f'<button class="btn" name="split" value="{split_tasks}">{split_tasks} <small>{count:,} goals</small></button>\n'
+        for split_tasks, count in splits.items()
     )
     return _document(
         "WebShop",
@@ -44,7 +44,7 @@ def start_page(facts: str, panels: Mapping[str, int], task: str = "", error: str
 <p>{escape(facts)}</p>
 {_alert(error)}<p>You get an instruction, as an agent would, and buy what it asks for. Beside each page stands what an agent is
 told of it; after the purchase you see its score.</p>
-<h2>A random goal of a panel</h2>
+<h2>A random goal of a split</h2>
 <form method="post">{random}</form>
 <h2>A certain goal</h2>
 <form method="post"><input name="task" value="{escape(task)}" aria-label="goal" placeholder="goal/000042 or 42" required>
@@ -53,7 +53,7 @@ told of it; after the purchase you see its score.</p>
     )
 
 
-def visit_page(session: Session, turn: Turn, task: str, steps: int, config: WebShopConfig, alert: str = "") -> str:
+def visit_page(session: Session, turn: StepResult, task: str, steps: int, config: WebShopConfig, alert: str = "") -> str:
     """The page that a visit is on, with what the agent and its trainer are told of it."""
     return _document(
         f"WebShop, {task}",
@@ -101,7 +101,7 @@ def _actions(actions: Iterable[str], over: bool) -> str:
 <form method="post" class="actions">{buttons}</form>"""
 
 
-def _outcome(session: Session, turn: Turn, task: str) -> str:
+def _outcome(session: Session, turn: StepResult, task: str) -> str:
     assert session.bought is not None
     parts = [(name, value, _SCORE[name]) for name, value in session.bought.parts.items()]
     return f"""<h2>Score {session.bought.total:.3f} of 1.0</h2>

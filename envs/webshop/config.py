@@ -32,7 +32,7 @@ class WebShopConfig:
     """Offer a page with the article's attributes, which the reward knows and the other pages do not always say."""
     max_steps: int = 15
     train_goals: int | None = None
-    """Goals in the panel, the first ones of it; None: all there are."""
+    """Goals in the split, the first ones of it; None: all there are."""
     eval_goals: int | None = None
     test_goals: int | None = None
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from envs.base import Split, TextEnv, Turn
+from envs.base import Split, StepResult, TextEnv
 from envs.webshop import observation, oracle, queries, tasks
 from envs.webshop.config import WebShopConfig
 from envs.webshop.engine import Session, parse
@@ -42,12 +42,12 @@ class WebShopEnv(TextEnv):
         return self._session
 
     def tasks(self, split: Split) -> Sequence[str]:
-        """Task ids of a panel, the same on every machine."""
-        return tasks.panel(self.config, split)
+        """Task ids of a split, the same on every machine."""
+        return tasks.split_tasks(self.config, split)
 
-    def panel_hash(self, split: Split) -> str:
-        """16 hex digits that name the panel's goals and the shop they are to be met in."""
-        return tasks.panel_hash(self.config, split)
+    def split_hash(self, split: Split) -> str:
+        """16 hex digits that name the split's goals and the shop they are to be met in."""
+        return tasks.split_hash(self.config, split)
 
     def task_type(self, task_id: str) -> str:
         """The department of the goal."""
@@ -57,35 +57,35 @@ class WebShopEnv(TextEnv):
         """The milestones of a purchase."""
         return NAMES
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         """Enter the shop; nothing in it is random. Raises TaskError."""
         self._session = self._visit(task_id)
         self._subgoals = Subgoals(self._session)
         return self._turn(valid=True)
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         """Execute `search[words]` or `click[value]`; what is not possible leaves the page as it is."""
         return self._turn(self.session.act(action).valid)
 
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Actions of a customer who knows the goal; see `oracle`. Raises TaskError."""
-        return self.imperfect_demonstration(task_id, rng, detours=0.0, dawdling=False)
+        return self.imperfect_demonstration(task_id, rng, detours=0.0, suboptimal=False)
 
-    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         """The same with other searches and articles on the way. Raises TaskError."""
-        return oracle.demonstration(self._visit(task_id), rng, detours, dawdling)
+        return oracle.demonstration(self._visit(task_id), rng, detours, suboptimal)
 
     def _visit(self, task_id: str) -> Session:
         shop, place = self.shop, tasks.number(self.shop, task_id)
         c = self.config
         return Session(shop.products, shop.search, shop.goals[place], str(place), c.reward, c.show_attributes)
 
-    def _turn(self, valid: bool) -> Turn:
+    def _turn(self, valid: bool) -> StepResult:
         session, subgoals, c = self.session, self._subgoals, self.config
         assert subgoals is not None
         score = session.bought.total if session.bought else 0.0
         success = score == 1.0
-        return Turn(
+        return StepResult(
             observation=observation.render(session.view, c.observation),
             state_key=session.state_key,
             reward=c.success_reward * (score if c.pays == "score" else float(success)),

@@ -22,14 +22,14 @@ LOOKS = 3
 """Wrong articles that are looked at on a detour, at the most."""
 
 
-def demonstration(session: Session, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+def demonstration(session: Session, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
     """Actions that score 1.0 in a new visit: they buy the first article found that will do. With probability `detours` another
     search is tried first, and with the same each of the last articles above the right one is looked at and left again; one who
     dawdles leafs through results and pages besides, however long it takes.
 
     Plays `session`. Raises Unsolvable if no article is found that scores 1.0.
     """
-    customer = _Customer(session, rng, dawdling)
+    customer = _Customer(session, rng, suboptimal)
     query, place = best_query(session)
     others = [one for one in suggestions(session.goal.instruction) if one != query]
     if others and rng.random() < detours:
@@ -96,8 +96,8 @@ def _score(session: Session, product: Product, options: dict[str, str]) -> float
 class _Customer:
     """Does what it is told to, and keeps a list of it; one who dawdles does more than that."""
 
-    def __init__(self, session: Session, rng: np.random.Generator, dawdling: bool) -> None:
-        self._session, self._rng, self._dawdling = session, rng, dawdling
+    def __init__(self, session: Session, rng: np.random.Generator, suboptimal: bool) -> None:
+        self._session, self._rng, self._dawdling = session, rng, suboptimal
         self.done: list[str] = []
 
     def does(self, action: str) -> None:

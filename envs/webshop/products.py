@@ -36,7 +36,7 @@ class Product:
     price_tag: str
     """What the pages show: "$12.98" or "$17.99 to $23.99"."""
     options: dict[str, tuple[str, ...]]
-    """Name of each choice (colour, size, ...) and its values, lower case, in the order of the page."""
+    """Name of each choice (color, size, ...) and its values, lower case, in the order of the page."""
     attributes: tuple[str, ...]
     """What the reward knows of it: "machine wash", "gluten free", ..."""
     nouns: tuple[str, ...]

@@ -105,7 +105,7 @@ class Shopfront(ThreadingHTTPServer):
     def __init__(self, config: ServeConfig) -> None:
         """Open the shop, then the port. Raises ValueError for settings, TaskError for files, OSError for the port."""
         self._config, env = config, WebShopEnv(config)
-        self._panels: dict[str, Sequence[str]] = {split: env.tasks(split) for split in SPLITS}
+        self._splits: dict[str, Sequence[str]] = {split: env.tasks(split) for split in SPLITS}
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._lock = Lock()
         if config.task is not None:
@@ -161,19 +161,19 @@ class Shopfront(ThreadingHTTPServer):
         config = self._config
         shop = open_shop(config)
         facts = f"{len(shop.products):,} products, {len(shop.goals):,} goals ({config.source}, {config.goals})."
-        panels = {name: len(panel) for name, panel in self._panels.items() if panel}
-        page = browser.start_page(facts, panels, config.task or "", error)
+        splits = {name: len(split_tasks) for name, split_tasks in self._splits.items() if split_tasks}
+        page = browser.start_page(facts, splits, config.task or "", error)
         return Answer(page, HTTPStatus.BAD_REQUEST if error else HTTPStatus.OK)
 
     def _enter(self, fields: dict[str, str]) -> Answer:
         match fields:
-            case {"panel": name} if self._panels.get(name):
-                task = secrets.choice(self._panels[name])
+            case {"split": name} if self._splits.get(name):
+                task = secrets.choice(self._splits[name])
             case {"task": task}:
                 number = re.fullmatch(r"\s*([0-9]{1,9})\s*", task)
                 task = f"goal/{int(number[1]):06d}" if number else task.strip()
             case _:
-                raise Refused(HTTPStatus.BAD_REQUEST, "A visit begins with a panel or a goal.")
+                raise Refused(HTTPStatus.BAD_REQUEST, "A visit begins with a split or a goal.")
         try:
             visit = Visit(self._config, task)
         except TaskError as error:

@@ -1,4 +1,4 @@
-"""Panels of WebShop tasks: which goals train, evaluate and test, by numbers in the shop's own, fixed order of goals."""
+"""Splits of WebShop tasks: which goals train, evaluate and test, by numbers in the shop's own, fixed order of goals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFICIAL_ENDS = (500, 1500)
 _ID = re.compile(r"goal/([0-9]{6}|[1-9][0-9]{6,8})")
 
 
-def panel(config: WebShopConfig, split: Split) -> tuple[str, ...]:
+def split_tasks(config: WebShopConfig, split: Split) -> tuple[str, ...]:
     """Task ids of a split, in the order of the goals. Raises TaskError."""
     if split not in SPLITS:
         raise TaskError(f"split is '{split}'; allowed: {', '.join(SPLITS)}")
@@ -27,14 +27,14 @@ def panel(config: WebShopConfig, split: Split) -> tuple[str, ...]:
 
 def share(goals: int, split: Split) -> range:
     """The places of a split's goals: test first, then evaluation, then training, as officially. Of fewer goals than three
-    times the official panels a tenth tests and a fifth evaluates."""
+    times the official splits a tenth tests and a fifth evaluates."""
     test, evaluation = OFFICIAL_ENDS if goals >= 3 * OFFICIAL_ENDS[1] else (goals // 10, 3 * goals // 10)
     return {"test": range(test), "eval": range(test, evaluation), "train": range(evaluation, goals)}[split]
 
 
-def panel_hash(config: WebShopConfig, split: Split) -> str:
-    """16 hex digits over the panel's numbers and the content of the shop that they are numbers of."""
-    return hashlib.sha256("\n".join([open_shop(config).hash, *panel(config, split)]).encode()).hexdigest()[:16]
+def split_hash(config: WebShopConfig, split: Split) -> str:
+    """16 hex digits over the split's numbers and the content of the shop that they are numbers of."""
+    return hashlib.sha256("\n".join([open_shop(config).hash, *split_tasks(config, split)]).encode()).hexdigest()[:16]
 
 
 def number(shop: Shop, task_id: str) -> int:

@@ -194,7 +194,7 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
         learner = Learner(parts.policy, config)
         credit = Credit(learner, parts, config)
         clock = Clock(parts)
-        iteration = config.critic.alone + 1
+        iteration = config.critic.warmup + 1
         experience = gather(played, parts, config, iteration)
         metrics = parts.runner.run(credit.assign(experience)) | learner.update(experience, iteration)
         whole, work = clock.spent()

@@ -1,4 +1,4 @@
-"""What the runs wrote: metrics, panels, final evaluations; and whether they began alike.
+"""What the runs wrote: metrics, splits, final evaluations; and whether they began alike.
 
 Numbers are read as they are; means and intervals are made in `summary`.
 """
@@ -40,11 +40,11 @@ def has_begun(run: Run) -> bool:
     return run.folder.metrics.exists() and run.folder.metrics.stat().st_size > 0
 
 
-def panels(run: Run) -> dict[str, str]:
-    """Hashes of the run's task panels."""
-    if not run.folder.panels.exists():
+def splits(run: Run) -> dict[str, str]:
+    """Hashes of the run's task splits."""
+    if not run.folder.splits.exists():
         return {}
-    return {name: panel["hash"] for name, panel in json.loads(run.folder.panels.read_bytes()).items()}
+    return {name: split_tasks["hash"] for name, split_tasks in json.loads(run.folder.splits.read_bytes()).items()}
 
 
 def refuse_unequal(plan: Plan) -> None:
@@ -52,12 +52,12 @@ def refuse_unequal(plan: Plan) -> None:
 
     Arms that sample differently (engine.*) may start differently; `starts` reports that.
     """
-    known = [(run, panels(run)) for run in plan if run.folder.panels.exists()]
+    known = [(run, splits(run)) for run in plan if run.folder.splits.exists()]
     for (one, mine), (other, theirs) in itertools.pairwise(known):
         for name in mine:
             if theirs.get(name) != mine[name]:
                 raise ConfigError(
-                    f"{one.name} and {other.name} have other tasks: panel '{name}' is {mine[name]} and {theirs.get(name)}"
+                    f"{one.name} and {other.name} have other tasks: split '{name}' is {mine[name]} and {theirs.get(name)}"
                 )
     for one, other, what in starts(plan):
         if not _samples_differently(one, other):

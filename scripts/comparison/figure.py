@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which the colour-blind tell apart."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's, which the color-blind tell apart."""
 STYLES = ("-", "--", "-.", ":")
-"""Once the colours are used up, lines differ in this too."""
+"""Once the colors are used up, lines differ in this too."""
 AXES = {"env/steps": "environment steps of training", "time/cpu": "CPU seconds after the warm start"}
 
 
@@ -44,18 +44,18 @@ def draw(report: Mapping[str, Any]) -> Figure:
 
 
 def _look(number: int) -> tuple[str, str]:
-    return COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+    return COLORS[number % len(COLORS)], STYLES[number // len(COLORS) % len(STYLES)]
 
 
 def _curves(axes: Axes, arms: Mapping[str, Any], x: str, order: Sequence[str]) -> None:
     for number, arm in enumerate(order):
         curve = arms[arm]["curves"][x]
-        colour, style = _look(number)
+        color, style = _look(number)
         for seed in curve["seeds"]:
-            axes.plot(curve["x"], seed, color=colour, linewidth=0.6, alpha=0.35)
+            axes.plot(curve["x"], seed, color=color, linewidth=0.6, alpha=0.35)
         if "low" in curve:
-            axes.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve["x"], curve["iqm"], color=colour, linestyle=style, linewidth=1.8, label=arm)
+            axes.fill_between(curve["x"], curve["low"], curve["high"], color=color, alpha=0.15, linewidth=0)
+        axes.plot(curve["x"], curve["iqm"], color=color, linestyle=style, linewidth=1.8, label=arm)
     axes.set(xlabel=AXES[x], ylim=(-0.02, 1.02), xlim=(0, None))
     _plain(axes)
 
@@ -63,18 +63,18 @@ def _curves(axes: Axes, arms: Mapping[str, Any], x: str, order: Sequence[str]) -
 def _types(axes: Axes, found: Mapping[str, Any], order: Sequence[str]) -> None:
     names = [*found["types"], "all tasks"]
     for number, arm in enumerate(order):
-        colour, _ = _look(number)
+        color, _ = _look(number)
         of_arm = found["arms"][arm]
         for place, result in enumerate([*of_arm["types"].values(), of_arm["all"]]):
             y = place + 0.7 * ((number + 0.5) / len(order) - 0.5)
             if result["low"] is not None:
                 axes.plot(
-                    [result["low"], result["high"]], [y, y], color=colour, linewidth=2.4, alpha=0.45, solid_capstyle="butt"
+                    [result["low"], result["high"]], [y, y], color=color, linewidth=2.4, alpha=0.45, solid_capstyle="butt"
                 )
             axes.plot(
-                result["seeds"], [y] * len(result["seeds"]), "o", color=colour, markersize=2.5, alpha=0.5, markeredgewidth=0
+                result["seeds"], [y] * len(result["seeds"]), "o", color=color, markersize=2.5, alpha=0.5, markeredgewidth=0
             )
-            axes.plot([result["mean"]], [y], "o", color=colour, markersize=5)
+            axes.plot([result["mean"]], [y], "o", color=color, markersize=5)
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.axhline(len(names) - 1.5, color="#999", linewidth=0.8)

@@ -76,12 +76,12 @@ def _failures(report: Mapping[str, Any]) -> str:
 def _setting(report: Mapping[str, Any]) -> str:
     budget = report["budget"]
     length = f"{budget:,} environment steps a run" if budget else "an equal number of iterations"
-    hashes = ", ".join(f"{name} {value}" for name, value in report["panels"].items())
+    hashes = ", ".join(f"{name} {value}" for name, value in report["splits"].items())
     seeds = ", ".join(map(str, report["seeds"]))
     return f"""<p>{len(report["arms"])} arms, seeds {seeds}; model {escape(report["model"])}. Budget: {length}
         ({escape(report["budget_source"])}); a run ends with the iteration that reaches it. Runs of a seed begin with the same
-        weights: their evaluations before training are compared. All runs have the same tasks (panels: {escape(hashes)});
-        success is measured on the panel {escape(report["panel"])}.</p>"""
+        weights: their evaluations before training are compared. All runs have the same tasks (splits: {escape(hashes)});
+        success is measured on the split {escape(report["split"])}.</p>"""
 
 
 def _caption(report: Mapping[str, Any]) -> str:

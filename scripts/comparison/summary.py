@@ -27,7 +27,7 @@ COVERAGE = {2: 50, 3: 75, 4: 79, 5: 84, 6: 85, 8: 89, 10: 89, 20: 91}
 """How many of a hundred 95% percentile intervals of N normal values hold their mean (simulated)."""
 
 
-def summarise(plan: Plan) -> dict[str, Any]:
+def summarize(plan: Plan) -> dict[str, Any]:
     """The report's numbers. Runs that failed are left out and named; at least one must have finished. Raises ConfigError."""
     done = {arm: [run for run in plan.of(arm) if run.failed is None] for arm in plan.arms}
     done = {arm: runs for arm, runs in done.items() if runs}
@@ -44,8 +44,8 @@ def summarise(plan: Plan) -> dict[str, Any]:
         "command": shlex.join(["python", "scripts/compare.py", *plan.arguments]),
         "environment": config.env.name,
         "model": config.model.name,
-        "panel": config.evaluation.panel,
-        "panels": evidence.panels(next(iter(done.values()))[0]),
+        "split": config.evaluation.split,
+        "splits": evidence.splits(next(iter(done.values()))[0]),
         "seeds": plan.seeds,
         "budget": plan.budget,
         "budget_source": plan.budget_source,
@@ -124,7 +124,7 @@ def _tasks(plan: Plan) -> dict[str, int]:
     config = plan.runs[0].config
     env = registry.spec(config.env.name).env(config.env.settings)
     try:
-        tasks = env.tasks(config.evaluation.panel)[: config.evaluation.episodes]
+        tasks = env.tasks(config.evaluation.split)[: config.evaluation.episodes]
         return dict(Counter(env.task_type(task) for task in tasks))
     finally:
         env.close()
@@ -206,7 +206,7 @@ def _cut_off(plan: Plan, done: Mapping[str, Sequence[Run]], temperatures: Sequen
 
 
 def _floor(tables: Mapping[str, evidence.Rows]) -> list[str]:
-    """What random actions reach on the panel."""
+    """What random actions reach on the split."""
     found = [value for table in tables.values() if (value := table[0].get("eval/random_success")) is not None]
     return [f"actions drawn at random win {np.mean(found):.3f} of the episodes"] if found else []
 

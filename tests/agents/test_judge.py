@@ -16,8 +16,8 @@ import pytest
 
 from agents import judge, train
 from envs import registry
-from envs.base import Split, TextEnv, Turn
-from tests.agents.judges.server import Reply, Server
+from envs.base import Split, StepResult, TextEnv
+from tests.agents.judges.server import Response, Server
 
 KEY, DOOR = "pick up the key", "open the door"
 WIDTH = 7
@@ -46,11 +46,11 @@ class Hall(TextEnv):
     def subgoals(self, task_id: str) -> tuple[str, ...]:
         return (KEY, DOOR)
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         self.at, self.key, self.door = int(rng.integers(WIDTH)), False, False
         return self._turn("You wake up.", False)
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         before = (self.key, self.door)
         said = "You walk."
         if action in ("left", "right"):
@@ -61,10 +61,10 @@ class Hall(TextEnv):
             self.door, said = True, "The door swings open."
         return self._turn(said, (self.key, self.door) != before)
 
-    def _turn(self, said: str, changed: bool) -> Turn:
+    def _turn(self, said: str, changed: bool) -> StepResult:
         drawn = "".join("@" if place == self.at else "." for place in range(WIDTH))
         shown = drawn if self.config.map == "full" else drawn[max(0, self.at - 1) : self.at + 2]
-        return Turn(
+        return StepResult(
             observation=f"{said}\nMap: #{shown}#\nYour task is to: leave.",
             state_key=f"{self.at} {self.key} {self.door}",
             reward=float(self.door),
@@ -95,15 +95,15 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def knows(request: dict[str, Any]) -> Reply:
+def knows(request: dict[str, Any]) -> Response:
     """An analyst that is right; its own names for the subgoals are others than those of the rules."""
     prompt = request["messages"][0]["content"]
     if "divide the task" in prompt:
-        return Reply('{1: "pick up a key", 2: "open the door", 3: "dance for joy"}')
+        return Response('{1: "pick up a key", 2: "open the door", 3: "dance for joy"}')
     after = prompt.rpartition("the player sees:")[2]
     happened = {"key": "You now hold a key." in after, "door": "The door swings open." in after, "joy": False}
     names = re.findall(r"^\d+\. (.+)$", prompt, re.MULTILINE)
-    return Reply(str({name: 1 if happened[name.split()[-1]] else None for name in names}))
+    return Response(str({name: 1 if happened[name.split()[-1]] else None for name in names}))
 
 
 def measured(tmp_path: Path, *words: str, code: int = 0) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def test_what_was_answered_is_not_asked_again_after_an_interruption(
     words = [*endpoint(server), "forms.subgoals=[preset]", "judge.concurrency=1"]
     before_test = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
-    def interrupts(request: dict[str, Any]) -> Reply:
+    def interrupts(request: dict[str, Any]) -> Response:
         if len(server.requests) == 5:
             os.kill(os.getpid(), signal.SIGINT)
         return knows(request)
@@ -217,12 +217,12 @@ def test_what_was_answered_is_not_asked_again_after_an_interruption(
 
 
 def test_answers_that_are_broken_or_do_not_come_are_counted(tmp_path: Path, server: Server) -> None:
-    server.reply = lambda request: Reply("I would say yes.")
+    server.reply = lambda request: Response("I would say yes.")
     words = [*endpoint(server), "forms.subgoals=[preset]", "forms.map=[crop]", "forms.actions=[true]"]
     (form,) = measured(tmp_path, *words)["forms"]
     assert form["cost"]["broken"] == form["scores"]["all"]["fn"] > 0
     assert form["scores"]["all"]["precision"] == {"value": None, "low": None, "high": None}
-    server.reply = lambda request: Reply(status=404, body=b"{}")
+    server.reply = lambda request: Response(status=404, body=b"{}")
     (form,) = measured(tmp_path, *words, "judge.cache=false")["forms"]
     assert form["cost"]["failed"] + form["cost"]["open"] == form["scores"]["all"]["fn"]
     assert form["cost"]["failed"] > 0
@@ -288,7 +288,7 @@ def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for key in (
         "episodes=100",
-        "panel=train",
+        "split=train",
         "match=80.0",
         "forms.map = [crop, full]",
         "judge.model = null",

@@ -147,12 +147,12 @@ def test_a_finished_run_says_that_nothing_is_left_to_do(
 
 
 def test_evaluations_of_one_run_stand_side_by_side(finished: Path) -> None:
-    for choice in (["evaluation.episodes=3"], ["evaluation.episodes=2"], ["evaluation.panel=test"]):
+    for choice in (["evaluation.episodes=3"], ["evaluation.episodes=2"], ["evaluation.split=test"]):
         assert evaluate.main([f"run={finished}", "evaluation.temperature=[1.0]", *choice]) == 0
     written = {path.stem: json.loads(path.read_text()) for path in finished.glob("evaluation-*.json")}
-    assert sorted((r["panel"], r["tasks"]) for r in written.values()) == [("eval", 2), ("eval", 3), ("test", 3)]
+    assert sorted((r["split"], r["tasks"]) for r in written.values()) == [("eval", 2), ("eval", 3), ("test", 3)]
     for stem, results in written.items():
-        assert stem.startswith(f"evaluation-{results['panel']}-")
+        assert stem.startswith(f"evaluation-{results['split']}-")
         assert len((finished / f"{stem}.episodes.jsonl").read_text().splitlines()) == results["tasks"]
     assert not list(finished.glob("*.writing"))
 
@@ -175,7 +175,7 @@ def test_a_task_types_name_stays_on_one_line_of_80_columns() -> None:
     shown = io.StringIO()
     row = {"success": 0.5, "interval95": (0.25, 0.75), "episodes": 1000, "faults": 0, "score": 0.5, "steps": 30.5}
     kinds = {"pick_cool_then_place_in_recep": row, "all": row}
-    results = {"environment": "alfworld", "panel": "test", "repeats": 1, "temperatures": {"1": {"types": kinds}}}
+    results = {"environment": "alfworld", "split": "test", "repeats": 1, "temperatures": {"1": {"types": kinds}}}
     evaluate.show(results, Console(file=shown, width=80))
     (line,) = [line for line in shown.getvalue().splitlines() if line.startswith("pick")]
     assert line.split() == ["pick_cool_then_place_in_recep", "0.500", "0.250", "-", "0.750", "1000", "0", "0.500", "30.5"]

@@ -38,13 +38,13 @@ SMALL = [
     "model.tiny.intermediate=64",
     "warmstart.steps=150",
     "warmstart.detours=0",
-    "warmstart.dawdling=0",
+    "warmstart.suboptimal_share=0",
     "warmstart.lr=5e-3",
     "warmstart.demonstrations=60",
     "warmstart.batch=8",
     "rollout.groups=3",
     "rollout.group_size=4",
-    "optim.minibatch=6",
+    "optim.minibatch_episodes=6",
     "optim.warmup=1",
     "evaluation.every=2",
     "evaluation.episodes=4",
@@ -120,9 +120,9 @@ def test_a_run_leaves_what_reports_need(uninterrupted: Path) -> None:
     assert rows[1]["update/mismatch_max"] < 1e-3
     assert any(0 < row["train/success"] < 1 for row in rows[1:]), "nothing to learn: the other tests would show little"
     assert rows[1]["tokens/update"] < rows[1]["tokens/rebuild_update"]
-    panels = json.loads((uninterrupted / "panels.json").read_text())
-    assert set(panels) == {"train", "eval", "test"}
-    assert not set(panels["train"]["ids"]) & set(panels["eval"]["ids"])
+    splits = json.loads((uninterrupted / "splits.json").read_text())
+    assert set(splits) == {"train", "eval", "test"}
+    assert not set(splits["train"]["ids"]) & set(splits["eval"]["ids"])
     assert json.loads((uninterrupted / "status.json").read_text())["status"] == "finished"
     assert list((uninterrupted / "plots").glob("*.png"))
 
@@ -155,8 +155,8 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
     run = tmp_path / "copy"
     shutil.copytree(uninterrupted, run)
     before = [(run / name).read_bytes() for name in ("config.yaml", "status.json")]
-    for override, reason in (("env.train_games=9", "panel 'train'"), ("model.tiny.hidden=32", "another model")):
-        assert training.main([f"resume={run}", "iterations=6", override]) == 1
+    for override, reason, code in (("env.train_games=9", "split 'train'", 2), ("model.tiny.hidden=32", "another model", 1)):
+        assert training.main([f"resume={run}", "iterations=6", override]) == code
         errors = capsys.readouterr().err
         assert reason in errors
         assert "Traceback" not in errors
@@ -274,7 +274,7 @@ def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(
     out = tmp_path / "result.json"
     arguments = [
         f"run={uninterrupted}",
-        "evaluation.panel=test",
+        "evaluation.split=test",
         "evaluation.repeats=2",
         "evaluation.temperature=[1.0,0.4]",
         f"out={out}",
@@ -303,7 +303,7 @@ def test_a_pretrained_chat_model_trains_on_the_tokens_it_sampled_and_says_in_whi
         "model=smollm2", "engine.constrained=admissible", "shaping=invalid_action", "loss.skip_zero=false",
         "rollout.groups=1", "rollout.group_size=2", "env.train_games=6", "env.max_steps=4", "iterations=1", "threads=1",
         "warmstart.enabled=true", "warmstart.steps=1", "warmstart.batch=1", "warmstart.demonstrations=1",
-        "warmstart.dawdling=1", "evaluation.before=false", "evaluation.after=false", "device=cpu",
+        "warmstart.suboptimal_share=1", "evaluation.before=false", "evaluation.after=false", "device=cpu",
         f"out={tmp_path}", "run=chat",
     ]  # fmt: skip
     finish(*arguments)

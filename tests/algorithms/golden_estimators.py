@@ -24,7 +24,7 @@ from algorithms.ppo import PPO
 from algorithms.reinforce import ReinforceBaseline, ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
-from algorithms.stats import whiten
+from algorithms.stats import normalize_tokens
 from envs.state_key import state_key
 from envs.trajectory import Step, Trajectory
 from tests.algorithms.batches import as_batch
@@ -50,7 +50,7 @@ def agent_group_estimators(case: Case, tolerance: float) -> None:
     given, ((output, expected),) = case["inputs"], case["outputs"].items()
     rows = scored(given["index"], given["traj_uid"], given["row_score"], given["response_lengths"])
     stats: Any = "rows" if given["compute_mean_std_cross_steps"] else "trajectories"
-    method = outcome_method(output, case, episode_stats=stats, lone_episode="raw", shaped={"row": "return"})
+    method = outcome_method(output, case, episode_stats=stats, singleton_group="raw", shaped_at={"row": "return"})
     if np.ndim(expected) == 2:
         found = per_token(method, rows, given["response_lengths"], given["response_length_padded"])
     else:
@@ -65,7 +65,7 @@ def outcomes(case: Case, tolerance: float) -> None:
     else:
         mask = np.arange(given["response_length_padded"]) < np.array(given["response_lengths"])[:, None]
     lengths = mask.sum(1).tolist()
-    settings: dict[str, Any] = {"lone_episode": "zero" if "rloo_vectorized" in output else "raw"}
+    settings: dict[str, Any] = {"singleton_group": "zero" if "rloo_vectorized" in output else "raw"}
     sources = rewards_apart(given, len(lengths))
     first, *others = sources
     if len(sources) > 1:
@@ -90,7 +90,7 @@ def outcome_method(output: str, case: Case, **settings: Any) -> Algorithm:
                 continue
             without = "no_std" in name or case["inputs"].get("norm_adv_by_std_in_grpo") is False
             if method in (GRPO, PassKGRPO, GDPO) and without:
-                settings["norm"] = "mean"
+                settings["normalize"] = "mean"
             if method is PassKGRPO and "traj_uid" in case["inputs"]:
                 settings["credited"] = "row"
             return method(**settings)
@@ -168,19 +168,19 @@ def gae(case: Case, tolerance: float) -> None:
     values = np.array(case["inputs"]["values"], dtype=np.float64)
     tokens.batch.values = tokens.flat("values")
     settings = {"gamma": case["inputs"]["gamma"], "lam": case["inputs"]["lam"]}
-    plain, white = (PPO(**settings, whiten=yes).advantages(tokens.batch).values for yes in (False, True))
+    plain, white = (PPO(**settings, normalize=yes).advantages(tokens.batch).values for yes in (False, True))
     carried = tokens.carried(plain)
     if output == "returns":
         close(carried + values, expected, tolerance)
         return
     # Whitening shifts and scales what stands outside the mask by the statistics of what stands inside.
-    table = whiten(carried.ravel(), tokens.mask.ravel().astype(np.int64), 1e-8).reshape(carried.shape)
+    table = normalize_tokens(carried.ravel(), tokens.mask.ravel().astype(np.int64), 1e-8).reshape(carried.shape)
     table[tokens.mask] = white
     close(table, expected, tolerance)
 
 
 def reinforce_pp(case: Case, tolerance: float) -> None:
-    # Holes of the mask count for nothing, neither their rewards nor a discount: the tokens on both sides are neighbours.
+    # Holes of the mask count for nothing, neither their rewards nor a discount: the tokens on both sides are neighbors.
     tokens, ((output, expected),) = TokenRows(case["inputs"]), case["outputs"].items()
     found = ReinforcePP(gamma=case["inputs"]["gamma"]).advantages(tokens.batch)
     table = np.zeros(tokens.mask.shape)
@@ -207,7 +207,7 @@ def optimal_token_baseline(case: Case, tolerance: float) -> None:
     energy = 1 - 2 * np.exp(batch.logprobs) + tokens.flat("sum_pi_squared")
     if given.get("rollout_is_weights") is not None:
         energy = energy * tokens.flat("rollout_is_weights") ** 2
-    batch.collision = energy - 1 + 2 * np.exp(batch.logprobs)
+    batch.sum_pi_squared = energy - 1 + 2 * np.exp(batch.logprobs)
     tail = given.get("handle_zero_tail", True)
     found = OTB(lone_token="raw" if tail else "zero").advantages(batch)
     returns, credit = found.parts["return"], found.values
@@ -248,7 +248,7 @@ def hgpo_advantage(case: Case, tolerance: float) -> None:
     rows = Rows(given["index"], given["traj_uid"], steps)
     score, step_return = np.zeros((2, len(steps)))
     score[rows.place], step_return[rows.place] = given["row_score"], given["step_rewards"]
-    settings = {"history": given["history_length"], "alpha": given["length_weight_alpha"], "norm": NORMS[given["mode"]]}
+    settings = {"history": given["history_length"], "alpha": given["length_weight_alpha"], "normalize": NORMS[given["mode"]]}
     method = HGPO(**{**official("hgpo"), **settings, "episode": given["base_group"]})
     found = sum(method.terms(rows.batch, score, step_return).values())[rows.place]  # type: ignore[index]
     close(found, expected["row_adv"], tolerance)

@@ -83,7 +83,7 @@ class Recorded:
     def logprobs(self, batch: Batch) -> Floats:
         return self.own
 
-    def old_logprobs(self, batch: Batch) -> Floats:
+    def rollout_logprobs(self, batch: Batch) -> Floats:
         return self.old
 
     def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
@@ -108,7 +108,7 @@ def istar_step_reward(case: Case, tolerance: float) -> None:
             Trajectory("golden", name, name, 0, "train", steps=[Step("", "", state_key="-", response_ids=[0] * length)])
             for name, length in zip(_names(len(lengths)), lengths)
         ]
-        prm = ImplicitPRM(given["beta"], norm=norm)  # type: ignore[arg-type]
+        prm = ImplicitPRM(given["beta"], normalize=norm)  # type: ignore[arg-type]
         prm.model = Recorded(own[mask], old[mask])
         shape(prm, played, "implicit_prm")
         found = np.array([one.steps[0].shaped_rewards["implicit_prm"] for one in played])

@@ -29,7 +29,7 @@ def poad_gae(case: Case, tolerance: float) -> None:
     settings = {"gamma": given["gamma"], "lam": given["lam"]}
     ends = np.cumsum(batch.tokens)
     for name, expected in case["outputs"].items():
-        method = POAD(**settings, **METHODS[name]) if name in METHODS else PPO(**settings, level="turn", whiten=False)
+        method = POAD(**settings, **METHODS[name]) if name in METHODS else PPO(**settings, level="action", normalize=False)
         found = method.advantages(batch)
         assert found.returns is not None
         advantages, returns = np.zeros(values.shape), np.zeros(values.shape)

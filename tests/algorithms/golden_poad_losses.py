@@ -17,11 +17,11 @@ def poad_losses(case: Case, tolerance: float) -> None:
     mask = given.get("response_mask", (torch.arange(width) < lengths[:, None]).long().tolist())
     tokens = Padded({**given, "response_mask": mask})
 
-    # The trainer normalises the padded table; what is padding and exactly 0 must not matter for the real tokens.
+    # The trainer normalizes the padded table; what is padding and exactly 0 must not matter for the real tokens.
     raw = torch.tensor(given["advantages_raw"], dtype=torch.float64)
-    whole = losses.normalise(raw.flatten(), torch.ones(raw.numel(), dtype=torch.bool)).view_as(raw)
+    whole = losses.normalize(raw.flatten(), torch.ones(raw.numel(), dtype=torch.bool)).view_as(raw)
     if not bool(raw[~tokens.mask].any()):
-        real = losses.normalise(raw.flatten(), tokens.mask.flatten()).view_as(raw)
+        real = losses.normalize(raw.flatten(), tokens.mask.flatten()).view_as(raw)
         close(real[tokens.mask], whole[tokens.mask], tolerance)
         assert not real[~tokens.mask].any()
 

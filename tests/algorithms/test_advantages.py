@@ -22,22 +22,22 @@ from algorithms.grpo import GRPO
 from algorithms.reinforce import ReinforceBaseline
 from algorithms.rloo import RLOO
 from algorithms.shaping.invalid_action import InvalidAction
-from algorithms.stats import discounted_returns, normalise
+from algorithms.stats import discounted_returns, normalize
 from envs.trajectory import Step, Trajectory
 from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode, official, shape, trajectories
 
 METHODS: dict[str, Algorithm] = {
     "gigpo": GiGPO(),
-    "gigpo mean": GiGPO(norm="mean"),
+    "gigpo mean": GiGPO(normalize="mean"),
     "gigpo official": GiGPO(**official("gigpo")),
-    "gigpo shaped": GiGPO(shaped={"invalid_action": "return", "subgoal": "reward"}),
+    "gigpo shaped": GiGPO(shaped_at={"invalid_action": "return", "subgoal": "reward"}),
     "grpo": GRPO(),
-    "grpo mean": GRPO(norm="mean"),
+    "grpo mean": GRPO(normalize="mean"),
     "rloo": RLOO(),
-    "rloo official": RLOO(episode_stats="rows", lone_episode="raw"),
+    "rloo official": RLOO(episode_stats="rows", singleton_group="raw"),
     "reinforce_pp_baseline": ReinforceBaseline(),
-    "reinforce_pp_baseline official": ReinforceBaseline(episode_stats="rows", lone_episode="raw"),
+    "reinforce_pp_baseline official": ReinforceBaseline(episode_stats="rows", singleton_group="raw"),
 }
 WITHIN_TASKS = {name: method for name, method in METHODS.items() if not isinstance(method, ReinforceBaseline)}
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -65,7 +65,7 @@ def test_gigpo_adds_the_episodes_advantage_and_the_steps_advantage_among_visits_
     # A_E = (10 - 5) / std and (0 - 5) / std with std = sqrt(50); in state a the returns 9.5 and 0 are compared.
     e, s = 5 / (math.sqrt(50) + 1e-6), 4.75 / (math.sqrt(2 * 4.75**2) + 1e-6)
     assert credit(GiGPO(), [won, lost]) == approx([[e + s, e], [-e - s, -e]])
-    assert credit(GiGPO(norm="mean", omega=0.8), [won, lost]) == approx([[5 + 0.8 * 4.75, 5], [-5 - 0.8 * 4.75, -5]])
+    assert credit(GiGPO(normalize="mean", omega=0.8), [won, lost]) == approx([[5 + 0.8 * 4.75, 5], [-5 - 0.8 * 4.75, -5]])
 
 
 def test_rloo_compares_an_episode_with_the_others_of_its_task() -> None:
@@ -79,7 +79,7 @@ def test_rloo_is_the_mean_of_the_others_subtracted_or_n_of_n_minus_1_of_the_grou
     played = [episode([one]) for one in returns]
     n, found = len(returns), credit(RLOO(), played)
     others = [[one - (math.fsum(returns) - one) / (n - 1)] for one in returns]
-    scaled = [[n / (n - 1) * (value or 0.0) for value in row] for row in credit(GRPO(norm="mean"), played)]
+    scaled = [[n / (n - 1) * (value or 0.0) for value in row] for row in credit(GRPO(normalize="mean"), played)]
     tolerance = 1e-7  # deviations of less than 1e-10 of the mean count as none
     np.testing.assert_allclose(np.array(found, float), others, rtol=1e-9, atol=tolerance)
     np.testing.assert_allclose(np.array(found, float), scaled, rtol=1e-12)
@@ -100,13 +100,13 @@ def test_reinforce_with_a_baseline_has_the_scale_of_all_tokens_of_the_batch() ->
 
 def test_a_long_episode_weighs_more_only_if_statistics_are_over_rows() -> None:
     played = [episode([10.0]), episode([0.0, 0.0, 0.0])]
-    assert credit(GRPO(norm="mean"), played) == approx([[5], [-5, -5, -5]])
-    assert credit(GRPO(norm="mean", episode_stats="rows"), played) == approx([[7.5], [-2.5, -2.5, -2.5]])
+    assert credit(GRPO(normalize="mean"), played) == approx([[5], [-5, -5, -5]])
+    assert credit(GRPO(normalize="mean", episode_stats="rows"), played) == approx([[7.5], [-2.5, -2.5, -2.5]])
 
 
 def test_an_episode_without_others_of_its_task_gets_no_credit_unless_raw_scores_are_asked_for() -> None:
     assert credit(GRPO(), [episode([0, 10])]) == [[0, 0]]
-    assert credit(GRPO(norm="mean", lone_episode="raw"), [episode([0, 10])]) == [[10, 10]]
+    assert credit(GRPO(normalize="mean", singleton_group="raw"), [episode([0, 10])]) == [[10, 10]]
 
 
 def test_a_state_visited_once_gives_no_step_advantage() -> None:
@@ -122,7 +122,7 @@ def test_equal_states_of_different_tasks_are_not_compared() -> None:
 def test_similar_observations_form_a_step_group() -> None:
     first, second = episode([10.0], states="a"), episode([0.0], states="b")
     first.steps[0].observation, second.steps[0].observation = "results for red shoes, page 1", "results for red shoes, page 2"
-    exact, similar = GiGPO(norm="mean"), GiGPO(norm="mean", grouping="similarity", similarity=0.9)
+    exact, similar = GiGPO(normalize="mean"), GiGPO(normalize="mean", grouping="similarity", similarity=0.9)
     assert credit(exact, [first, second]) == approx([[5], [-5]])
     assert credit(similar, [first, second]) == approx([[10], [-10]])
 
@@ -165,8 +165,8 @@ def test_returns_are_those_of_the_formula(played: list[Trajectory], gamma: float
 @quick
 def test_equal_values_give_exactly_0(value: float, n: int, norm: Any) -> None:
     group, counted = np.zeros(n, dtype=np.int64), np.ones(n, dtype=bool)
-    assert not normalise(np.full(n, value), group, counted, norm, 1e-6).any()
-    assert not normalise(np.full(n, value), group, counted, norm, 0.0).any()
+    assert not normalize(np.full(n, value), group, counted, norm, 1e-6).any()
+    assert not normalize(np.full(n, value), group, counted, norm, 0.0).any()
 
 
 @pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3, 8.573749542236328])
@@ -270,7 +270,7 @@ def test_copied_episodes_and_rows_cannot_enter_statistics() -> None:
         name: getattr(batch, name)[rows] for name in ("group", "episode", "position", "state", "reward", "valid", "tokens")
     }
     with pytest.raises(ValueError, match="each of them once"):
-        Batch(**arrays, success=batch.success, failed=batch.failed)
+        Batch(**arrays, success=batch.success, faulted=batch.faulted)
 
 
 # -- shaping ----------------------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_the_penalty_is_given_after_normalisation_so_that_all_failed_groups_do_n
     ("entry", "expected"),
     [
         ("none", [[5.0, 5.0], [-5.0, -5.0]]),
-        ("after", [[5.0, 5.0], [-5.0, -3.0]]),
+        ("advantage", [[5.0, 5.0], [-5.0, -3.0]]),
         ("return", [[5.0, 5.0], [-5.0, -3.0]]),
         ("reward", [[4.0, 4.0], [-4.0, -4.0]]),
     ],
@@ -311,13 +311,13 @@ def test_the_penalty_is_given_after_normalisation_so_that_all_failed_groups_do_n
 def test_a_shaped_reward_enters_where_the_setting_says(entry: Any, expected: list[list[float | None]]) -> None:
     played = [episode([0.0, 10.0]), episode([0.0, 0.0])]
     played[1].steps[1].shaped_rewards["subgoal"] = 2.0
-    assert credit(GRPO(norm="mean", shaped={"subgoal": entry}), played) == approx(expected)
+    assert credit(GRPO(normalize="mean", shaped_at={"subgoal": entry}), played) == approx(expected)
 
 
 def test_a_shaped_reward_that_enters_as_reward_is_discounted_to_earlier_steps() -> None:
     played = [episode([0.0, 0.0], states="ab"), episode([0.0, 0.0], states="ab")]
     played[0].steps[1].shaped_rewards["subgoal"] = 2.0
-    method = GiGPO(norm="mean", gamma=0.5, shaped={"subgoal": "reward"})
+    method = GiGPO(normalize="mean", gamma=0.5, shaped_at={"subgoal": "reward"})
     assert credit(method, played) == approx([[1 + 0.5, 1 + 1], [-1 - 0.5, -1 - 1]])
 
 
@@ -342,7 +342,7 @@ def test_a_method_cannot_forget_shaped_rewards_and_faulted_episodes() -> None:
     assert found.values.tolist() == pytest.approx(expected)
     assert found.parts["shaped"].tolist() == [0.0, -0.1, 0.0, 0.0]
     assert found.metrics == {"zero_episodes": 0.0}
-    assert LastStep(shaped={"calm": "return"}).advantages(as_batch(played())).values.tolist() == expected
+    assert LastStep(shaped_at={"calm": "return"}).advantages(as_batch(played())).values.tolist() == expected
     good, cut = played(), episode([7.0, 9.0], error="timeout")
     with_fault = LastStep().advantages(as_batch([good[0], cut, good[1]]))
     assert with_fault.values.tolist() == pytest.approx([*expected[:2], 0.0, 0.0, *expected[2:]])

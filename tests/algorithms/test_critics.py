@@ -22,7 +22,7 @@ METHODS: dict[str, CriticMethod] = {
     "ntpo": POAD(inner=None),
     "archer": POAD(inner=None, next_value="action"),
     "ppo": PPO(),
-    "ppo turn": PPO(level="turn"),
+    "ppo action": PPO(level="action"),
 }
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=40, deadline=None)
@@ -178,7 +178,7 @@ def test_poads_credit_does_not_depend_on_how_long_an_action_is(made: tuple[list[
 def test_with_actions_of_one_token_poad_ntpo_and_turns_are_the_same() -> None:
     trajectories = played([[1, 1, 1], [1, 1]], [[0, 0, 1], [0, -1]])
     values = np.array([0.3, -0.2, 0.5, 0.1, 0.7])
-    turn = PPO(gamma=0.95, level="turn", whiten=False).advantages(batch_of(trajectories, values))
+    turn = PPO(gamma=0.95, level="action", normalize=False).advantages(batch_of(trajectories, values))
     for method in (POAD(), METHODS["ntpo"], METHODS["archer"]):
         found = method.advantages(batch_of(trajectories, values))
         np.testing.assert_allclose(found.values, turn.values)
@@ -223,7 +223,7 @@ def test_every_token_has_one_advantage_and_only_real_places_have_a_target(method
     assert bool(defined.all())
     assert found.returns is not None
     targets = np.isfinite(found.returns)
-    assert targets.tolist() == ([True, False, True, True, False, False] if method is METHODS["ppo turn"] else [True] * 6)
+    assert targets.tolist() == ([True, False, True, True, False, False] if method is METHODS["ppo action"] else [True] * 6)
 
 
 @methods
@@ -231,12 +231,12 @@ def test_shaped_rewards_enter_where_they_are_told_to(method: CriticMethod) -> No
     def with_bonus(entry: str) -> Floats:
         (trajectory,) = played([[1, 1]], [[0, 1]])
         trajectory.steps[0].shaped_rewards["bonus"] = 2.0
-        made = replace(method, shaped={"bonus": entry}, whiten=False)
+        made = replace(method, shaped_at={"bonus": entry}, normalize=False)
         return made.advantages(batch_of([trajectory], np.zeros(2))).values
 
     without = with_bonus("none")
     np.testing.assert_allclose(with_bonus("reward") - without, [2, 0])
-    np.testing.assert_allclose(with_bonus("after") - without, [2, 0])
+    np.testing.assert_allclose(with_bonus("advantage") - without, [2, 0])
 
 
 @methods

@@ -25,7 +25,7 @@ from algorithms.passk import PassKGRPO
 from algorithms.reinforce import ReinforceBaseline, ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
-from algorithms.stats import deviations, whiten
+from algorithms.stats import deviations, normalize_tokens
 from envs.trajectory import Trajectory
 from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode, official, trajectories
@@ -35,16 +35,16 @@ METHODS: dict[str, Algorithm] = {
     "reinforce_pp discounted": ReinforcePP(gamma=0.9),
     "reinforce_pp by response": ReinforcePP(span="response"),
     "hgpo": HGPO(),
-    "hgpo mean, with episode": HGPO(norm="mean", history=1, episode=True),
+    "hgpo mean, with episode": HGPO(normalize="mean", history=1, episode=True),
     "hgpo official": HGPO(**{**official("hgpo"), "episode": True}),
     "opo": OPO(),
-    "opo by rows": OPO(episode_stats="rows", lone_episode="raw"),
+    "opo by rows": OPO(episode_stats="rows", singleton_group="raw"),
     "gpg": GPG(),
     "gpg as in verl": GPG(informative="return"),
     "gdpo": GDPO(),
-    "gdpo weighted": GDPO(weights={"subgoal": 0.3}, shaped={"invalid_action": "return"}),
+    "gdpo weighted": GDPO(weights={"subgoal": 0.3}, shaped_at={"invalid_action": "return"}),
     "passk_grpo": PassKGRPO(),
-    "passk_grpo mean": PassKGRPO(norm="mean", lone_episode="raw"),
+    "passk_grpo mean": PassKGRPO(normalize="mean", singleton_group="raw"),
     "remax": ReMax(),
     "otb": OTB(),
     "otb as in verl": OTB(lone_token="raw"),
@@ -64,7 +64,7 @@ def batch_of(played: list[Trajectory]) -> Batch:
         for place in step.response_ids
     ]
     batch.logprobs = np.log(np.array(sure, dtype=np.float64))
-    batch.collision = np.exp(2 * batch.logprobs) + 0.05
+    batch.sum_pi_squared = np.exp(2 * batch.logprobs) + 0.05
     batch.greedy = np.array([float(len(t.group_id) % 3) for t in played for _ in t.steps])
     return batch
 
@@ -167,7 +167,7 @@ def test_the_parts_of_an_advantage_add_up_to_it(method: Algorithm, played: list[
     if isinstance(method, OTB | ReMax | HGPO):
         named = found.parts
     else:
-        named = {name: found.parts[name] for name in ("episode", "whitened", "shaped") if name in found.parts}
+        named = {name: found.parts[name] for name in ("episode", "normalized", "shaped") if name in found.parts}
     total = np.sum(list(named.values()), axis=0)
     np.testing.assert_allclose(found.values[found.defined], total[found.defined], atol=1e-9)
 
@@ -178,7 +178,7 @@ def test_a_shaped_reward_that_enters_after_is_just_added(method: Algorithm) -> N
     before = numbers(credit(method, played))
     for t in played:
         t.steps[0].shaped_rewards["subgoal"] = 0.5
-    after = numbers(credit(dataclasses.replace(method, shaped={"subgoal": "after"}), played))
+    after = numbers(credit(dataclasses.replace(method, shaped_at={"subgoal": "advantage"}), played))
     size = 2 if len(before) == 8 else 1  # numbers a step: its tokens', or one
     np.testing.assert_allclose(after - before, np.tile(np.repeat([0.5, 0.0], size), 2), atol=1e-12)
 
@@ -211,7 +211,7 @@ def test_what_a_method_needs_and_does_not_get_is_named() -> None:
     batch = as_batch([episode([0, 1]), episode([0, 0])])
     with pytest.raises(ValueError, match=r"ReMax needs batch\.greedy"):
         ReMax().advantages(batch)
-    with pytest.raises(ValueError, match=r"OTB needs batch\.logprobs and batch\.collision"):
+    with pytest.raises(ValueError, match=r"OTB needs batch\.logprobs and batch\.sum_pi_squared"):
         OTB().advantages(batch)
 
 
@@ -234,7 +234,7 @@ def test_contexts_are_the_last_states_within_a_trajectory_and_task() -> None:
 def test_hgpo_without_history_is_the_step_advantage_among_visits_of_the_same_state() -> None:
     played = [episode([0, 10], states="ab"), episode([0, 0], states="ac"), episode([4.0], states="a")]
     mean = (9.5 + 0 + 4) / 3
-    same(credit(HGPO(history=0, norm="mean"), played), [[9.5 - mean, 0], [-mean, 0], [4 - mean]])
+    same(credit(HGPO(history=0, normalize="mean"), played), [[9.5 - mean, 0], [-mean, 0], [4 - mean]])
     std = np.std([9.5, 0, 4])  # biased
     same(
         credit(HGPO(history=0), played),
@@ -245,22 +245,22 @@ def test_hgpo_without_history_is_the_step_advantage_among_visits_of_the_same_sta
 def test_hgpo_weighs_contexts_by_their_length_and_leaves_out_those_where_a_step_is_alone() -> None:
     # State b is reached from a twice and from c once; gamma = 0, so that returns are the rewards.
     played = [episode([0, 6], states="ab"), episode([0, 2], states="ab"), episode([0, 1], states="cb")]
-    alike = HGPO(norm="mean", gamma=0.0, alpha=0.0)
+    alike = HGPO(normalize="mean", gamma=0.0, alpha=0.0)
     same(credit(alike, played), [[0, (3 + 2) / 2], [0, (-1 - 2) / 2], [0, -2]])
-    longer = HGPO(norm="mean", gamma=0.0, alpha=1.0)
+    longer = HGPO(normalize="mean", gamma=0.0, alpha=1.0)
     same(credit(longer, played), [[0, (2 * 3 + 3 * 2) / 5], [0, (2 * -1 + 3 * -2) / 5], [0, -2]])
 
 
 def test_hgpo_can_add_the_episode_as_the_shortest_context() -> None:
     played = [episode([0, 6], states="ab"), episode([0, 2], states="cb")]
-    found = credit(HGPO(norm="mean", gamma=0.0, episode=True), played)
+    found = credit(HGPO(normalize="mean", gamma=0.0, episode=True), played)
     same(found, [[2, (1 * 2 + 2 * 2) / 3], [-2, (1 * -2 + 2 * -2) / 3]])
 
 
 def test_an_advantage_of_0_takes_its_share_of_the_weights_unless_dropped() -> None:
     # From a to b always the same return; only the way over c differs, so in the longer context there is nothing to tell.
     played = [episode([0, 6], states="ab"), episode([0, 6], states="ab"), episode([0, 0], states="cb")]
-    settings: Any = {"norm": "mean", "gamma": 0.0}
+    settings: Any = {"normalize": "mean", "gamma": 0.0}
     same(credit(HGPO(**settings), played), [[0, 2 * 2 / 5], [0, 2 * 2 / 5], [0, -4]])
     same(credit(HGPO(**settings, zeros="dropped"), played), [[0, 2], [0, 2], [0, -4]])
 
@@ -287,7 +287,7 @@ def test_opo_of_episodes_of_equal_length_is_grpo_without_std(played: list[Trajec
     for t in played:
         t.steps = t.steps[:1]
         t.steps[0].response_ids = [0, 0]
-    same(credit(OPO(), played), credit(GRPO(norm="mean"), played))
+    same(credit(OPO(), played), credit(GRPO(normalize="mean"), played))
 
 
 def test_gpg_makes_up_for_the_groups_that_have_nothing_to_tell() -> None:
@@ -305,30 +305,33 @@ def test_gdpo_lets_no_source_drown_another() -> None:
     np.testing.assert_allclose(numbers(credit(GDPO(epsilon=0.0), played)), 0.0, atol=1e-9)
     assert credit(GRPO(), played)[0][0] > 0.7
     assert credit(GDPO(weights={"format": 0.1}), played)[0][0] > 0.7
-    assert credit(GDPO(shaped={"format": "none"}), played)[0][0] > 0.7
+    assert credit(GDPO(shaped_at={"format": "none"}), played)[0][0] > 0.7
 
 
 def test_gdpo_has_the_scale_of_all_tokens_of_the_batch_and_shows_each_source() -> None:
     played = [episode([4.0], tokens=3), episode([2.0], tokens=1)]
     played[0].steps[0].shaped_rewards["subgoal"] = 1.0
-    found = GDPO(norm="mean", weights={"environment": 2.0}).advantages(batch_of(played))
+    found = GDPO(normalize="mean", weights={"environment": 2.0}).advantages(batch_of(played))
     assert found.parts["environment"].tolist() == [2.0, -2.0]
     assert found.parts["subgoal"].tolist() == [0.5, -0.5]
-    expected = whiten(np.array([2.5, 2.5, 2.5, -2.5]), np.ones(4, dtype=np.int64), 1e-8)
+    expected = normalize_tokens(np.array([2.5, 2.5, 2.5, -2.5]), np.ones(4, dtype=np.int64), 1e-8)
     assert found.values == pytest.approx([expected[0], expected[3]])
 
 
 def test_passk_credits_the_best_episode_by_its_lead_and_nobody_where_two_are_best() -> None:
     played = [episode([0, 3]), episode([0, 7]), episode([5.0])]
-    same(credit(PassKGRPO(norm="mean"), played), [[0, 0], [2, 2], [0]])
+    same(credit(PassKGRPO(normalize="mean"), played), [[0, 0], [2, 2], [0]])
     same(credit(PassKGRPO(), played), [[0, 0], [2 / (2 + 1e-6)] * 2, [0]])
-    same(credit(PassKGRPO(norm="mean", credited="row"), played), [[0, 0], [2, 0], [0]])
+    same(credit(PassKGRPO(normalize="mean", credited="row"), played), [[0, 0], [2, 0], [0]])
     same(credit(PassKGRPO(), [*played, episode([7.0])]), [[0, 0], [0, 0], [0], [0]])
 
 
 def test_in_a_group_of_one_there_is_no_lead_unless_raw_scores_are_asked_for() -> None:
     same(credit(PassKGRPO(), [episode([0, 3])]), [[0, 0]])
-    same(credit(PassKGRPO(norm="mean", lone_episode="raw"), [episode([0, 3]), episode([1.0], group="other")]), [[3, 3], [1]])
+    same(
+        credit(PassKGRPO(normalize="mean", singleton_group="raw"), [episode([0, 3]), episode([1.0], group="other")]),
+        [[3, 3], [1]],
+    )
 
 
 # -- tokens and steps -------------------------------------------------------------------------------------------------------
@@ -348,7 +351,7 @@ def test_reinforce_pp_discounts_from_token_to_token_across_the_steps_of_an_episo
 @given(trajectories(), st.floats(0, 1))
 @quick
 def test_returns_of_tokens_are_those_of_the_formula(played: list[Trajectory], gamma: float) -> None:
-    found = ReinforcePP(gamma=gamma, shaped={"subgoal": "none"}).advantages(batch_of(played))
+    found = ReinforcePP(gamma=gamma, shaped_at={"subgoal": "none"}).advantages(batch_of(played))
     expected = []
     for t in [t for t in played if t.error is None]:
         steps = [step for step in t.steps if step.response_ids or step.reward]
@@ -377,7 +380,7 @@ def test_remax_compares_the_rest_of_an_episode_with_the_greedy_one() -> None:
 def test_otb_weighs_returns_at_each_token_by_the_gradient_up_to_it() -> None:
     batch = batch_of([episode([0.0, 6.0], tokens=1), episode([3.0], tokens=1)])
     p, c = np.array([0.5, 0.25, 0.8]), np.array([0.3, 0.2, 0.7])
-    batch.logprobs, batch.collision = np.log(p), c
+    batch.logprobs, batch.sum_pi_squared = np.log(p), c
     w = 1 - 2 * p + c
     first = (6 * w[0] + 3 * w[2]) / (w[0] + w[2])
     assert OTB().advantages(batch).values == pytest.approx([6 - first, 0.0, 3 - first])
@@ -387,13 +390,13 @@ def test_otb_weighs_returns_at_each_token_by_the_gradient_up_to_it() -> None:
 def test_otb_counts_places_over_sampled_tokens_so_turns_may_be_cut_differently() -> None:
     one, other = episode([0.0, 6.0], tokens=2), episode([3.0], tokens=4)
     batch = batch_of([one, other])
-    batch.logprobs, batch.collision = np.log(np.full(8, 0.5)), np.full(8, 0.4)
+    batch.logprobs, batch.sum_pi_squared = np.log(np.full(8, 0.5)), np.full(8, 0.4)
     assert OTB().advantages(batch).values == pytest.approx([1.5] * 4 + [-1.5] * 4)  # equal weights: the mean
 
 
 def test_places_where_the_policy_had_no_choice_are_compared_with_the_plain_mean() -> None:
     batch = batch_of([episode([6.0], tokens=2), episode([2.0], tokens=2)])
-    batch.logprobs, batch.collision = np.log([1.0, 0.5, 1.0, 0.9]), np.array([1.0, 0.5, 1.0, 0.9])
+    batch.logprobs, batch.sum_pi_squared = np.log([1.0, 0.5, 1.0, 0.9]), np.array([1.0, 0.5, 1.0, 0.9])
     w = 0.5, 1 - 1.8 + 0.9
     second = (6 * w[0] + 2 * w[1]) / sum(w)
     assert OTB().advantages(batch).values == pytest.approx([2.0, 6 - second, -2.0, 2 - second])

@@ -59,10 +59,10 @@ def gigpo_advantage(case: Case, tolerance: float) -> None:
         for reward, valid, key, length in zip(given["rewards"], given["is_action_valid"], given["anchor_obs"], lengths)
     ]
     rows = Rows(given["index"], given["traj_uid"], steps)
-    settings = {"gamma": given["gamma"], "omega": given["step_advantage_w"], "norm": NORMS[given["mode"]]}
+    settings = {"gamma": given["gamma"], "omega": given["step_advantage_w"], "normalize": NORMS[given["mode"]]}
     settings["epsilon"] = given["epsilon"]
 
-    paper = GiGPO(**{**official("gigpo"), **settings, "episode_stats": "trajectories", "shaped": {}})
+    paper = GiGPO(**{**official("gigpo"), **settings, "episode_stats": "trajectories", "shaped_at": {}})
     close(paper.advantages(rows.batch).parts["episode"][rows.place], expected["paper_eq3_episode_adv_no_penalty"], tolerance)
 
     shape(InvalidAction(given["invalid_action_penalty_coef"]), rows.trajectories, "invalid_action")

@@ -40,7 +40,7 @@ class Table:
     def logprobs(self, batch: Batch) -> Floats:
         return log_softmax(self.logits)[self._places(batch.trajectories)]
 
-    def old_logprobs(self, batch: Batch) -> Floats:
+    def rollout_logprobs(self, batch: Batch) -> Floats:
         return log_softmax(self.old)[self._places(batch.trajectories)]
 
     def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
@@ -105,7 +105,7 @@ def test_the_rewards_of_a_trajectory_sum_to_beta_times_its_log_ratio(seed: int, 
     now = Table(before if when == "before" else model.logits, model.old)
     for one, given_ in zip(group, rewards(group)):
         alone = as_batch([one])
-        log_ratio = (now.logprobs(alone) - now.old_logprobs(alone)).sum()
+        log_ratio = (now.logprobs(alone) - now.rollout_logprobs(alone)).sum()
         assert sum(given_) == pytest.approx(beta * log_ratio, abs=1e-9)
 
 
@@ -177,7 +177,7 @@ def test_rewards_of_such_a_model_keep_the_optimal_policy(seed: int, beta: float,
     rng = np.random.default_rng(seed)
     world, old = World(rng), rng.normal(size=(12, 3))
     group = world.every_step()
-    shaped(Table(world.soft_optimal(old, beta)[1], old), group, beta=beta, norm=norm)
+    shaped(Table(world.soft_optimal(old, beta)[1], old), group, beta=beta, normalize=norm)
     implicit = np.array(rewards(group)).reshape(world.reward.shape)
     _, q = world.optimal(world.reward)
     _, found = world.optimal(implicit + world.reward if added else implicit)
@@ -228,7 +228,7 @@ def test_batch_norm_makes_the_largest_reward_1_whatever_beta() -> None:
     def normed(beta: float) -> list[list[float]]:
         rng = np.random.default_rng(3)
         model, group = Table(*tables(rng)), random_group(rng, 5, 4)
-        shaped(model, group, beta=beta, norm="batch", reward="before")
+        shaped(model, group, beta=beta, normalize="batch", reward="before")
         return rewards(group)
 
     found = np.concatenate(normed(1.0))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from algorithms import correction, losses, surrogates
-from algorithms.surrogates import CISPO, GMPO, PPO, Clip, Joint, TokenLoss, Tokens
+from algorithms.surrogates import CISPO, GMPO, PPO, Clip, SequencePPO, TokenLoss, Tokens
 
 MODES = get_args(losses.Aggregation)
 modes = pytest.mark.parametrize("mode", MODES)
@@ -261,7 +261,7 @@ def test_weights_divided_by_their_mean_have_mean_1() -> None:
     assert correction.correction_weights(new, old, mean_one=True).mean().item() == pytest.approx(1.0)
 
 
-# -- normalised advantages --------------------------------------------------------------------------------------------------
+# -- normalized advantages --------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.one_of(st.just(0.0), st.floats(-10, 10)), max_size=30), st.integers(0, 2**30 - 1))
@@ -269,7 +269,7 @@ def test_weights_divided_by_their_mean_have_mean_1() -> None:
 def test_normalised_advantages_other_than_0_have_mean_0_and_variance_1(values: list[float], bits: int) -> None:
     advantages = torch.tensor(values, dtype=torch.float64)
     defined = torch.tensor([bool(bits >> i & 1) for i in range(len(values))], dtype=torch.bool)
-    found = losses.normalise(advantages, defined)
+    found = losses.normalize(advantages, defined)
     assert not found[~defined].any()
     said = defined & (advantages != 0)
     if said.any() and float(advantages[said].std(correction=0)) > 1e-3:
@@ -278,14 +278,14 @@ def test_normalised_advantages_other_than_0_have_mean_0_and_variance_1(values: l
 
 
 def test_normalising_shifts_the_zeros_too_and_leaves_them_out_of_the_statistics() -> None:
-    found = losses.normalise(torch.tensor([1.0, 3.0, 0.0, 0.0]), torch.tensor([True, True, True, False]))
+    found = losses.normalize(torch.tensor([1.0, 3.0, 0.0, 0.0]), torch.tensor([True, True, True, False]))
     assert found.tolist() == pytest.approx([-1.0, 1.0, -2.0, 0.0])
 
 
 def test_equal_advantages_are_not_blown_up_by_a_spread_of_nothing() -> None:
-    found = losses.normalise(torch.tensor([0.1, 0.1, 0.1, 0.0]), torch.ones(4, dtype=torch.bool))
+    found = losses.normalize(torch.tensor([0.1, 0.1, 0.1, 0.0]), torch.ones(4, dtype=torch.bool))
     assert found.tolist() == pytest.approx([0.0, 0.0, 0.0, -0.1])
-    assert not losses.normalise(torch.zeros(4), torch.ones(4, dtype=torch.bool)).any()
+    assert not losses.normalize(torch.zeros(4), torch.ones(4, dtype=torch.bool)).any()
 
 
 def test_the_joint_ratio_of_a_step_is_that_of_its_actions_probabilities() -> None:
@@ -293,10 +293,10 @@ def test_the_joint_ratio_of_a_step_is_that_of_its_actions_probabilities() -> Non
     logp = torch.tensor([-0.9, -0.6, -1.8, -0.2], requires_grad=True)
     step = torch.tensor([0, 0, 1, 1])
     advantages = torch.tensor([2.0, 2.0, -1.0, -1.0])
-    result = Joint(Clip(0.5, 0.5, None))(Tokens(logp, old, advantages, step))
+    result = SequencePPO(Clip(0.5, 0.5, None))(Tokens(logp, old, advantages, step))
     ratio = torch.tensor([0.0, 0.3]).exp()[step]  # products of the ratios of each step's two tokens
     torch.testing.assert_close(result.loss.detach(), -advantages * ratio)
     (gradient,) = torch.autograd.grad(result.loss.sum(), logp)
     torch.testing.assert_close(gradient, -advantages * ratio)  # that of the step, once for each of its tokens
-    clipped = Joint(Clip(0.2, 0.2, None))(Tokens(logp, old, advantages.abs(), step))
+    clipped = SequencePPO(Clip(0.2, 0.2, None))(Tokens(logp, old, advantages.abs(), step))
     assert clipped.clipped.tolist() == [False, False, True, True]

@@ -29,10 +29,14 @@ def test_methods_are_found_by_name() -> None:
         ({"name": "gigppo"}, LookupError, ["no method 'gigppo'", "gigpo, gpg, grpo", "Did you mean 'gigpo'"]),
         ({"omega": 1.0}, ValueError, ["has no name", "gigpo, gpg, grpo"]),
         ({"name": "gigpo", "gama": 0.9}, ValueError, ["no setting 'gama'", "Did you mean 'gamma'", "omega"]),
-        ({"name": "gigpo", "norm": "var"}, ValueError, ["norm is 'var'", "std, mean"]),
+        ({"name": "gigpo", "normalize": "var"}, ValueError, ["normalize is 'var'", "std, mean"]),
         ({"name": "gigpo", "gamma": 1.5}, ValueError, ["gamma is 1.5", "at most 1"]),
         ({"name": "grpo", "epsilon": -1.0}, ValueError, ["epsilon is -1.0"]),
-        ({"name": "grpo", "shaped": {"calm": "befor"}}, ValueError, ["shaped.calm is 'befor'", "reward, return, after, none"]),
+        (
+            {"name": "grpo", "shaped_at": {"calm": "befor"}},
+            ValueError,
+            ["shaped_at.calm is 'befor'", "reward, return, advantage, none"],
+        ),
     ],
 )
 def test_a_mistake_in_a_methods_settings_is_named(config: dict[str, Any], error: type[Exception], parts: list[str]) -> None:
@@ -106,7 +110,7 @@ def test_a_users_loss_is_found_by_its_entry_point_and_not_imported_before_it_is_
         "else: raise AssertionError('an unknown loss was taken')\n"
         "assert 'torch' not in sys.modules\n"
         "shown = help.text('train', ['loss'])\n"
-        "assert 'gspo, joint, mine' in ' '.join(shown.split()), shown\n"
+        "assert 'gspo, mine, ppo, sapo, sequence_ppo' in ' '.join(shown.split()), shown\n"
         "assert 'The return itself' in shown, shown\n"
         "assert loading.load(['loss.surrogate=mine']).loss.surrogate == 'mine'\n"
     )

@@ -24,7 +24,7 @@ METHODS = {
     "official": OPRL(**official("oprl")),
     "rloo": OPRL(estimator="rloo"),
     "mean": OPRL(estimator="dr_grpo", step_baseline="first"),
-    "whitened": OPRL(estimator="reinforce_pp_baseline"),
+    "normalized": OPRL(estimator="reinforce_pp_baseline"),
 }
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=25, deadline=None)
@@ -102,15 +102,15 @@ def test_implicit_rewards_enter_once() -> None:
     plain = [episode(rewards) for rewards in PAIR[0]]
     method = OPRL(alpha=0.0)
     close(credit(method, pair()), credit(GRPO(), plain))
-    with pytest.raises(ValueError, match=r"shaped\.implicit_prm must be none"):
-        OPRL(shaped={"implicit_prm": "reward"})
+    with pytest.raises(ValueError, match=r"shaped_at\.implicit_prm must be none"):
+        OPRL(shaped_at={"implicit_prm": "reward"})
 
 
 def test_other_shapings_enter_where_the_setting_says() -> None:
     played = pair()
     played[1].steps[0].shaped_rewards["subgoal"] = 4.0
     close(credit(OPRL(estimator="rloo", alpha=0.0), played), [[6.0, 6.0], [-6.0]])
-    close(credit(OPRL(estimator="rloo", alpha=0.0, shaped={"subgoal": "after"}), played), [[10.0, 10.0], [-6.0]])
+    close(credit(OPRL(estimator="rloo", alpha=0.0, shaped_at={"subgoal": "advantage"}), played), [[10.0, 10.0], [-6.0]])
 
 
 # -- for any batch ----------------------------------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ def test_equal_returns_and_equal_step_rewards_give_exact_zeros(method: OPRL, rew
     assert credit(method, played) == [[0.0] * 4] * n
 
 
-@pytest.mark.parametrize(("estimator", "other"), [("grpo", GRPO()), ("dr_grpo", GRPO(norm="mean")), ("rloo", RLOO())])
+@pytest.mark.parametrize(("estimator", "other"), [("grpo", GRPO()), ("dr_grpo", GRPO(normalize="mean")), ("rloo", RLOO())])
 @given(rewarded())
 @quick
 def test_without_step_rewards_it_is_its_estimator(estimator: Any, other: Algorithm, played: list[Trajectory]) -> None:
-    other.shaped["implicit_prm"] = "none"
+    other.shaped_at["implicit_prm"] = "none"
     close(credit(OPRL(alpha=0.0, estimator=estimator), played), credit(other, played))
 
 
@@ -176,7 +176,7 @@ def test_a_batch_without_implicit_rewards_is_refused() -> None:
 def test_it_is_found_by_name_and_its_settings_are_checked() -> None:
     assert base.build({"name": "oprl", "alpha": 0.5}) == OPRL(alpha=0.5)
     # What a run has stored can be read again.
-    assert base.build({"name": "oprl", "shaped": OPRL().shaped}) == OPRL()
+    assert base.build({"name": "oprl", "shaped_at": OPRL().shaped_at}) == OPRL()
     for mistake, message in (({"alpha": -1.0}, "alpha is -1.0"), ({"estimator": "ppo"}, "allowed: grpo, dr_grpo, rloo")):
         with pytest.raises(ValueError, match=message):
             base.build({"name": "oprl", **mistake})

@@ -65,7 +65,7 @@ def test_a_task_that_cannot_be_played_leaves_no_episode_behind() -> None:
         env.step("wait")
 
 
-def test_without_a_task_one_of_the_train_panel_is_drawn_from_the_seed() -> None:
+def test_without_a_task_one_of_the_train_split_is_drawn_from_the_seed() -> None:
     env = corridor()
     drawn = [env.reset(seed=seed)[1]["task_id"] for seed in range(20)]
     assert set(drawn) == set(env.tasks("train"))
@@ -101,7 +101,7 @@ class Backwards(Corridor):
         return list(reversed(super().tasks(split)))
 
 
-def test_the_hash_of_a_panel_names_its_tasks_in_their_order() -> None:
+def test_the_hash_of_a_split_names_its_tasks_in_their_order() -> None:
     one, again, other = corridor(), corridor(), Backwards(CorridorConfig())
-    assert one.panel_hash("train") == again.panel_hash("train") != one.panel_hash("eval")
-    assert other.panel_hash("train") != one.panel_hash("train")
+    assert one.split_hash("train") == again.split_hash("train") != one.split_hash("eval")
+    assert other.split_hash("train") != one.split_hash("train")

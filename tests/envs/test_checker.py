@@ -34,8 +34,8 @@ def test_a_sound_environment_has_no_problem() -> None:
         (toys.NoKey, "info['state_key'] is ''"),
         (toys.HalfACharacter, "half of a surrogate pair, which no tokenizer reads"),
         (toys.CoarseKey, "has different outcomes"),
-        (toys.Overlapping, "is in panel 'train' and in 'eval'"),
-        (toys.ShufflesPanels, "panel 'train' differs between two instances"),
+        (toys.Overlapping, "is in split 'train' and in 'eval'"),
+        (toys.ShufflesPanels, "split 'train' differs between two instances"),
         (toys.EarlySuccess, "success, though the episode goes on"),
         (toys.BigScore, "info['score'] is 10.0"),
         (toys.RefusesItsOwnActions, "listed as admissible, but answered as invalid"),
@@ -48,7 +48,7 @@ def test_a_sound_environment_has_no_problem() -> None:
         (toys.DrawsGlobalTorch, "it draws from the process's generator torch"),
         (toys.ConsumesGlobalRandom, "it draws from the process's generator random"),
         (toys.SeedsGlobalRandom, "it seeds the process's generator random"),
-        (toys.PanelsByGlobalRandom, "panel 'train' differs"),
+        (toys.PanelsByGlobalRandom, "split 'train' differs"),
         (toys.EndsAtOnce, "the first action ends every episode, whichever it is (15 were tried)"),
         (toys.NothingToDo, "reset: no action is admissible, though the episode goes on"),
         (toys.StopsOnThirdNonsense, "2 impossible actions end the episode"),
@@ -57,7 +57,7 @@ def test_a_sound_environment_has_no_problem() -> None:
         (toys.RacesInThreads, "in threads, while others play"),
         (toys.ChangesWhenRead, "when somebody reads its tasks meanwhile"),
         (toys.ReusesItsList, "info['admissible_actions'] changes when the episode goes on"),
-        (toys.HasALockedTask, "task 'length-9' of panel 'eval' cannot be started: TaskError: length-9 is locked"),
+        (toys.HasALockedTask, "task 'length-9' of split 'eval' cannot be started: TaskError: length-9 is locked"),
         (toys.AnswersText, "act() returns 'You go.', a str"),
         (toys.ListsTuples, "info['admissible_actions'] is ('left', 'right', 'wait')"),
         (toys.WrongFrame, "info['frame'] is ['#@#']"),
@@ -101,9 +101,17 @@ def test_the_process_is_left_as_it_was() -> None:
 def test_the_report_tells_the_optional_parts_that_are_given_from_those_that_are_not() -> None:
     said = {line.split()[1]: line.split()[0] for line in hooks(toys.Generous(toys.CorridorConfig()), toys.GenerousPrompt, PLAY)}
     assert set(said.values()) == {"yes"}
-    assert set(said) > {"task_type", "subgoals", "demonstration", "stochastic", "Turn.frame", "Turn.changed", "Prompt.parse"}
+    assert set(said) > {
+        "task_type",
+        "subgoals",
+        "demonstration",
+        "stochastic",
+        "StepResult.frame",
+        "StepResult.changed",
+        "Prompt.parse",
+    }
     said = {line.split()[1]: line.split()[0] for line in hooks(toys.Corridor(toys.CorridorConfig()), Prompt, PLAY)}
-    assert [name for name, given in said.items() if given == "yes"] == ["Turn.admissible_actions", "Turn.subgoals"]
+    assert [name for name, given in said.items() if given == "yes"] == ["StepResult.admissible_actions", "StepResult.subgoals"]
 
 
 def test_chance_by_the_episode_seed_is_sound_if_the_class_says_so() -> None:
@@ -113,7 +121,7 @@ def test_chance_by_the_episode_seed_is_sound_if_the_class_says_so() -> None:
 
 def test_the_command_tells_problems_apart_from_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tests.envs.toys:Corridor", "max_steps=9"]) == 0
-    assert "no problem found; panels: train 3 (" in capsys.readouterr().out
+    assert "no problem found; splits: train 3 (" in capsys.readouterr().out
     assert main(["tests.envs.toys:NoKey"]) == 1
     assert "-> info['state_key'] must be a non-empty text" in capsys.readouterr().out
     assert main(["tests.envs.toys:Corridor", "max_step=9"]) == 2

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.base import Turn
+from envs.base import StepResult
 from envs.state_key import state_key
 
 plain = st.none() | st.text(max_size=3) | st.integers(-3, 3) | st.booleans() | st.floats(allow_nan=False)
@@ -51,8 +51,11 @@ def test_of_an_array_the_shape_does_not_count_but_the_order_does() -> None:
 
 
 def test_a_text_stays_as_it_is_and_a_turn_has_a_text() -> None:
-    assert Turn("a room", "room 3").state_key == "room 3"
-    assert Turn("a room", {"at": (1, 2), "holds": ["key"]}).state_key == Turn("", {"holds": ["key"], "at": [1, 2]}).state_key
+    assert StepResult("a room", "room 3").state_key == "room 3"
+    assert (
+        StepResult("a room", {"at": (1, 2), "holds": ["key"]}).state_key
+        == StepResult("", {"holds": ["key"], "at": [1, 2]}).state_key
+    )
 
 
 def test_what_has_no_name_is_refused_by_its_type() -> None:

@@ -242,7 +242,7 @@ def changed(**entries: Any) -> bytes:
         (changed(schema="stepcredit.trajectory/3"), "its schema is 'stepcredit.trajectory/3', this program reads"),
         (changed(schema="other/1"), "not a trajectory: its schema is 'other/1'"),
         (changed(seed="absent"), r"lacks the fields \['seed'\]"),
-        (changed(colour="red"), r"unknown fields \['colour'\]"),
+        (changed(color="red"), r"unknown fields \['color'\]"),
         (changed(seed="one"), "the trajectory.seed is str, expected int"),
         (changed(steps=[{"observation": "x"}]), r"steps\[0\] lacks the fields \['action'\]"),
         (changed(steps=[{"observation": "x", "action": "y", "subgoals": "key"}]), r"steps\[0\].subgoals is str, expected list"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.base import Split, TaskError, TextEnv, Turn
+from envs.base import Split, StepResult, TaskError, TextEnv
 from envs.prompt import Prompt
 
 
@@ -36,7 +36,7 @@ class Corridor(TextEnv):
         first = {"train": 3, "eval": 8, "test": 11}[split]
         return [f"length-{n}" for n in range(first, first + 3)]
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         kind, _, number = task_id.partition("-")
         if kind != "length" or not number.isdigit():
             raise TaskError(f"unknown task '{task_id}'; tasks are named length-N")
@@ -44,7 +44,7 @@ class Corridor(TextEnv):
         self.cell = int(rng.integers(1, self.length))
         return self._turn(f"Your task is to leave the corridor of {self.length} cells.")
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         move = {"left": -1, "right": 1, "wait": 0}.get(action)
         if move is None:
             return self._turn("Nothing happens.", valid=False)
@@ -52,9 +52,9 @@ class Corridor(TextEnv):
             self.cell = max(0, min(self.length, self.cell + move))
         return self._turn(f"You go {action}." if move else "You wait.")
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         out = self.cell == self.length
-        return Turn(
+        return StepResult(
             observation=f"{text} You are in cell {self.cell}.",
             state_key=f"{self.length}:{self.cell}",
             reward=float(out),
@@ -77,7 +77,7 @@ class Moody(Corridor):
 
     name = "moody"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if action == "hang":
             time.sleep(3600)
         if action.startswith("nap "):
@@ -99,7 +99,7 @@ class Moody(Corridor):
 class HangsAtReset(Corridor):
     name = "hangs-at-reset"
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         if task_id == "length-5":
             time.sleep(3600)
         return super().start(task_id, rng)
@@ -122,7 +122,7 @@ class LeaksRandomness(Corridor):
 
     name = "leaks-randomness"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         self.rng = np.random.default_rng()
         self.config.slippery = 0.5
         return super().act(action)
@@ -133,7 +133,7 @@ class HashOrder(Corridor):
 
     name = "hash-order"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.observation += " You see " + ", ".join({"a lamp", "a chair", "a table", "a door", "a window", "a rug"})
         return turn
@@ -145,7 +145,7 @@ class LeaksState(Corridor):
     name = "leaks-state"
     steps = 0
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         self.steps += 1
         turn = super().act(action)
         turn.observation += f" ({self.steps} steps)"
@@ -155,7 +155,7 @@ class LeaksState(Corridor):
 class NoKey(Corridor):
     name = "no-key"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.state_key = ""
         return turn
@@ -164,7 +164,7 @@ class NoKey(Corridor):
 class HalfACharacter(Corridor):
     """Cuts an observation in the middle of a pair."""
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         turn = super().start(task_id, rng)
         turn.observation += " \ud83d"
         return turn
@@ -175,7 +175,7 @@ class CoarseKey(Corridor):
 
     name = "coarse-key"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.state_key = "corridor"
         return turn
@@ -189,9 +189,9 @@ class Overlapping(Corridor):
 
 
 class ShufflesPanels(Corridor):
-    """Its panels differ between two instances."""
+    """Its splits differ between two instances."""
 
-    name = "shuffles-panels"
+    name = "shuffles-splits"
     instances = itertools.count()
 
     def __init__(self, config: CorridorConfig) -> None:
@@ -199,14 +199,14 @@ class ShufflesPanels(Corridor):
         self.number = next(self.instances)
 
     def tasks(self, split: Split) -> Sequence[str]:
-        panel = super().tasks(split)
-        return panel if self.number % 2 else panel[::-1]
+        split_tasks = super().tasks(split)
+        return split_tasks if self.number % 2 else split_tasks[::-1]
 
 
 class EarlySuccess(Corridor):
     name = "early-success"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.success = True
         return turn
@@ -215,7 +215,7 @@ class EarlySuccess(Corridor):
 class BigScore(Corridor):
     name = "big-score"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.score = 10.0
         return turn
@@ -224,7 +224,7 @@ class BigScore(Corridor):
 class RefusesItsOwnActions(Corridor):
     name = "refuses"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.admissible_actions = ["left", "right", "wait", "fly"]
         return turn
@@ -233,7 +233,7 @@ class RefusesItsOwnActions(Corridor):
 class EndsOnNonsense(Corridor):
     name = "ends-on-nonsense"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         turn = super().act(action)
         turn.terminated = turn.terminated or not turn.valid
         return turn
@@ -242,7 +242,7 @@ class EndsOnNonsense(Corridor):
 class RaisesOnNonsense(Corridor):
     name = "raises-on-nonsense"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if action not in ("left", "right", "wait"):
             raise ValueError(f"what is {action!r}?")
         return super().act(action)
@@ -274,7 +274,7 @@ class Slippery(Corridor):
 class DrawsGlobalRandom(Corridor):
     name = "draws-global-random"
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         turn = super().start(task_id, rng)
         turn.observation += f" The walls are {random.choice(['red', 'green', 'blue', 'grey', 'white'])}."
         return turn
@@ -283,7 +283,7 @@ class DrawsGlobalRandom(Corridor):
 class DrawsGlobalNumpy(Corridor):
     name = "draws-global-numpy"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         turn = super().act(action)
         turn.observation += f" You hear {np.random.randint(1000)} mice."
         return turn
@@ -292,7 +292,7 @@ class DrawsGlobalNumpy(Corridor):
 class DrawsGlobalTorch(Corridor):
     name = "draws-global-torch"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         import torch
 
         torch.rand(1)
@@ -304,7 +304,7 @@ class ConsumesGlobalRandom(Corridor):
 
     name = "consumes-global-random"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         random.random()
         return super().act(action)
 
@@ -314,24 +314,24 @@ class SeedsGlobalRandom(Corridor):
 
     name = "seeds-global-random"
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         random.seed(task_id)
         return super().start(task_id, rng)
 
 
 class PanelsByGlobalRandom(Corridor):
-    name = "panels-by-global-random"
+    name = "splits-by-global-random"
 
     def tasks(self, split: Split) -> Sequence[str]:
-        panel = list(super().tasks(split))
-        random.Random(random.getrandbits(64)).shuffle(panel)
-        return panel
+        split_tasks = list(super().tasks(split))
+        random.Random(random.getrandbits(64)).shuffle(split_tasks)
+        return split_tasks
 
 
 class EndsAtOnce(Corridor):
     name = "ends-at-once"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         turn = super().act(action)
         turn.terminated, turn.success, turn.score, turn.reward = turn.valid, False, 0.0, 0.0
         return turn
@@ -340,7 +340,7 @@ class EndsAtOnce(Corridor):
 class NothingToDo(Corridor):
     name = "nothing-to-do"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.admissible_actions = []
         return turn
@@ -349,11 +349,11 @@ class NothingToDo(Corridor):
 class StopsOnThirdNonsense(Corridor):
     name = "stops-on-third-nonsense"
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         self.nonsense = 0
         return super().start(task_id, rng)
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         turn = super().act(action)
         self.nonsense += not turn.valid
         turn.terminated = turn.terminated or self.nonsense == 2
@@ -395,7 +395,7 @@ class RacesInThreads(Corridor):
     name = "races-in-threads"
     note = 0
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         RacesInThreads.note = self.cell
         time.sleep(0.001)
         self.cell = RacesInThreads.note
@@ -406,7 +406,7 @@ class ChangesWhenRead(Corridor):
     name = "changes-when-read"
     read = 0
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         self.read = 0
         return super().start(task_id, rng)
 
@@ -414,7 +414,7 @@ class ChangesWhenRead(Corridor):
         self.read += 1
         return "all"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.observation += f" {self.read} people know of you."
         return turn
@@ -423,11 +423,11 @@ class ChangesWhenRead(Corridor):
 class ReusesItsList(Corridor):
     name = "reuses-its-list"
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         self.actions: list[str] = []
         return super().start(task_id, rng)
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         self.actions.clear()
         self.actions += turn.admissible_actions or []
@@ -440,7 +440,7 @@ class ReusesItsList(Corridor):
 class HasALockedTask(Corridor):
     name = "has-a-locked-task"
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         if task_id == "length-9":
             raise TaskError("length-9 is locked")
         return super().start(task_id, rng)
@@ -449,14 +449,14 @@ class HasALockedTask(Corridor):
 class AnswersText(Corridor):
     name = "answers-text"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         return "You go."  # type: ignore[return-value]
 
 
 class ListsTuples(Corridor):
     name = "lists-tuples"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.admissible_actions = tuple(turn.admissible_actions or ())  # type: ignore[assignment]
         return turn
@@ -465,7 +465,7 @@ class ListsTuples(Corridor):
 class WrongFrame(Corridor):
     name = "wrong-frame"
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.frame = ["#@#"]  # type: ignore[assignment]
         return turn
@@ -474,7 +474,7 @@ class WrongFrame(Corridor):
 class WrongChanged(Corridor):
     name = "wrong-changed"
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         turn = super().act(action)
         turn.changed = "no"  # type: ignore[assignment]
         return turn
@@ -486,7 +486,7 @@ class Lists(Corridor):
     name = "lists"
     more = ""
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.admissible_actions = [*(turn.admissible_actions or []), self.more]
         return turn
@@ -504,7 +504,7 @@ class Generous(Corridor):
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         return ["right"] * 12
 
-    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, dawdling: bool) -> list[str]:
+    def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         return ["left", *self.demonstration(task_id, rng)]
 
     def task_type(self, task_id: str) -> str:
@@ -513,10 +513,10 @@ class Generous(Corridor):
     def subgoals(self, task_id: str) -> Sequence[str]:
         return ("out",)
 
-    def panel_hash(self, split: Split) -> str:
-        return super().panel_hash(split)
+    def split_hash(self, split: Split) -> str:
+        return super().split_hash(split)
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.frame, turn.changed = "." * self.cell + "@", valid
         return turn

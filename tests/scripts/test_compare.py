@@ -25,7 +25,7 @@ from scripts.comparison import evidence, intervals, plan, settings
 from scripts.comparison.figure import draw
 from scripts.comparison.page import page
 from scripts.comparison.plan import Plan, Run
-from scripts.comparison.summary import COVERAGE, summarise
+from scripts.comparison.summary import COVERAGE, summarize
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["env=alfworld", "warmstart.enabled=false", "rollout.groups=1", "rollout.group_size=2", "evaluation.episodes=6"]
@@ -168,9 +168,9 @@ def test_lists_may_do_without_brackets(tmp_path: Path, written: str) -> None:
     assert list(plan.read([*SMALL, "algos=grpo", f"out={tmp_path}"]).arms) == ["grpo"]
 
 
-def begin(run: Run, panel: str = "abc") -> RunFolder:
+def begin(run: Run, split_tasks: str = "abc") -> RunFolder:
     folder = RunFolder.open(run.config)
-    folder.begin(run.config, {"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": panel, "eval": "e", "test": "t"})
+    folder.begin(run.config, {"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": split_tasks, "eval": "e", "test": "t"})
     return folder
 
 
@@ -188,9 +188,9 @@ def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: 
 # -- what runs wrote --------------------------------------------------------------------------------------------------------
 
 
-def write(run: Run, success: list[tuple[int, float, float]], panel: str = "abc", start: float = 0.25) -> None:
+def write(run: Run, success: list[tuple[int, float, float]], split_tasks: str = "abc", start: float = 0.25) -> None:
     """A finished run of two task types: (environment steps, success at either) of each evaluation."""
-    folder = begin(run, panel)
+    folder = begin(run, split_tasks)
     lines = []
     for number, (steps, pick, heat) in enumerate([(0, start, start), *success]):
         line = {"iteration": number, "env/steps": steps, "time/cpu": 5.0 + steps / 10, "time/wall": 7.0 + steps / 5}
@@ -212,7 +212,7 @@ def compared(tmp_path: Path) -> Plan:
 
 
 def test_a_curve_is_interpolated_between_evaluations_over_steps_and_over_seconds(compared: Plan) -> None:
-    curves = summarise(compared)["temperatures"]["1"]["arms"]["steady"]["curves"]
+    curves = summarize(compared)["temperatures"]["1"]["arms"]["steady"]["curves"]
     for x, last in (("env/steps", 110.0), ("time/cpu", 11.0)):
         curve = curves[x]
         assert (curve["x"][0], curve["x"][-1]) == (0.0, pytest.approx(last))
@@ -222,7 +222,7 @@ def test_a_curve_is_interpolated_between_evaluations_over_steps_and_over_seconds
 
 
 def test_the_final_table_has_every_type_with_the_spread_over_seeds(compared: Plan) -> None:
-    late = summarise(compared)["temperatures"]["1"]["arms"]["late"]
+    late = summarize(compared)["temperatures"]["1"]["arms"]["late"]
     assert late["types"]["heat"] == {"mean": 0.75, "low": 0.5, "high": 1.0, "seeds": [0.5, 1.0]}
     assert late["types"]["pick"]["low"] == late["types"]["pick"]["high"] == 0.5
     assert late["all"]["seeds"] == [0.5, 0.75]
@@ -230,14 +230,14 @@ def test_the_final_table_has_every_type_with_the_spread_over_seeds(compared: Pla
 
 
 def test_arms_are_compared_seed_by_seed(compared: Plan) -> None:
-    (pair,) = summarise(compared)["temperatures"]["1"]["pairs"]
+    (pair,) = summarize(compared)["temperatures"]["1"]["pairs"]
     assert (pair["first"], pair["second"]) == ("steady", "late")
     assert pair["difference"]["seeds"] == [0.25, 0.0]
     assert pair["improvement"] == pytest.approx((1.0 + 0.5) / 2)  # pick: always; heat: against one seed of two
 
 
 def test_costs_leave_the_warm_start_out(compared: Plan) -> None:
-    cost = summarise(compared)["cost"]["steady"]
+    cost = summarize(compared)["cost"]["steady"]
     assert cost["CPU s"]["mean"] == pytest.approx(11)
     assert cost["rollout tokens"]["seeds"] == [300.0, 300.0]
     assert cost["environment steps"]["mean"] == 110
@@ -245,27 +245,27 @@ def test_costs_leave_the_warm_start_out(compared: Plan) -> None:
 
 def test_a_failed_run_is_named_with_its_reason_and_in_no_figure(compared: Plan) -> None:
     compared.of("late")[1].failed = "the disk <is> full"
-    report = summarise(compared)
+    report = summarize(compared)
     assert report["failed"] == [{"arm": "late", "seed": 1, "reason": "the disk <is> full"}]
     assert report["temperatures"]["1"]["arms"]["late"]["all"]["seeds"] == [0.5]
     assert "the disk &lt;is&gt; full" in page(report)
     for run in compared.of("late"):
         run.failed = "all"
-    assert list(summarise(compared)["cost"]) == ["steady"]
+    assert list(summarize(compared)["cost"]) == ["steady"]
 
 
 def test_a_run_that_fell_short_of_the_budget_is_noted(compared: Plan) -> None:
     compared.budget = 105
-    notes = " ".join(summarise(compared)["notes"])
+    notes = " ".join(summarize(compared)["notes"])
     assert "late, seed 0 ended after 2 iterations and 100 environment steps" in notes
     assert "steady, seed 0 ended" not in notes
 
 
 def test_where_a_run_missed_the_budget_success_at_equal_steps_stands_beside_the_final_one(compared: Plan) -> None:
-    arms = summarise(compared)["temperatures"]["1"]["arms"]  # steady ended 10% over
+    arms = summarize(compared)["temperatures"]["1"]["arms"]  # steady ended 10% over
     assert arms["late"]["at_equal_steps"]["seeds"] == [0.5, 0.75]
     compared.budget = 75
-    report = summarise(compared)
+    report = summarize(compared)
     assert "steady, seed 0 ended after 2 iterations and 110 environment steps, 47% over the budget of 75" in " ".join(
         report["notes"]
     )
@@ -273,10 +273,10 @@ def test_where_a_run_missed_the_budget_success_at_equal_steps_stands_beside_the_
     assert report["temperatures"]["1"]["arms"]["late"]["at_equal_steps"]["seeds"] == [0.375, 0.5]
     assert "all tasks at 75 steps" in page(report)
     compared.budget = 200
-    assert summarise(compared)["equal_steps"] == 100  # what the shortest run reached
+    assert summarize(compared)["equal_steps"] == 100  # what the shortest run reached
     compared.budget = 105
-    assert summarise(compared)["equal_steps"] is None
-    assert "all tasks at" not in page(summarise(compared)).lower()
+    assert summarize(compared)["equal_steps"] is None
+    assert "all tasks at" not in page(summarize(compared)).lower()
 
 
 def evaluate(run: Run, **types: float | None) -> None:
@@ -292,7 +292,7 @@ def test_a_type_that_one_final_evaluation_lacks_is_left_out_of_all(compared: Pla
     evaluate(first, all=0.5, pick=0.25, **heat)
     for run in others:
         evaluate(run, all=0.5, pick=0.25, heat=0.75)
-    report = summarise(compared)
+    report = summarize(compared)
     assert report["temperatures"]["1"]["types"] == ["pick"]
     assert report["temperatures"]["1"]["arms"]["late"]["types"]["pick"]["seeds"] == [0.25, 0.25]
     assert any("task type heat is left out" in note for note in report["notes"])
@@ -304,7 +304,7 @@ def test_a_final_evaluation_of_faults_alone_is_an_error_that_names_it(compared: 
     for run in compared:
         evaluate(run, all=float("nan"))
     with pytest.raises(ConfigError, match=r"steady, seed 0: in .*final\.json no episode"):
-        summarise(compared)
+        summarize(compared)
 
 
 def note(run: Run, lines: slice, **more: float | None) -> None:
@@ -321,7 +321,7 @@ def test_episodes_that_were_cut_off_are_counted_and_are_no_task_type(compared: P
         note(run, slice(None), **{"eval/cut_off/context@1": 0.0, "eval/random_success": 0.125})
     note(first, slice(-1, None), **{"eval/cut_off/context@1": 7.0, "eval/faults@1": 2.0})
     note(first, slice(1, None), **{"train/cut_off/context": 5.0, "train/greedy_faults": 1.0})
-    report = summarise(compared)
+    report = summarize(compared)
     assert report["temperatures"]["1"]["types"] == ["heat", "pick"]
     assert report["cost"]["steady"]["out of context"]["seeds"] == [17.0, 0.0]
     assert report["cost"]["steady"]["faults"]["seeds"] == [4.0, 0.0]
@@ -337,7 +337,7 @@ def test_an_evaluation_of_faults_alone_is_an_error_and_no_earlier_one_stands_in_
     first = compared.runs[0]
     note(first, slice(line, None if line else 1), **{"eval/success@1": None})
     with pytest.raises(ConfigError, match=rf"{first.name}: in the evaluation after iteration \d.* every episode was cut"):
-        summarise(compared)
+        summarize(compared)
 
 
 def test_random_actions_say_nothing_of_how_a_run_starts(compared: Plan) -> None:
@@ -346,12 +346,12 @@ def test_random_actions_say_nothing_of_how_a_run_starts(compared: Plan) -> None:
 
 
 def test_equal_numbers_give_equal_pages(compared: Plan) -> None:
-    report = summarise(compared)
+    report = summarize(compared)
     assert page(report) == page(report)
 
 
 def test_the_page_needs_nothing_else_and_says_how_arms_differ(compared: Plan, tmp_path: Path) -> None:
-    report = summarise(compared)
+    report = summarize(compared)
     text = page(json.loads(json.dumps(report)))
     assert "default-src 'none'" in text
     assert "<script" not in text
@@ -370,10 +370,10 @@ def begun(tmp_path: Path, *arguments: str) -> tuple[Plan, Run, Run]:
 
 def test_runs_of_other_tasks_are_an_error_that_names_them(tmp_path: Path) -> None:
     found, one, two = begun(tmp_path, "arm.two=algo=gigpo")
-    write(one, [], panel="abc")
+    write(one, [], split="abc")
     evidence.refuse_unequal(found)
-    write(two, [], panel="abd")
-    with pytest.raises(ConfigError, match=r"one, seed 0 and two, seed 0 have other tasks: panel 'train' is abc and abd"):
+    write(two, [], split="abd")
+    with pytest.raises(ConfigError, match=r"one, seed 0 and two, seed 0 have other tasks: split 'train' is abc and abd"):
         evidence.refuse_unequal(found)
 
 
@@ -390,7 +390,7 @@ def test_an_arm_that_samples_differently_may_start_differently_and_that_is_noted
     write(one, [(100, 1.0, 1.0)])
     write(two, [(100, 1.0, 1.0)], start=0.5)
     evidence.refuse_unequal(found)
-    assert any("sample differently" in note for note in summarise(found)["notes"])
+    assert any("sample differently" in note for note in summarize(found)["notes"])
 
 
 @pytest.mark.parametrize("other_first", [True, False])

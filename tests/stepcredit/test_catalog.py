@@ -62,13 +62,13 @@ def test_names_are_those_that_the_command_line_knows() -> None:
 
 
 def test_an_environment_of_ones_own_is_found_by_make_gymnasium_and_training() -> None:
-    stepcredit.register_environment("passage", toys.Corridor, toys.CorridorConfig, toys.CorridorPrompt)
-    assert "passage" in stepcredit.environments()
-    assert isinstance(stepcredit.make("passage", max_steps=3), toys.Corridor)
-    assert isinstance(gymnasium.make("local/passage-v0").unwrapped, toys.Corridor)
-    assert loading.load(["env=passage", "env.max_steps=3", "warmstart.enabled=false"]).env.settings.max_steps == 3
+    stepcredit.register_environment("gangway", toys.Corridor, toys.CorridorConfig, toys.CorridorPrompt)
+    assert "gangway" in stepcredit.environments()
+    assert isinstance(stepcredit.make("gangway", max_steps=3), toys.Corridor)
+    assert isinstance(gymnasium.make("local/gangway-v0").unwrapped, toys.Corridor)
+    assert loading.load(["env=gangway", "env.max_steps=3", "warmstart.enabled=false"]).env.settings.max_steps == 3
     with pytest.raises(ValueError, match="registered already"):
-        stepcredit.register_environment("passage", toys.Corridor, toys.CorridorConfig, stepcredit.Prompt)
+        stepcredit.register_environment("gangway", toys.Corridor, toys.CorridorConfig, stepcredit.Prompt)
 
 
 def last_step() -> type[Algorithm]:
@@ -80,7 +80,7 @@ def last_step() -> type[Algorithm]:
 
         def advantages(self, batch: Batch) -> Advantages:
             last = np.append(np.diff(batch.episode) != 0, True)
-            return Advantages(np.where(last, batch.reward, 0.0), batch.counted)
+            return Advantages(np.where(last, batch.reward, 0.0), batch.included)
 
     return LastStep
 
@@ -101,15 +101,15 @@ def test_a_method_of_ones_own_is_found_and_a_cell_that_runs_again_replaces_it() 
 def test_an_environment_of_a_cell_that_runs_again_replaces_itself() -> None:
     def cell() -> type:
         class Passage(toys.Corridor):
-            name = "passage"
+            name = "gangway"
 
         return Passage
 
-    stepcredit.register_environment("passage", cell(), toys.CorridorConfig)
+    stepcredit.register_environment("gangway", cell(), toys.CorridorConfig)
     again = cell()
-    stepcredit.register_environment("passage", again, toys.CorridorConfig)
-    assert type(stepcredit.make("passage")) is again
-    assert type(gymnasium.make("local/passage-v0").unwrapped) is again
+    stepcredit.register_environment("gangway", again, toys.CorridorConfig)
+    assert type(stepcredit.make("gangway")) is again
+    assert type(gymnasium.make("local/gangway-v0").unwrapped) is again
 
 
 def test_a_shaping_of_ones_own_is_found() -> None:

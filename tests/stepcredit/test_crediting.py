@@ -41,7 +41,7 @@ def arrays(played: list[Trajectory], rng: np.random.Generator) -> dict[str, Any]
         "greedy": rng.normal(size=len(steps)),
         "values": rng.normal(size=tokens),
         "logprobs": -rng.random(tokens),
-        "collision": rng.random(tokens),
+        "sum_pi_squared": rng.random(tokens),
     }
 
 
@@ -53,7 +53,7 @@ def batch_of(played: list[Trajectory], given: dict[str, Any]) -> Batch:
             place = next(places)
             step.shaped_rewards = {name: float(values[place]) for name, values in given["shaped"].items()}
     batch = as_batch(played)
-    for name in ("greedy", "values", "logprobs", "collision"):
+    for name in ("greedy", "values", "logprobs", "sum_pi_squared"):
         setattr(batch, name, np.array(given[name]))
     return batch
 
@@ -70,7 +70,7 @@ def mixed(given: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, An
     of_tokens = np.concatenate([within[i] for i in order]) if len(order) else np.zeros(0, int)
     found = dict(given)
     for name, value in given.items():
-        if name in ("values", "logprobs", "collision"):
+        if name in ("values", "logprobs", "sum_pi_squared"):
             found[name] = value[of_tokens]
         elif name == "shaped":
             found[name] = {key: each[order] for key, each in value.items()}
@@ -121,12 +121,12 @@ def test_gigpo_gives_the_figures_recorded_from_the_authors_code(case: dict[str, 
         states=[state_key(one) for one in known["anchor_obs"]],
         tokens=known["response_lengths"],
         shaped={"invalid_action": penalty},
-        entries={"invalid_action": "return"},
+        shaped_at={"invalid_action": "return"},
         episode_stats="rows",  # what the authors' trainer computes, not their paper
-        lone_episode="raw",
+        singleton_group="raw",
         gamma=known["gamma"],
         omega=known["step_advantage_w"],
-        norm=NORMS[known["mode"]],
+        normalize=NORMS[known["mode"]],
         epsilon=known["epsilon"],
     )
     close(found.values, expected["row_adv"], RECORDED["abs_tolerance"])
@@ -159,8 +159,8 @@ def test_a_faulted_episode_gets_no_advantage_and_changes_no_other() -> None:
 
 def test_settings_entries_and_ready_made_methods_count() -> None:
     bonus = {"bonus": [0.0, 0.0, 5.0]}
-    after = stepcredit.advantages("gigpo", **GIVEN, shaped=bonus, entries={"bonus": "after"}, omega=0)
-    ready = stepcredit.advantages(GiGPO(omega=0.0), **GIVEN, shaped=bonus, entries={"bonus": "after"})
+    after = stepcredit.advantages("gigpo", **GIVEN, shaped=bonus, shaped_at={"bonus": "advantage"}, omega=0)
+    ready = stepcredit.advantages(GiGPO(omega=0.0), **GIVEN, shaped=bonus, shaped_at={"bonus": "advantage"})
     without = stepcredit.advantages("gigpo", **GIVEN, omega=0)
     np.testing.assert_array_equal(after.values, ready.values)
     np.testing.assert_array_equal(after.values - without.values, [0, 0, 5])
@@ -195,8 +195,8 @@ def test_no_steps_give_no_advantages() -> None:
         ("gigpo", {"gamma": 2.0}, r"gamma is 2.0"),
         ("ppo", {}, r"ppo needs values: the critic's value"),
         ("ppo", {"tokens": [2, 2, 2], "values": [0.0] * 3}, r"values has 3 entries; there are 6 tokens"),
-        ("otb", {"logprobs": [0.0] * 3}, r"otb needs collision"),
-        ("otb", {"collision": [0.0] * 3}, r"otb needs logprobs"),
+        ("otb", {"logprobs": [0.0] * 3}, r"otb needs sum_pi_squared"),
+        ("otb", {"sum_pi_squared": [0.0] * 3}, r"otb needs logprobs"),
         ("remax", {}, r"remax needs greedy"),
         ("oprl", {}, r"oprl needs the rewards by shaping implicit_prm: shaped="),
     ],

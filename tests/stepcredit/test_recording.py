@@ -94,7 +94,7 @@ def test_a_time_limit_of_the_environment_or_of_a_wrapper_is_a_cut_off(tmp_path: 
 
 def test_an_exception_of_the_environment_is_a_fault(tmp_path: Path) -> None:
     class Broken(toys.Corridor):
-        def act(self, action: str) -> stepcredit.Turn:
+        def act(self, action: str) -> stepcredit.StepResult:
             raise RuntimeError("the walls fell in")
 
     env = RecordTrajectories(Broken(toys.CorridorConfig()), tmp_path / "x.jsonl")

@@ -50,9 +50,10 @@ def test_a_run_says_where_it_is_and_what_came_of_it(finished: stepcredit.Run) ->
     assert len(list(finished.trajectories())) == 24
 
 
-def test_signal_handlers_are_put_back(finished: stepcredit.Run) -> None:
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    stepcredit.train("run=it", **SMALL, out=tmp_path, iterations=1)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_a_run_is_resumed_and_evaluated_by_what_train_returned(finished: stepcredit.Run) -> None:

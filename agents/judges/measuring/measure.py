@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from algorithms.base import Bools, Floats, Ints
-from algorithms.options import reached
+from algorithms.segments import reached
 from algorithms.shaping.confusion import Confusion, confusion
 from envs.common.seeding import generator
 from envs.trajectory import Trajectory

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from agents.config.sections import JudgeRunConfig
 from agents.judges.measuring.forms import Form
-from agents.rollout.planner import panel_episodes
+from agents.rollout.planner import split_episodes
 from agents.rollout.sampler import Sampler
 from envs import registry
 from envs.base import TextEnv
@@ -26,9 +26,9 @@ class NotRepeatable(RuntimeError):
 
 
 async def episodes(config: JudgeRunConfig, env: TextEnv, sampler: Sampler, console: Console) -> list[Trajectory]:
-    """The episodes in the order of the panel; those of a run that a fault cut off are left out."""
-    tasks = env.tasks(config.panel)[: config.episodes]
-    planned = panel_episodes(config.seed, tasks, -(-config.episodes // len(tasks)), config.panel)[: config.episodes]
+    """The episodes in the order of the split; those of a run that a fault cut off are left out."""
+    tasks = env.tasks(config.split)[: config.episodes]
+    planned = split_episodes(config.seed, tasks, -(-config.episodes // len(tasks)), config.split)[: config.episodes]
     if not config.run:
         name = sampler.env_id
         return [at_random(env, name, one.task_id, one.seed, one.split, one.sample_seed) for one in planned]

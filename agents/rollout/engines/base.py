@@ -45,7 +45,7 @@ class Request:
     seed: int
     """Token t of the response is a function of the distribution, this seed and t alone."""
     trie: Trie | None = None
-    """If given, only these responses are possible; probabilities are renormalised over the allowed tokens."""
+    """If given, only these responses are possible; probabilities are renormalized over the allowed tokens."""
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ def draw(
 
 
 def _nucleus(logp: Tensor, top_p: Tensor) -> Tensor:
-    """Keep the smallest set of tokens whose probability reaches top_p [B], renormalised."""
+    """Keep the smallest set of tokens whose probability reaches top_p [B], renormalized."""
     ordered, order = logp.sort(dim=-1, descending=True)
     mass_before = ordered.exp().cumsum(-1) - ordered.exp()
     keep = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, mass_before < top_p[:, None])

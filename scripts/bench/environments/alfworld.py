@@ -39,8 +39,8 @@ def measure(options: argparse.Namespace) -> dict[str, list[Any]]:
         configs["official"] = ALFWorldConfig(source="official", data=str(options.games))
     rows: list[Row] = []
     for source, config in configs.items():
-        panel = tasks.panel(config, "train").task_ids
-        chosen = panel[:: max(1, len(panel) // options.number)][: options.number]
+        split_tasks = tasks.split(config, "train").task_ids
+        chosen = split_tasks[:: max(1, len(split_tasks) // options.number)][: options.number]
         rows += _rows(source, config, chosen, options.repeats, options.pool)
     return {"ALFWorld, one process": rows}
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from agents.config import loading
 from agents.config import sections as config
+from agents.config.sections import TrainConfig
 from agents.runs import sweep
 from envs.common.structured import ConfigError
 
@@ -57,8 +59,8 @@ def refusal(*overrides: str) -> str:
         ("engine.max_tokens=5000", ["engine.max_tokens is 5000", "model.max_length"]),
         ("algo.gama=1", ["unknown key 'algo.gama'", "'algo.gamma'"]),
         ("algo.gamma=2", ["algo", "gamma is 2"]),
-        ("algo.norm=var", ["algo.norm is 'var'", "std, mean"]),
-        ("algo.shaped.subgoal=reward", ["unknown key 'algo.shaped.subgoal'", "invalid_action"]),
+        ("algo.normalize=var", ["algo.normalize is 'var'", "std, mean"]),
+        ("algo.shaped_at.subgoal=reward", ["unknown key 'algo.shaped_at.subgoal'", "invalid_action"]),
         ("shaping.invalid=1", ["unknown key 'shaping.invalid'", "shaping.invalid_action"]),
         ("rollout.group_size=1", ["rollout.group_size is 1", "algo.name=gigpo", "at least 2"]),
         ("seed=1,2", ["--multirun"]),
@@ -83,8 +85,11 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
             ["loss.surrogate=gmpo", "env.context=window"],
             ["loss.surrogate is 'gmpo'", "loss.sequence=row", "env.context=window"],
         ),
-        (["algo=poad", "rollout.resample=2"], ["rollout.resample is 2", "algo.name=poad", "allowed with it: 0"]),
-        (["algo=poad", "engine.constrained=scored"], ["algo.name=poad looks at its single tokens", "algo.level=turn"]),
+        (
+            ["algo=poad", "rollout.dynamic_sampling.rounds=2"],
+            ["rollout.dynamic_sampling.rounds is 2", "algo.name=poad", "allowed with it: 0"],
+        ),
+        (["algo=poad", "engine.constrained=scored"], ["algo.name=poad looks at its single tokens", "algo.level=action"]),
         (["algo=ppo", "engine.constrained=scored"], ["algo.name=ppo looks at its single tokens"]),
         (["algo=otb", "engine.constrained=none", "engine.top_p=0.9"], ["engine.top_p is 0.9", "algo.name=otb"]),
         (["algo=gdpo", "algo.weights={envrionment: 5}"], ["algo.weights.envrionment", "environment"]),
@@ -95,7 +100,10 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
             ["undoes what algo=poad sets", "optim.epochs=5", "loss.entropy=0.0001"],
         ),
         (["critic.hidden=[0]"], ["critic.hidden", "at least 1"]),
-        (["algo=grpo", "engine.constrained=scored", "loss.surrogate=joint"], ["loss.surrogate is 'joint'", "scored"]),
+        (
+            ["algo=grpo", "engine.constrained=scored", "loss.surrogate=sequence_ppo"],
+            ["loss.surrogate is 'sequence_ppo'", "scored"],
+        ),
         (["algo=otb", "engine.constrained=scored"], ["engine.constrained is 'scored'", "algo.name=otb looks", "admissible"]),
         (["algo=gigpo", "shaping=implicit_prm", "engine.constrained=scored"], ["'scored'", "shaping.implicit_prm"]),
         (["algo=grpo", "engine.constrained=scored", "engine.top_p=0.9"], ["engine.top_p is 0.9", "allowed with it: 1"]),
@@ -229,3 +237,36 @@ def test_an_engine_that_does_not_exist_is_refused_with_the_nearest() -> None:
         loading.load(["env=alfworld", "engine.name=hff"])
     with pytest.raises(ConfigError, match=r"engine\.name is 'vllm'; allowed: hf, scripted"):
         loading.load(["env=alfworld", "engine.name=vllm"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("loss.kl_stop=0.1", "loss.target_kl"),
+        ("rollout.resample=2", "rollout.dynamic_sampling.rounds"),
+        ("evaluation.panel=test", "evaluation.split"),
+        ("optim.minibatch=8", "optim.minibatch_episodes"),
+        ("algo.norm=mean", "algo.normalize"),
+        ("loss.surrogate=joint", "loss.surrogate=sequence_ppo"),
+        ("algo.shaped_at.invalid_action=after", "algo.shaped_at.invalid_action=advantage"),
+    ],
+)
+def test_a_name_of_an_earlier_version_is_refused_with_the_present_one(old: str, new: str) -> None:
+    assert f"is called {new} now" in refusal("env=alfworld", "algo=gigpo", "shaping=invalid_action", old)
+
+
+def test_a_run_of_an_earlier_version_is_resumed_under_the_present_names(tmp_path: Path) -> None:
+    config = loading.load(["env=alfworld", "algo=gigpo", "loss.target_kl=0.3", f"out={tmp_path}", "run=it"])
+    values = loading.to_dict(config)
+    values["loss"]["kl_stop"] = values["loss"].pop("target_kl")
+    values["rollout"]["resample"] = values["rollout"].pop("dynamic_sampling")["rounds"]
+    values["evaluation"]["panel"] = values["evaluation"].pop("split")
+    values["warmstart"]["dawdling"] = values["warmstart"].pop("suboptimal_share")
+    values["algo"]["shaped"] = {"invalid_action": "after"}
+    del values["algo"]["shaped_at"]
+    values["algo"]["norm"] = values["algo"].pop("normalize")
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "config.yaml").write_text(yaml.safe_dump(values))
+    resumed = loading.load([f"resume={tmp_path / 'it'}"])
+    assert isinstance(resumed, TrainConfig)
+    assert replace(resumed, resume=None) == config

@@ -62,7 +62,7 @@ def test_a_value_that_is_not_the_default_names_the_file_that_has_it(job: Job, ov
     found = set()
     for key in usage.keys(job, overrides):
         if not key.source:
-            assert key.value == key.default or key.name == "algo.shaped"  # which every method completes
+            assert key.value == key.default or key.name == "algo.shaped_at"  # which every method completes
         elif key.source.startswith("conf/"):
             file = ROOT / key.source
             written = yaml.safe_load(file.read_text())

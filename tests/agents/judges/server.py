@@ -14,7 +14,7 @@ from typing import Any
 
 
 @dataclass
-class Reply:
+class Response:
     """What is sent: `text` as a completion, unless a `body` is given."""
 
     text: str | None = '{"open the door": 1}'
@@ -37,17 +37,17 @@ class Reply:
         return json.dumps(completion).encode()
 
 
-def error(status: int, message: str, code: str | None = None, param: str | None = None, **headers: str) -> Reply:
+def error(status: int, message: str, code: str | None = None, param: str | None = None, **headers: str) -> Response:
     """A refusal in the protocol's form."""
     body = json.dumps({"error": {"message": message, "type": "error", "code": code, "param": param}}).encode()
-    return Reply(status=status, body=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    return Response(status=status, body=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
 class Server:
     """Answers every request as `reply` says; keeps what it was sent."""
 
     def __init__(self) -> None:
-        self.reply: Callable[[dict[str, Any]], Reply] = lambda request: Reply()
+        self.reply: Callable[[dict[str, Any]], Response] = lambda request: Response()
         self.requests: list[dict[str, Any]] = []
         """Bodies, in the order of arrival."""
         self.keys: list[str | None] = []
@@ -105,7 +105,7 @@ class Server:
     def prompts(self) -> list[str]:
         return [request["messages"][0]["content"] for request in self.requests]
 
-    def answers(self, *replies: Reply) -> None:
+    def answers(self, *replies: Response) -> None:
         """Give these in turn; the last one from then on."""
         left = list(replies)
         self.reply = lambda request: left.pop(0) if len(left) > 1 else left[0]

@@ -21,7 +21,7 @@ from envs.common.structured import ConfigError
 from envs.common.structured import build as structured
 from envs.trajectory import Trajectory
 from tests.agents.judges.chat_model import chat_policy
-from tests.agents.judges.server import Reply, Server
+from tests.agents.judges.server import Response, Server
 from tests.agents.parts import Parts, opened
 
 GAMES = ["env=alfworld", "env.train_games=4", "env.eval_games=1", "env.test_games=1", "env.max_steps=3"]
@@ -99,7 +99,7 @@ def test_another_model_judges_and_its_answers_are_kept(parts: Parts, folder: Pat
 
 def test_a_server_judges(parts: Parts, server: Server) -> None:
     name = parts.env.subgoals(parts.env.tasks("eval")[0])[0]
-    server.answers(Reply(str({name: 1})))
+    server.answers(Response(str({name: 1})))
     judge = built(config(kind="endpoint", model="m", base_url=server.url), parts)
     assert parts.runner.run(judge.judge(play(parts))) == [[(name,)] * 3]
     assert server.keys[0] == "Bearer none"
@@ -107,7 +107,7 @@ def test_a_server_judges(parts: Parts, server: Server) -> None:
 
 
 def test_proposals_are_kept_by_environment_and_judge(parts: Parts, server: Server, cache: Path) -> None:
-    server.answers(Reply("{1: 'look around'}"), Reply("{'look around': 1}"))
+    server.answers(Response("{1: 'look around'}"), Response("{'look around': 1}"))
     settings = {"kind": "endpoint", "base_url": server.url, "subgoals": "proposed", "concurrency": 1}
     proposals = partial(judges.proposals_file, env=parts.env.name, policy=parts.config.model.name)
     judge = built(config(model="some/judge-7b", **settings), parts)

@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
+from agents.judges.client import ClientError, Reply
 from agents.judges.endpoint import Endpoint, _wait
-from agents.judges.speaker import Said, SpeakerError
-from tests.agents.judges.server import Reply, Server, error
+from tests.agents.judges.server import Response, Server, error
 
 KEY = "sk-secret-0123456789"
 
 pytest.importorskip("openai")
 
 
-def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 600.0) -> Said:
-    """One question to a new speaker."""
+def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 600.0) -> Reply:
+    """One question to a new client."""
     return runner.run(_ask(lambda: Endpoint("judge-7b", server.url, KEY, 160, timeout_s), prompt))
 
 
-async def _ask(make: Callable[[], Endpoint], prompt: str) -> Said:
+async def _ask(make: Callable[[], Endpoint], prompt: str) -> Reply:
     endpoint = make()
     try:
         return await endpoint.ask(prompt)
@@ -36,14 +36,14 @@ async def _ask(make: Callable[[], Endpoint], prompt: str) -> Said:
         await endpoint.close()
 
 
-def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 600.0) -> SpeakerError:
-    with pytest.raises(SpeakerError) as raised:
+def failure(server: Server, runner: asyncio.Runner, timeout_s: float = 600.0) -> ClientError:
+    with pytest.raises(ClientError) as raised:
         asked(server, runner, timeout_s=timeout_s)
     return raised.value
 
 
 def test_a_question_is_one_message_at_temperature_0(server: Server, runner: asyncio.Runner) -> None:
-    assert asked(server, runner) == Said('{"open the door": 1}', 70, 7)
+    assert asked(server, runner) == Reply('{"open the door": 1}', 70, 7)
     assert server.requests == [
         {
             "model": "judge-7b",
@@ -66,20 +66,20 @@ def test_a_question_is_one_message_at_temperature_0(server: Server, runner: asyn
         (error(400, "This model's maximum context length is 4096 tokens", code="context_length_exceeded"), "context"),
         (error(400, "the request exceeds the available context size"), "context"),
         (error(400, "no"), "refused"),
-        (Reply(body=b'{"choices": [{"mess'), "other"),
-        (Reply(body=b""), "other"),
-        (Reply(body=b"[]"), "other"),
-        (Reply(body=b"null"), "other"),
-        (Reply(body=b'{"choices": []}'), "other"),
-        (Reply(body=b'{"choices": [{"message": {"content": 7}}]}'), "other"),
-        (Reply(body=b"[" * 100_000), "other"),
-        (Reply(body=b"\xff\xfe\x00", kind="application/json"), "other"),
-        (Reply(body=b"<html>Please log in</html>", kind="text/html"), "other"),
-        (Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}), "connection"),
+        (Response(body=b'{"choices": [{"mess'), "other"),
+        (Response(body=b""), "other"),
+        (Response(body=b"[]"), "other"),
+        (Response(body=b"null"), "other"),
+        (Response(body=b'{"choices": []}'), "other"),
+        (Response(body=b'{"choices": [{"message": {"content": 7}}]}'), "other"),
+        (Response(body=b"[" * 100_000), "other"),
+        (Response(body=b"\xff\xfe\x00", kind="application/json"), "other"),
+        (Response(body=b"<html>Please log in</html>", kind="text/html"), "other"),
+        (Response(body=b"no gzip", headers={"Content-Encoding": "gzip"}), "connection"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_failure_has_a_kind(server: Server, runner: asyncio.Runner, reply: Reply, kind: str) -> None:
+def test_a_failure_has_a_kind(server: Server, runner: asyncio.Runner, reply: Response, kind: str) -> None:
     server.answers(reply)
     assert failure(server, runner).kind == kind
 
@@ -95,20 +95,20 @@ def test_a_server_that_is_down_cannot_be_reached(server: Server, runner: asyncio
     assert failure(server, runner).kind == "connection"
 
 
-@pytest.mark.parametrize("reply", [Reply(hangs=True), Reply(drips=True)], ids=["silent", "byte by byte"])
-def test_a_server_that_begins_and_never_ends_is_left(server: Server, runner: asyncio.Runner, reply: Reply) -> None:
+@pytest.mark.parametrize("reply", [Response(hangs=True), Response(drips=True)], ids=["silent", "byte by byte"])
+def test_a_server_that_begins_and_never_ends_is_left(server: Server, runner: asyncio.Runner, reply: Response) -> None:
     server.answers(reply)
     assert failure(server, runner, timeout_s=0.2).kind == "timeout"
 
 
 def test_the_right_content_under_a_wrong_content_type_is_read(server: Server, runner: asyncio.Runner) -> None:
-    server.answers(Reply(kind="text/plain"))
+    server.answers(Response(kind="text/plain"))
     assert asked(server, runner).text == '{"open the door": 1}'
 
 
 def test_tokens_that_are_not_told_are_0_and_no_words_are_an_empty_answer(server: Server, runner: asyncio.Runner) -> None:
-    server.answers(Reply(body=b'{"choices": [{"message": {"content": null}}], "usage": {"prompt_tokens": "many"}}'))
-    assert asked(server, runner) == Said("", 0, 0)
+    server.answers(Response(body=b'{"choices": [{"message": {"content": null}}], "usage": {"prompt_tokens": "many"}}'))
+    assert asked(server, runner) == Reply("", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -121,33 +121,33 @@ def test_tokens_that_are_not_told_are_0_and_no_words_are_an_empty_answer(server:
     ],
 )
 def test_an_answer_in_parts_is_their_text(server: Server, runner: asyncio.Runner, content: Any, text: str) -> None:
-    server.answers(Reply(body=json.dumps({"choices": [{"message": {"content": content}}]}).encode()))
+    server.answers(Response(body=json.dumps({"choices": [{"message": {"content": content}}]}).encode()))
     assert asked(server, runner).text == text
 
 
 @pytest.mark.parametrize("count", [-5, 10**400, 1e30, True, None, "7", [7]])
 def test_a_count_of_tokens_that_can_be_none_is_0(server: Server, runner: asyncio.Runner, count: Any) -> None:
     answer = {"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": count, "completion_tokens": 3}}
-    server.answers(Reply(body=json.dumps(answer).encode()))
+    server.answers(Response(body=json.dumps(answer).encode()))
     said = asked(server, runner)
     assert said.prompt_tokens in (0, 1)
     assert said.answer_tokens == 3
 
 
 def test_a_compressed_answer_and_one_that_is_not_unicode_are_read(server: Server, runner: asyncio.Runner) -> None:
-    server.answers(Reply(body=gzip.compress(Reply('{"a": 1}').bytes()), headers={"Content-Encoding": "gzip"}))
+    server.answers(Response(body=gzip.compress(Response('{"a": 1}').bytes()), headers={"Content-Encoding": "gzip"}))
     assert asked(server, runner).text == '{"a": 1}'
-    server.answers(Reply(body=rb'{"choices": [{"message": {"content": "\ud800"}}]}'))
+    server.answers(Response(body=rb'{"choices": [{"message": {"content": "\ud800"}}]}'))
     assert asked(server, runner).text == "\ud800"
 
 
 def test_options_that_a_newer_model_refuses_are_left_out_from_then_on(server: Server, runner: asyncio.Runner) -> None:
-    def reply(request: dict[str, Any]) -> Reply:
+    def reply(request: dict[str, Any]) -> Response:
         if "max_tokens" in request:
             return error(400, "Use 'max_completion_tokens' instead.", code="unsupported_parameter", param="max_tokens")
         if "temperature" in request:
             return error(400, "Only the default is supported.", code="unsupported_value", param="temperature")
-        return Reply()
+        return Response()
 
     server.reply = reply
 
@@ -171,7 +171,7 @@ def test_options_that_a_newer_model_refuses_are_left_out_from_then_on(server: Se
         lambda name: error(400, f"Unsupported parameter: '{name}' is not supported with this model.", param=None),
         lambda name: error(400, f"litellm.BadRequestError: Unrecognized request argument supplied: {name}"),
         lambda name: error(400, "no", param=f"body.{name}"),
-        lambda name: Reply(
+        lambda name: Response(
             status=422,
             body=json.dumps(
                 {"detail": [{"loc": ["body", name], "msg": "Extra inputs are not permitted", "input": 0}]}
@@ -181,8 +181,8 @@ def test_options_that_a_newer_model_refuses_are_left_out_from_then_on(server: Se
     ids=["param null", "words", "path", "detail"],
 )
 def test_a_server_in_between_refuses_options_in_words(server: Server, runner: asyncio.Runner, refusal: Any) -> None:
-    def reply(request: dict[str, Any]) -> Reply:
-        return next((refusal(name) for name in ("max_tokens", "temperature") if name in request), Reply())
+    def reply(request: dict[str, Any]) -> Response:
+        return next((refusal(name) for name in ("max_tokens", "temperature") if name in request), Response())
 
     server.reply = reply
     assert asked(server, runner).text == '{"open the door": 1}'
@@ -196,7 +196,7 @@ def test_an_odd_type_in_an_error_is_a_refusal_like_any_other(
     server: Server, runner: asyncio.Runner, field: str, odd: Any
 ) -> None:
     body = {"error": {"message": "no", "type": "bad", "param": None, "code": None, field: odd}}
-    server.answers(Reply(status=400, body=json.dumps(body).encode()))
+    server.answers(Response(status=400, body=json.dumps(body).encode()))
     assert failure(server, runner).kind == "refused"
     assert len(server.requests) == 1
 
@@ -208,7 +208,7 @@ def test_an_odd_type_in_an_error_is_a_refusal_like_any_other(
 def test_an_odd_body_of_an_error_is_an_error_of_its_status(
     server: Server, runner: asyncio.Runner, body: bytes, status: int
 ) -> None:
-    server.answers(Reply(status=status, body=body))
+    server.answers(Response(status=status, body=body))
     assert failure(server, runner).kind == {400: "refused", 422: "refused", 429: "rate_limit", 500: "server"}[status]
 
 
@@ -269,15 +269,15 @@ def test_without_a_key_none_is_sent_but_a_word_in_its_place(
         error(401, f"Incorrect API key provided: {KEY}."),
         error(500, "x" * 295 + KEY),
         error(429, f"slow down {KEY}"),
-        Reply(status=400, body=json.dumps({"you sent": f"Bearer {KEY}"}).encode()),
-        Reply(body=f"<html>{KEY}</html>".encode(), kind="text/html"),
-        Reply(body=KEY.encode()),
-        Reply(hangs=True),
+        Response(status=400, body=json.dumps({"you sent": f"Bearer {KEY}"}).encode()),
+        Response(body=f"<html>{KEY}</html>".encode(), kind="text/html"),
+        Response(body=KEY.encode()),
+        Response(hangs=True),
     ],
     ids=range(7),
 )
 def test_the_key_is_in_no_log_and_no_error(
-    server: Server, runner: asyncio.Runner, caplog: pytest.LogCaptureFixture, reply: Reply
+    server: Server, runner: asyncio.Runner, caplog: pytest.LogCaptureFixture, reply: Response
 ) -> None:
     server.answers(reply)
     with caplog.at_level(logging.DEBUG):
@@ -294,7 +294,7 @@ def test_the_key_is_in_no_log_and_no_error(
 
 
 def test_a_name_and_a_password_in_the_address_are_in_no_error(runner: asyncio.Runner) -> None:
-    with pytest.raises(SpeakerError) as raised:
+    with pytest.raises(ClientError) as raised:
         runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 600.0), "Was it?"))
     assert "127.0.0.1:9" in str(raised.value)
     assert "secret" not in str(raised.value)
@@ -309,11 +309,11 @@ def test_what_a_server_says_is_shown_as_one_short_line(server: Server, runner: a
 
 
 def test_a_cancelled_question_stays_cancelled(server: Server, runner: asyncio.Runner) -> None:
-    server.answers(Reply(hangs=True))
+    server.answers(Response(hangs=True))
 
     async def cancelled() -> bool:
         endpoint = Endpoint("m", server.url, None, 160, 600.0)
-        work: Coroutine[Any, Any, Said] = endpoint.ask("Was it?")
+        work: Coroutine[Any, Any, Reply] = endpoint.ask("Was it?")
         task = asyncio.create_task(work)
         while not server.requests:
             await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.judges.asking import Asker
+from agents.judges.asking import RetryingClient
 from agents.judges.cache import AnswerCache
 from agents.judges.endpoint import Endpoint
 from agents.judges.proposal import Proposals
@@ -18,7 +18,7 @@ from agents.judges.text import TextJudge
 from envs.prompt import Prompt
 from envs.trajectory import Trajectory
 from tests.agents.judges.episodes import PROMPT, SUBGOALS, TASK, episode, rooms, step, walk
-from tests.agents.judges.server import Reply, Server, error
+from tests.agents.judges.server import Response, Server, error
 
 pytest.importorskip("openai")
 DOOR = ("open the door",)
@@ -49,8 +49,8 @@ def text_judge(server: Server, runner: asyncio.Runner) -> Iterator[Made]:
         budget: int | None = None,
         **settings: Any,
     ) -> Asked:
-        asker = Asker(Endpoint("m", server.url, None, 160, timeout_s), cache, budget=budget, first_pause=0.01)
-        made.append(Asked(asker, prompt, subgoals or (lambda task: SUBGOALS), **settings))
+        client = RetryingClient(Endpoint("m", server.url, None, 160, timeout_s), cache, budget=budget, first_pause=0.01)
+        made.append(Asked(client, prompt, subgoals or (lambda task: SUBGOALS), **settings))
         made[-1].runner = runner
         return made[-1]
 
@@ -59,12 +59,12 @@ def text_judge(server: Server, runner: asyncio.Runner) -> Iterator[Made]:
         runner.run(judge.close())
 
 
-def knowing(request: dict[str, Any]) -> Reply:
+def knowing(request: dict[str, Any]) -> Response:
     """What a good judge would say: it reads the last observation of the transcript, and only that."""
     prompt = request["messages"][0]["content"]
     after = prompt.rpartition("the player sees:")[2].partition("</transcript")[0]
     reached = {"pick up the key": "You carry a key." in after, "open the door": "door is open" in after}
-    return Reply(str({name: 1 if done else None for name, done in reached.items()}))
+    return Response(str({name: 1 if done else None for name, done in reached.items()}))
 
 
 def test_a_judge_says_which_step_achieved_what(server: Server, text_judge: Made) -> None:
@@ -112,7 +112,7 @@ def test_a_later_run_asks_nothing_that_was_answered(server: Server, text_judge: 
 
 
 def test_a_window_and_hidden_actions_reach_the_question(server: Server, text_judge: Made) -> None:
-    server.answers(Reply('{"open the door": 3, "pick up the key": 1}'))
+    server.answers(Response('{"open the door": 3, "pick up the key": 1}'))
     judge = text_judge(window=3, actions=False)
     assert judge.says([walk()]) == [[("pick up the key",), (), DOOR, DOOR]]
     assert all("action:" not in prompt for prompt in server.prompts)
@@ -155,19 +155,19 @@ def test_nothing_to_judge_asks_nothing(server: Server, text_judge: Made) -> None
     ids=range(7),
 )
 def test_a_broken_answer_is_worth_nothing_and_counted(server: Server, text_judge: Made, text: str) -> None:
-    server.answers(Reply(text))
+    server.answers(Response(text))
     judge = text_judge()
     assert judge.says([walk()]) == [[(), (), (), ()]]
     assert (judge.metrics["broken"], judge.metrics["judged"], judge.metrics["calls"]) == (3, 0, 3)
 
 
 def test_names_that_were_not_asked_for_are_dropped(server: Server, text_judge: Made) -> None:
-    server.answers(Reply('{"win": 1, "open the door": 1, 5: 1, None: 1, ("a",): 1}'))
+    server.answers(Response('{"win": 1, "open the door": 1, 5: 1, None: 1, ("a",): 1}'))
     assert text_judge().says([walk()]) == [[DOOR, (), DOOR, DOOR]]
 
 
 def test_an_answer_that_repeats_the_question_is_no_verdict(server: Server, text_judge: Made) -> None:
-    server.reply = lambda request: Reply(request["messages"][0]["content"])
+    server.reply = lambda request: Response(request["messages"][0]["content"])
     judge = text_judge()
     assert judge.says([walk()]) == [[(), (), (), ()]]
     assert judge.metrics["broken"] == 3
@@ -187,7 +187,7 @@ def test_an_answer_that_repeats_the_question_is_no_verdict(server: Server, text_
 def test_a_verdict_cannot_be_forged_through_a_judge_that_repeats_the_transcript(
     server: Server, text_judge: Made, text: str
 ) -> None:
-    server.reply = lambda request: Reply(
+    server.reply = lambda request: Response(
         request["messages"][0]["content"].partition("<transcript")[2].rpartition("</transcript")[0]
     )
     forged = episode(step(f"{text}\n{TASK}", text), step(text, f"search[{text}]"), final=text)
@@ -204,22 +204,22 @@ def test_a_verdict_cannot_be_forged_through_a_judge_that_repeats_the_transcript(
     ("reply", "kind"),
     [
         (None, "connection"),
-        (Reply(hangs=True), "timeout"),
+        (Response(hangs=True), "timeout"),
         (error(429, "slow down", Retry_After="0.01"), "rate_limit"),
         (error(500, "boom"), "server"),
         (error(401, "who are you"), "refused"),
-        (Reply(body=b'{"choices": [{'), "other"),
-        (Reply(body=b"<html>maintenance</html>", kind="text/html"), "other"),
+        (Response(body=b'{"choices": [{'), "other"),
+        (Response(body=b"<html>maintenance</html>", kind="text/html"), "other"),
     ],
     ids=["down", "slow", "429", "500", "401", "broken JSON", "a page"],
 )
 def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
-    server: Server, text_judge: Made, caplog: pytest.LogCaptureFixture, reply: Reply | None, kind: str
+    server: Server, text_judge: Made, caplog: pytest.LogCaptureFixture, reply: Response | None, kind: str
 ) -> None:
     hangs = reply is not None and reply.hangs
     judge = text_judge(timeout_s=0.2 if hangs else 600.0)
     if not hangs:
-        server.answers(Reply('{"open the door": 1}'))
+        server.answers(Response('{"open the door": 1}'))
         assert judge.says(rooms(3)) == [[DOOR]] * 3
     if reply is None:
         server.close()
@@ -234,7 +234,7 @@ def test_through_an_outage_every_step_is_accounted_for_and_then_judged_again(
     assert counted["calls"] == 1
     back = reply is not None and not hangs
     if back:
-        server.answers(Reply('{"open the door": 1}'))
+        server.answers(Response('{"open the door": 1}'))
         assert judge.says(rooms(40)) == [[DOOR]] * 40
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert [message.partition(" (")[0] for message in messages] == [
@@ -262,9 +262,9 @@ def test_a_closed_judge_leaves_the_loop_to_others(server: Server, text_judge: Ma
 # -- proposed subgoals ------------------------------------------------------------------------------------------------------
 
 
-def proposing(request: dict[str, Any]) -> Reply:
+def proposing(request: dict[str, Any]) -> Response:
     prompt = request["messages"][0]["content"]
-    return Reply("{1: 'open the door', 2: 'leave'}" if "Name two to five" in prompt else "{'leave': 1}")
+    return Response("{1: 'open the door', 2: 'leave'}" if "Name two to five" in prompt else "{'leave': 1}")
 
 
 def test_subgoals_are_proposed_once_a_task_and_kept(server: Server, text_judge: Made, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_failed_proposal_leaves_the_task_without_subgoals_until_it_succeeds(
     server: Server, text_judge: Made, tmp_path: Path
 ) -> None:
     judge = text_judge(Proposals(tmp_path / "subgoals.yaml"))
-    server.answers(Reply("I have no idea."))
+    server.answers(Response("I have no idea."))
     assert judge.says(rooms(3)) == [[()]] * 3
     assert (judge.metrics["without_subgoals"], judge.metrics["calls"], judge.metrics["questions"]) == (3, 1, 0)
     server.reply = proposing

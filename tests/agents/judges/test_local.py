@@ -7,8 +7,8 @@ import asyncio
 import pytest
 import torch
 
+from agents.judges.client import ClientError, Reply
 from agents.judges.local import Local, fingerprint
-from agents.judges.speaker import Said, SpeakerError
 from agents.models.policy import PolicyError
 from agents.models.template import Template
 from agents.rollout.engines.base import Completion, Request, Sampling, Weights
@@ -29,10 +29,10 @@ class Listening(HFEngine):
         return await super().generate(request)
 
 
-def ask(engine: HFEngine, runner: asyncio.Runner, *prompts: str) -> list[Said]:
+def ask(engine: HFEngine, runner: asyncio.Runner, *prompts: str) -> list[Reply]:
     local = Local(engine, Template(engine.policy.tokenizer), 12, None)
 
-    async def all_at_once() -> list[Said]:
+    async def all_at_once() -> list[Reply]:
         return list(await asyncio.gather(*(local.ask(prompt) for prompt in prompts)))
 
     return runner.run(all_at_once())
@@ -54,7 +54,7 @@ def test_a_question_is_one_message_of_the_chat_template_and_the_answer_the_likel
     tokenizer = engine.policy.tokenizer
     assert tokenizer.decode(request.ids) == "<|im_start|>user\nWas the door opened?<|im_end|>\n<|im_start|>assistant\n"
     response = greedy(engine, list(request.ids), 12)
-    assert said == Said(tokenizer.decode(response, skip_special_tokens=True), len(request.ids), len(response))
+    assert said == Reply(tokenizer.decode(response, skip_special_tokens=True), len(request.ids), len(response))
 
 
 def test_questions_asked_together_are_answered_as_alone(runner: asyncio.Runner) -> None:
@@ -79,13 +79,13 @@ def test_special_tokens_in_a_question_are_plain_text(runner: asyncio.Runner) -> 
 def test_sessions_are_released_whatever_happens(runner: asyncio.Runner) -> None:
     engine = Listening(max_length=256)
     ask(engine, runner, *"abcdef")
-    with pytest.raises(SpeakerError):
+    with pytest.raises(ClientError):
         ask(engine, runner, "x" * 300)
     assert not engine._index
 
 
 def test_a_question_that_is_too_long_says_so(runner: asyncio.Runner) -> None:
-    with pytest.raises(SpeakerError, match="longer than the model can read") as raised:
+    with pytest.raises(ClientError, match="longer than the model can read") as raised:
         ask(Listening(max_length=256), runner, "x" * 300)
     assert raised.value.kind == "context"
 
@@ -95,7 +95,7 @@ def test_out_of_memory_is_a_failed_question(runner: asyncio.Runner) -> None:
         async def generate(self, request: Request) -> Completion:
             raise torch.OutOfMemoryError
 
-    with pytest.raises(SpeakerError, match="out of memory"):
+    with pytest.raises(ClientError, match="out of memory"):
         ask(Full(), runner, "x")
 
 

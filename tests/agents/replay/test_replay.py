@@ -70,9 +70,9 @@ def test_the_returns_shown_explain_the_step_advantages_of_gigpo(trained: Path) -
     steps = [one for e in iteration.episodes for one in e.steps]
     assert any(len(one.peers) > 1 and one.credit["step"] for one in steps)
     for one in steps:
-        returns = np.array([peer.ahead for peer in one.peers or [one]])
+        returns = np.array([peer.return_to_go for peer in one.peers or [one]])
         spread = returns.std(ddof=1) if len(returns) > 1 else 0.0
-        expected = (one.ahead - returns.mean()) / (spread + 1e-6)
+        expected = (one.return_to_go - returns.mean()) / (spread + 1e-6)
         assert one.credit["step"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -191,14 +191,14 @@ def test_an_agent_that_goes_in_circles_fills_one_row(tmp_path: Path) -> None:
     circling = episode([step("wait", {"advantage": -0.5}) for _ in range(9)])
     write_run(tmp_path / "it", [circling, episode([step("open door", {"advantage": 1.0}, reward=1.0)])])
     best, worst = rows(read(tmp_path / "it").episodes[0].steps[0])
-    assert (best.action, best.ahead, len(worst.steps)) == ("open door", 1.0, 9)
+    assert (best.action, best.return_to_go, len(worst.steps)) == ("open door", 1.0, 9)
 
 
 def test_returns_are_discounted_and_shaped_as_the_method_s_settings_say(tmp_path: Path) -> None:
     steps = [step("wait", {"advantage": 0.0}, shaped_rewards={"calm": 2.0, "tax": 5.0}), step("look", reward=4.0)]
-    config = "algo: {name: m, gamma: 0.5, shaped: {tax: none}}\nenv: {name: room}\n"
+    config = "algo: {name: m, gamma: 0.5, shaped_at: {tax: none}}\nenv: {name: room}\n"
     write_run(tmp_path / "it", [episode(steps)], config=config)
-    assert [one.ahead for one in read(tmp_path / "it").episodes[0].steps] == [2.0 + 0.5 * 4.0, 4.0]
+    assert [one.return_to_go for one in read(tmp_path / "it").episodes[0].steps] == [2.0 + 0.5 * 4.0, 4.0]
 
 
 def test_an_episode_that_a_fault_cut_off_is_nobody_s_peer(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_an_episode_that_a_fault_cut_off_is_nobody_s_peer(tmp_path: Path) -> Non
     write_run(tmp_path / "it", [fault, episode([step("wait", {"advantage": 0.0})])])
     broken, whole = read(tmp_path / "it").episodes
     assert broken.outcome == "fault"
-    assert broken.steps[0].advantage is broken.mean_advantage is broken.steps[0].ahead is None
+    assert broken.steps[0].advantage is broken.mean_advantage is broken.steps[0].return_to_go is None
     assert whole.steps[0].peers == []
     assert replay.main([str(tmp_path / "it"), "episode=1"]) == 0
 
@@ -249,8 +249,8 @@ def test_an_iteration_before_its_update_has_no_dropped_episodes(tmp_path: Path) 
         ("gamma: abc", "without discount: algo.gamma is 'abc'"),
         ("gamma: null", "without discount: algo.gamma is None"),
         ("gamma: .nan", "without discount: algo.gamma is nan"),
-        ("shaped: {tax: sometimes}", "algo.shaped is {'tax': 'sometimes'}"),
-        ("shaped: [tax]", "algo.shaped is ['tax']"),
+        ("shaped_at: {tax: sometimes}", "algo.shaped_at is {'tax': 'sometimes'}"),
+        ("shaped_at: [tax]", "algo.shaped_at is ['tax']"),
     ],
 )
 def test_settings_that_are_not_understood_become_notes(tmp_path: Path, settings: str, note: str) -> None:
@@ -258,7 +258,7 @@ def test_settings_that_are_not_understood_become_notes(tmp_path: Path, settings:
     write_run(tmp_path / "it", [episode([step("wait", {"advantage": 1.0}, reward=2.0)])], config=config)
     iteration = read(tmp_path / "it")
     assert note in iteration.notes[0]
-    assert iteration.episodes[0].steps[0].ahead == 2.0
+    assert iteration.episodes[0].steps[0].return_to_go == 2.0
 
 
 def test_a_damaged_tokenizer_leaves_numbers(run: Path) -> None:
@@ -420,7 +420,7 @@ def test_the_scale_s_ends_are_the_largest_credit_of_tokens_and_of_steps(tmp_path
     write_run(tmp_path / "it", [episode([uneven])])
     iteration: Iteration = read(tmp_path / "it")
     scale = scale_of(iteration.episodes)
-    assert (scale.colour, scale.length) == (4.0, 0.5)
+    assert (scale.color, scale.length) == (4.0, 0.5)
 
 
 @pytest.mark.parametrize(

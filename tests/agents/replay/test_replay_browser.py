@@ -117,9 +117,9 @@ def test_links_work_without_scripts(browser: Browser, page: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_follows_the_reader_s_colours(browser: Browser, page: str, scheme: str) -> None:
+def test_the_page_follows_the_reader_s_colors(browser: Browser, page: str, scheme: str) -> None:
     emulate(browser, "setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.open(page)
-    colour = browser.does("GET", f"{browser.find('//body')}/css/background-color")
-    brightness = sum(map(int, colour.removeprefix("rgba(").split(",")[:3])) / 3
+    color = browser.does("GET", f"{browser.find('//body')}/css/background-color")
+    brightness = sum(map(int, color.removeprefix("rgba(").split(",")[:3])) / 3
     assert (brightness > 128) == (scheme == "light")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agents.config.sections import CorrectionConfig, EngineConfig, KLConfig, LossConfig, OptimConfig
 from agents.models.policy import Policy
 from agents.models.tokenizer import build
-from agents.rollout.choice import Choice, Choices, Length, Scoring, log_softmax_by_choice
+from agents.rollout.choice import ActionChoice, ActionChoices, Length, Scoring, log_softmax_by_choice
 from agents.rollout.constraint import ActionTries
 from agents.rollout.dialogue import Plain
 from agents.rollout.engines.base import Sampling
@@ -25,7 +25,7 @@ from agents.rollout.sampler import Sampler
 from agents.training.actor import Actor
 from agents.training.experience import Experience
 from agents.training.passes import collate, micro_batches
-from envs.base import Turn
+from envs.base import StepResult
 from envs.pool import Pool
 from envs.trajectory import Step, Trajectory
 from tests.agents.models.models_for_tests import small_policy
@@ -157,7 +157,7 @@ def updated(
     temperature: float = 1.0,
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Gradient and metrics of one mini-batch with all episodes."""
-    optim = OptimConfig(lr=0.0, minibatch=64, token_budget=budget, grad_clip=1e9)
+    optim = OptimConfig(lr=0.0, minibatch_episodes=64, tokens_per_microbatch=budget, grad_clip=1e9)
     actor = Actor(policy, optim, loss, 1, 0, temperature)
     metrics = actor.update(credited(trajectories, scoring(length), budget), 0)
     return {name: p.grad.clone() for name, p in actor.optimizer.parameters}, metrics
@@ -255,8 +255,8 @@ def test_a_step_with_very_many_candidates_is_one_row_beyond_the_budget() -> None
 
 
 def test_choices_of_a_micro_batch_are_numbered_through() -> None:
-    pair = [Choice([0, 0], [7, 8], [1, 1], [1, 1], chosen) for chosen in (1, 0)]
-    found = Choices.of(pair, torch.device("cpu"))
+    pair = [ActionChoice([0, 0], [7, 8], [1, 1], [1, 1], chosen) for chosen in (1, 0)]
+    found = ActionChoices.of(pair, torch.device("cpu"))
     assert found.choice.tolist() == [0, 0, 1, 1]
     assert found.chosen.tolist() == [1, 2]
     logp, entropy = found.decide(torch.tensor([-1.0, -1.0, 0.0, -math.log(3)]), 1.0)
@@ -272,7 +272,7 @@ def test_only_the_first_token_of_a_response_is_trained_on(context: str) -> None:
     policy = small_policy()
     trajectories = played_by(policy, context)
     found, metrics = updated(policy, trajectories, LossConfig())
-    actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(), 1, 0)
+    actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64, grad_clip=1e9), LossConfig(), 1, 0)
     experience = credited(trajectories)
     experience.advantages[~experience.begins] = 1e6
     actor.update(experience, 0)
@@ -288,14 +288,14 @@ def test_correction_reference_and_kl_stop_work_on_the_choice(context: str) -> No
     for trajectory in trajectories:
         for step in trajectory.steps:
             step.rollout_logprobs[0] -= 0.25
-    loss = LossConfig(kl=KLConfig("k3", 0.1), correction=CorrectionConfig("token"), kl_stop=1e-3)
+    loss = LossConfig(kl=KLConfig("k3", 0.1), correction=CorrectionConfig("token"), target_kl=1e-3)
     _, metrics = updated(policy, trajectories, loss)
     assert metrics["mismatch_mean"] == pytest.approx(0.25, abs=1e-4)
     assert metrics["kl_to_reference"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["stopped"] == 0  # with a correction the old policy is the trainer's own
     k3 = math.exp(0.25) - 1.25
-    assert updated(policy, trajectories, LossConfig(kl_stop=0.99 * k3))[1]["stopped"] == 1
-    assert updated(policy, trajectories, LossConfig(kl_stop=1.01 * k3))[1]["stopped"] == 0
+    assert updated(policy, trajectories, LossConfig(target_kl=0.99 * k3))[1]["stopped"] == 1
+    assert updated(policy, trajectories, LossConfig(target_kl=1.01 * k3))[1]["stopped"] == 0
 
 
 # -- rollouts ---------------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_correction_reference_and_kl_stop_work_on_the_choice(context: str) -> No
 class Talkative(Corridor):
     """A corridor whose actions take different numbers of words to say; some go nowhere."""
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         if turn.admissible_actions:
             turn.admissible_actions = [*turn.admissible_actions, "look around", "look around the corridor you are in"]
@@ -341,7 +341,7 @@ def test_trainer_and_sampler_agree_on_the_log_probability_of_an_action(context: 
     assert all(len(step.response_ids) == len(step.rollout_logprobs) for step in steps)
     assert not any(any(step.rollout_logprobs[1:]) for step in steps)
     assert len({len(step.response_ids) for step in steps}) > 1
-    optim = OptimConfig(lr=0.0, minibatch=64, token_budget=500)
+    optim = OptimConfig(lr=0.0, minibatch_episodes=64, tokens_per_microbatch=500)
     actor = Actor(policy, optim, LossConfig(), 1, 0, temperature)
     metrics = actor.update(credited(played, one, longest_row=500), 0)
     assert 0 < metrics["mismatch_max"] < 1e-4
@@ -366,7 +366,7 @@ def test_to_an_engine_without_a_model_all_actions_are_alike() -> None:
 
 def test_an_environment_that_lists_nothing_cuts_the_episode_off_with_the_reason() -> None:
     class Silent(Corridor):
-        def _turn(self, text: str, valid: bool = True) -> Turn:
+        def _turn(self, text: str, valid: bool = True) -> StepResult:
             turn = super()._turn(text, valid)
             turn.admissible_actions = []
             return turn
@@ -387,7 +387,7 @@ def test_training_raises_the_probability_of_credited_choices(context: str) -> No
     trajectories = played_by(policy, context)
     made = credited(trajectories)
     made.advantages[:] = 1.0
-    Actor(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(), 1, 0).update(made, 0)
+    Actor(policy, OptimConfig(lr=1e-2, minibatch_episodes=64), LossConfig(), 1, 0).update(made, 0)
     before = after = 0.0
     for trajectory in trajectories:
         read: list[int] = []

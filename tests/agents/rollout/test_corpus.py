@@ -19,7 +19,7 @@ from agents.training.warmstart import as_trajectory
 from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.env import ALFWorldEnv
 from envs.alfworld.prompt import ALFWorldPrompt
-from envs.base import NoOracle, Split, TextEnv, Turn
+from envs.base import NoOracle, Split, StepResult, TextEnv
 from envs.prompt import Prompt
 
 ROOMS = ["cellar", "kitchen", "attic", "garden", "library", "stable", "tower", "harbour", "market", "chapel"] * 3
@@ -44,21 +44,21 @@ class Riddle(TextEnv):
     def tasks(self, split: Split) -> Sequence[str]:
         return [f"{split}-{number}" for number in range(100)]
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         self.room, self.tried = 0, 0
         return self._turn("Your task is to reach the last room!")
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if action != f"[{self.room}]":
             self.tried += 1
             return self._turn(f"Wrong: that was blunder number {self.tried}.", valid=False)
         self.room += 1
         return self._turn("The door opens.")
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         over = self.room == len(ROOMS)
         place = "Rejoice" if over else f"{ROOMS[self.room]} {self.room}; say [{self.room}]"
-        return Turn(
+        return StepResult(
             observation=f"{text} {place}.",
             state_key=f"{self.room}:{self.tried}",
             reward=float(over),
@@ -145,12 +145,12 @@ class Crumbling(Riddle):
 
     depth = 3
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if self._steps >= self.depth:
             raise ZeroDivisionError("the room has fallen in")
         return super().act(action)
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         if self.depth < 0:
             raise ZeroDivisionError("there is no room")
         return super().start(task_id, rng)

@@ -27,7 +27,7 @@ from agents.train import main as train
 from agents.training.trainer import RolloutError, to_learn_from
 from algorithms import base
 from envs import registry
-from envs.base import Turn
+from envs.base import StepResult
 from envs.pool import Pool
 from envs.trajectory import CONTEXT, NO_ACTIONS, Trajectory, read, write
 from tests.agents.parts import opened
@@ -87,7 +87,7 @@ def test_an_answer_that_the_context_cuts_in_two_is_kept_and_not_executed() -> No
     actions: list[str] = []
 
     class Watched(Corridor):
-        def act(self, action: str) -> Turn:
+        def act(self, action: str) -> StepResult:
             actions.append(action)
             return super().act(action)
 
@@ -116,7 +116,7 @@ class DeadEnd(Corridor):
 
     from_the_start = False
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         if self.cell == 0 or self.from_the_start:
             turn.admissible_actions = []
@@ -176,7 +176,7 @@ def test_a_method_learns_from_it_as_from_a_time_out(name: str) -> None:
 class Talkative(Corridor):
     """Says a lot before an episode begins."""
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         turn = super().start(task_id, rng)
         turn.observation = f"{'You walk on and on. ' * 8}{turn.observation}"
         return turn
@@ -191,7 +191,7 @@ SMALL = [
     "warmstart.enabled=false",
     "rollout.groups=4",
     "rollout.group_size=4",
-    "optim.minibatch=16",
+    "optim.minibatch_episodes=16",
     "evaluation.every=1",
     "iterations=2",
     "threads=1",
@@ -296,6 +296,6 @@ def test_the_replay_names_what_cut_an_episode_off() -> None:
 def test_task_types_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     rate = {"interval95": [0.0, 1.0], "success": 0.5, "score": 0.5, "steps": 1.0, "episodes": 2, "faults": 0}
     found = {"types": {"[/a] b": rate, "[red]x": rate, "all": rate}}
-    evaluate.show({"environment": "e[x]", "panel": "test", "repeats": 1, "temperatures": {"1": found}}, Console(width=80))
+    evaluate.show({"environment": "e[x]", "split": "test", "repeats": 1, "temperatures": {"1": found}}, Console(width=80))
     out = capsys.readouterr().out
     assert all(text in out for text in ("[/a] b", "[red]x", "e[x]"))

@@ -15,7 +15,7 @@ from agents.rollout.collect import Collected, Group, collect, returns_alike
 from agents.rollout.planner import Episode, Planner
 from envs.trajectory import Step, Trajectory
 
-PANEL = [f"task {i}" for i in range(40)]
+TASKS = [f"task {i}" for i in range(40)]
 
 
 class Outcomes:
@@ -45,7 +45,7 @@ def play(
     outcome: Callable[[Episode, int], float | None], iteration: int = 1, greedy: bool = False, rounds: int = 0
 ) -> Collected:
     sampler: Any = Outcomes(outcome)
-    planner = Planner(PANEL, groups=5, group_size=2, seed=0)
+    planner = Planner(TASKS, groups=5, group_size=2, seed=0)
     return asyncio.run(collect(planner, sampler, iteration, 1.0, rounds, greedy, lambda episodes: lambda one: None))
 
 
@@ -99,9 +99,9 @@ def test_a_greedy_episode_is_played_for_each_group_in_the_same_surroundings() ->
     ]
 
 
-def test_a_pass_over_the_panel_comes_before_a_task_comes_again() -> None:
-    planner = Planner(PANEL, groups=8, group_size=2, seed=0)
-    assert sorted(task for iteration in range(1, 6) for task in planner.tasks(iteration)) == sorted(PANEL)
+def test_a_pass_over_the_split_comes_before_a_task_comes_again() -> None:
+    planner = Planner(TASKS, groups=8, group_size=2, seed=0)
+    assert sorted(task for iteration in range(1, 6) for task in planner.tasks(iteration)) == sorted(TASKS)
 
 
 def test_groups_keep_the_order_of_the_plan_whichever_ends_first() -> None:

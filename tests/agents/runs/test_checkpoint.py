@@ -65,28 +65,28 @@ def test_what_a_checkpoint_cannot_hold_is_refused_with_its_place() -> None:
         flatten({"outer": [object()]})
 
 
-def test_an_optimiser_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
+def test_an_optimizer_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
     def parts() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
         torch.manual_seed(0)
         model = torch.nn.Linear(3, 2)
         return model, torch.optim.AdamW(model.parameters(), lr=0.1)
 
-    def step(model: torch.nn.Linear, optimiser: torch.optim.Optimizer) -> None:
+    def step(model: torch.nn.Linear, optimizer: torch.optim.Optimizer) -> None:
         model(torch.ones(3)).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
 
-    model, optimiser = parts()
-    step(model, optimiser)
+    model, optimizer = parts()
+    step(model, optimizer)
     folder = checkpoint.folder_of(tmp_path / "checkpoints", 1)
-    checkpoint.save(folder, model.state_dict(), {"optimiser": optimiser.state_dict()}, keep=1)
-    step(model, optimiser)
-    other, its_optimiser = parts()
+    checkpoint.save(folder, model.state_dict(), {"optimizer": optimizer.state_dict()}, keep=1)
+    step(model, optimizer)
+    other, its_optimizer = parts()
     saved = checkpoint.load(folder)
     other.load_state_dict(saved.tensors)
-    its_optimiser.load_state_dict(saved.state["optimiser"])
+    its_optimizer.load_state_dict(saved.state["optimizer"])
     model.zero_grad()
     other.zero_grad()
-    step(other, its_optimiser)
+    step(other, its_optimizer)
     reference, its = parts()
     step(reference, its)
     reference.zero_grad()

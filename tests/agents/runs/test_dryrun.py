@@ -45,7 +45,7 @@ def test_a_critic_shares_the_base_of_adapters_and_needs_a_copy_of_a_model_traine
 
 
 def test_counts_follow_groups_minibatches_and_epochs() -> None:
-    cost = estimate(loading.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch=8", "optim.epochs=2"]))
+    cost = estimate(loading.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch_episodes=8", "optim.epochs=2"]))
     assert (cost.episodes, cost.updates) == (24, 6)
 
 

@@ -21,7 +21,7 @@ from agents.runs.folder import RunFolder
 from envs.base import TaskError
 from envs.common.structured import ConfigError
 from tests.agents.models.models_for_tests import small_policy
-from tests.agents.runs.test_folder import HASHES, PANELS
+from tests.agents.runs.test_folder import HASHES, SPLIT_TASKS
 
 
 def end(exc: BaseException, folder: RunFolder | None = None) -> int:
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> RunFolder:
     """Of a run that has begun, and has numbers."""
     config = loading.load([f"out={tmp_path}", "run=it"])
     folder = RunFolder.open(config)
-    folder.begin(config, PANELS, HASHES)
+    folder.begin(config, SPLIT_TASKS, HASHES)
     folder.metrics.write_text("{}\n")
     return folder
 
@@ -80,7 +80,7 @@ def test_out_of_memory_while_any_number_of_episodes_waits_is_told_with_advice(
     shown = capsys.readouterr().err
     assert outcome.code == 1
     assert "error: out of memory: " in shown
-    assert "Lower optim.token_budget, engine.max_batch" in shown
+    assert "Lower optim.tokens_per_microbatch, engine.max_batch" in shown
     assert "Traceback" not in shown
     assert not folder.traceback.exists()
     assert (f"{episodes - 1} more failed alike" in shown) == (episodes > 1)
@@ -115,7 +115,7 @@ def _raised(provoke: Any) -> BaseException:
     ids=lambda exc: f"{type(exc).__name__} {exc}"[:60],
 )
 def test_every_allocator_that_runs_out_is_told_with_advice(exc: BaseException) -> None:
-    assert "Lower optim.token_budget" in (explain(exc) or "")
+    assert "Lower optim.tokens_per_microbatch" in (explain(exc) or "")
     assert explain(innermost(ExceptionGroup("two", [ValueError("x"), exc]))) == explain(exc)
 
 
@@ -208,7 +208,7 @@ def test_a_start_that_fails_leaves_no_folder_and_advises_no_resume(
     config = loading.load([f"out={tmp_path}", "run=it"])
     folder = RunFolder.open(config)
     if begun:
-        folder.begin(config, PANELS, HASHES)
+        folder.begin(config, SPLIT_TASKS, HASHES)
     assert end(exc, folder) == 1
     shown = capsys.readouterr().err
     assert str(exc) in shown
@@ -237,5 +237,5 @@ def test_a_full_disk_and_full_memory_are_told_in_words(capsys: pytest.CaptureFix
     end(MemoryError())
     shown = capsys.readouterr().err
     assert "the disk is full" in shown
-    assert "token_budget" in shown
+    assert "tokens_per_microbatch" in shown
     assert "Traceback" not in shown

@@ -16,13 +16,13 @@ from agents.runs.folder import RunFolder, RunFolderError
 from envs.base import Split
 from envs.trajectory import Step, Trajectory, read
 
-PANELS: dict[Split, list[str]] = {"train": ["a", "b"], "eval": ["c"], "test": []}
+SPLIT_TASKS: dict[Split, list[str]] = {"train": ["a", "b"], "eval": ["c"], "test": []}
 HASHES: dict[Split, str] = {"train": "0f", "eval": "1e", "test": "2d"}
 
 
 def begin(config: TrainConfig) -> RunFolder:
     folder = RunFolder.open(config)
-    folder.begin(config, PANELS, HASHES)
+    folder.begin(config, SPLIT_TASKS, HASHES)
     return folder
 
 
@@ -80,7 +80,7 @@ def test_a_run_is_resumed_in_its_own_folder_and_keeps_its_configuration_until_to
     again = RunFolder.open(more)
     assert again.path == tmp_path / "first"
     assert yaml.safe_load(again.config.read_text())["iterations"] == 3
-    again.begin(more, PANELS, HASHES)
+    again.begin(more, SPLIT_TASKS, HASHES)
     assert yaml.safe_load(again.config.read_text())["iterations"] == 9
 
 
@@ -90,7 +90,7 @@ def test_a_resumed_run_keeps_its_status_until_it_goes_on(tmp_path: Path) -> None
     config = loading.load([f"resume={tmp_path}/first"])
     again = RunFolder.open(config)
     assert again.status.read_bytes() == before
-    again.begin(config, PANELS, HASHES)
+    again.begin(config, SPLIT_TASKS, HASHES)
     assert again.get_status()["status"] == "running"
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):
             RunFolder.open(config)
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):
-            opened_before.begin(config, PANELS, HASHES)
+            opened_before.begin(config, SPLIT_TASKS, HASHES)
     finally:
         other.communicate(b"\n")
     RunFolder.open(config)
@@ -179,8 +179,8 @@ def test_an_iterations_episodes_read_back_equal(tmp_path: Path) -> None:
 
 def test_a_resumed_run_refuses_other_tasks(tmp_path: Path) -> None:
     folder = begin(settings(tmp_path))
-    folder.refuse_other_tasks(PANELS, HASHES)
-    with pytest.raises(RunFolderError, match="panel 'eval'"):
-        folder.refuse_other_tasks({**PANELS, "eval": ["d"]}, HASHES)
-    with pytest.raises(RunFolderError, match="panel 'train'"):  # the same ids, but another game behind one of them
-        folder.refuse_other_tasks(PANELS, {**HASHES, "train": "2d"})
+    folder.refuse_other_tasks(SPLIT_TASKS, HASHES)
+    with pytest.raises(RunFolderError, match="split 'eval'"):
+        folder.refuse_other_tasks({**SPLIT_TASKS, "eval": ["d"]}, HASHES)
+    with pytest.raises(RunFolderError, match="split 'train'"):  # the same ids, but another game behind one of them
+        folder.refuse_other_tasks(SPLIT_TASKS, {**HASHES, "train": "2d"})

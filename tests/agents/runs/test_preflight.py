@@ -12,7 +12,7 @@ import pytest
 from agents.config import loading
 from agents.runs.preflight import preflight
 from envs import registry
-from envs.base import Split, TaskError, TextEnv, Turn
+from envs.base import Split, StepResult, TaskError, TextEnv
 from envs.common.structured import ConfigError
 from tests.agents.models.models_for_tests import small_policy
 
@@ -41,11 +41,11 @@ class SilentEnv(TextEnv):
             raise TaskError(f"env.data={self.settings.data} is no folder: download the games")
         return [f"{split}-{i}" for i in range(self.settings.games if split == "train" else self.settings.held_out)]
 
-    def start(self, task_id: str, rng: np.random.Generator) -> Turn:
-        return Turn("a dark room", state_key=task_id)
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
+        return StepResult("a dark room", state_key=task_id)
 
-    def act(self, action: str) -> Turn:
-        return Turn("a dark room", state_key="", terminated=True)
+    def act(self, action: str) -> StepResult:
+        return StepResult("a dark room", state_key="", terminated=True)
 
 
 registry.register("speechless", "tests/Speechless-v0", SilentEnv, SilentConfig)
@@ -71,17 +71,17 @@ def test_a_subgoal_that_no_task_has_is_refused_before_anything_is_trained() -> N
         preflight(loading.load([*mistyped, "shaping.calm.subgoals=[hold targt]"]))
 
 
-def test_a_panel_that_is_played_must_have_tasks() -> None:
-    with pytest.raises(ConfigError, match="env=speechless: the train panel has no tasks"):
+def test_a_split_that_is_played_must_have_tasks() -> None:
+    with pytest.raises(ConfigError, match="env=speechless: the train split has no tasks"):
         preflight(loading.load([*SILENT, "env.games=0"]))
     unmeasured = ["evaluation.every=0", "evaluation.before=false", "evaluation.after=false"]
-    with pytest.raises(ConfigError, match=r"the eval panel has no tasks; choose another with evaluation\.panel=, or"):
+    with pytest.raises(ConfigError, match=r"the eval split has no tasks; choose another with evaluation\.split=, or"):
         preflight(loading.load([*SILENT, "env.held_out=0", *unmeasured[1:]]))
     preflight(loading.load([*SILENT, "env.held_out=0", *unmeasured]))
-    preflight(loading.load([*SILENT, "env.held_out=0", "evaluation.panel=train"]))
-    with pytest.raises(ConfigError, match=r"the test panel has no tasks; choose another with evaluation\.panel="):
+    preflight(loading.load([*SILENT, "env.held_out=0", "evaluation.split=train"]))
+    with pytest.raises(ConfigError, match=r"the test split has no tasks; choose another with evaluation\.split="):
         preflight(
-            loading.load_evaluate(["env=speechless", "env.held_out=0", "engine.constrained=none", "evaluation.panel=test"])
+            loading.load_evaluate(["env=speechless", "env.held_out=0", "engine.constrained=none", "evaluation.split=test"])
         )
 
 

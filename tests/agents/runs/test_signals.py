@@ -22,7 +22,7 @@ from agents.runs.random_policy import random_policy
 from agents.runs.signals import Signals
 from agents.train import main as train
 from envs import registry
-from envs.base import Turn
+from envs.base import StepResult
 from envs.pool import Pool
 from envs.trajectory import Trajectory, read
 from tests.agents.parts import opened
@@ -37,16 +37,16 @@ ROOT = Path(__file__).resolve().parents[3]
 class Silent(Corridor):
     """Does not list its actions."""
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.admissible_actions = None
         return turn
 
 
 class Crumbling(Corridor):
-    """Breaks down in every task but the first of its panel."""
+    """Breaks down in every task but the first of its split."""
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if self.length in (9, 10):
             raise ZeroDivisionError("the corridor has no end")
         return super().act(action)
@@ -55,7 +55,7 @@ class Crumbling(Corridor):
 class Hopeless(Corridor):
     """Nobody ever gets out."""
 
-    def _turn(self, text: str, valid: bool = True) -> Turn:
+    def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)
         turn.reward, turn.success, turn.score = 0.0, False, 0.0
         return turn
@@ -64,7 +64,7 @@ class Hopeless(Corridor):
 class Global(Corridor):
     """Draws from numpy's own generator."""
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         np.random.random()
         return super().act(action)
 
@@ -230,8 +230,8 @@ def test_every_warning_has_its_section_in_the_documentation() -> None:
 
 def floor(*settings: str, seconds: float = 20.0):
     with opened(load_evaluate(list(settings))) as parts:
-        panel = evaluation_episodes(parts.config.evaluation, parts.env, parts.config.seed)
-        return parts.runner.run(random_policy(parts.sampler, panel, seconds))
+        split_tasks = evaluation_episodes(parts.config.evaluation, parts.env, parts.config.seed)
+        return parts.runner.run(random_policy(parts.sampler, split_tasks, seconds))
 
 
 def test_random_actions_are_the_same_in_every_process_and_of_every_model() -> None:
@@ -305,7 +305,7 @@ def test_a_rate_of_no_episodes_is_null_in_the_file_and_a_dash_in_the_table(
 class Rubble(Corridor):
     """Breaks down at the first step."""
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if self.length >= 8:  # those of the evaluation
             raise ZeroDivisionError("the corridor has fallen in")
         return super().act(action)
@@ -325,7 +325,7 @@ def test_a_greedy_episode_that_a_fault_cut_off_is_counted(tmp_path: Path) -> Non
 class Shaky(Corridor):
     """Breaks down in one of the tasks that are trained on."""
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         if self._task_id == self.tasks("train")[0]:
             raise ZeroDivisionError("the corridor has fallen in")
         return super().act(action)
@@ -333,6 +333,12 @@ class Shaky(Corridor):
 
 def test_the_settings_named_are_settings() -> None:
     known = load(["env=alfworld"])
-    for setting in ("model.max_length", "engine.max_tokens", "env.history", "rollout.group_size", "rollout.resample"):
+    for setting in (
+        "model.max_length",
+        "engine.max_tokens",
+        "env.history",
+        "rollout.group_size",
+        "rollout.dynamic_sampling.rounds",
+    ):
         section, _, key = setting.partition(".")
         assert hasattr(getattr(known, section), key)

@@ -58,7 +58,11 @@ def gradients(
     if keep is not None:
         trajectories, values = keep(trajectories, values)
     actor = Actor(
-        policy, OptimConfig(lr=0.0, minibatch=64, token_budget=budget, grad_clip=1e9), loss or LossConfig(skip_zero=False), 1, 0
+        policy,
+        OptimConfig(lr=0.0, minibatch_episodes=64, tokens_per_microbatch=budget, grad_clip=1e9),
+        loss or LossConfig(skip_zero=False),
+        1,
+        0,
     )
     data = experience(trajectories, values, None if defined is None else defined(trajectories), longest_row=budget)
     data.rollout_logprobs += drift * torch.sin(torch.arange(len(values)))  # as if the policy had moved since it sampled
@@ -118,7 +122,7 @@ def test_tokens_without_an_opinion_enter_no_ratio_of_a_sequence(surrogate: str) 
         data = experience(trajectories, values, defined)
         data.rollout_logprobs[~defined] += moved
         loss = LossConfig(surrogate, aggregation="seq-mean-token-mean", skip_zero=False)  # type: ignore[arg-type]
-        actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), loss, 1, 0)
+        actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64, grad_clip=1e9), loss, 1, 0)
         actor.update(data, 0)
         return {name: p.grad.clone() for name, p in actor.optimizer.parameters}
 
@@ -139,7 +143,7 @@ def test_gradient_checkpointing_computes_layers_again_and_gives_the_same_gradien
             calls[-1] += 1
 
         policy.causal.model.layers[0].self_attn.register_forward_hook(count)
-        actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(skip_zero=False), 1, 0)
+        actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64, grad_clip=1e9), LossConfig(skip_zero=False), 1, 0)
         actor.update(experience(trajectories, credit(trajectories)), 0)
         return {name: p.grad.clone() for name, p in actor.optimizer.parameters}
 
@@ -172,7 +176,7 @@ def test_skipping_is_left_off_where_zero_advantage_still_has_a_gradient() -> Non
     policy = small_policy()
     trajectories = played(policy)
     values = torch.zeros(sum(len(s.response_ids) for t in trajectories for s in t.steps))
-    actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64), LossConfig(entropy=0.1), 1, 0)
+    actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64), LossConfig(entropy=0.1), 1, 0)
     metrics = actor.update(experience(trajectories, values), 0)
     assert metrics["skipped_rows"] == 0
     assert metrics["grad_norm"] > 0
@@ -196,7 +200,7 @@ def test_tokens_without_an_opinion_are_as_if_they_were_not_sampled() -> None:
 def test_before_the_first_step_the_trainer_agrees_with_the_sampler() -> None:
     policy = small_policy()
     trajectories = played(policy)
-    actor = Actor(policy, OptimConfig(lr=1e-2, minibatch=2), LossConfig(), 1, 0)
+    actor = Actor(policy, OptimConfig(lr=1e-2, minibatch_episodes=2), LossConfig(), 1, 0)
     metrics = actor.update(experience(trajectories, credit(trajectories)), 0)
     assert 0 < metrics["mismatch_max"] < 1e-4
     assert metrics["steps"] == 3
@@ -222,7 +226,7 @@ def test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probabilit
     norms = {}
     for kind in ("none", "token"):
         loss = LossConfig(correction=CorrectionConfig(kind=kind), clip_low=1.0, clip_high=9.0, dual_clip=None)  # type: ignore[arg-type]
-        actor = Actor(policy, OptimConfig(lr=0.0, grad_clip=1e9, minibatch=64), loss, 1, 0)
+        actor = Actor(policy, OptimConfig(lr=0.0, grad_clip=1e9, minibatch_episodes=64), loss, 1, 0)
         norms[kind] = actor.update(experience(trajectories, credit(trajectories)), 0)["grad_norm"]
     # Without correction the ratio itself is exp(0.25); with it the ratio is 1 and the weight exp(0.25): the same gradient.
     assert norms["token"] == pytest.approx(norms["none"], rel=1e-3)
@@ -249,7 +253,7 @@ def corrected_gradient(settings: CorrectionConfig, gaps: list[float], members: l
         first = experience(trajectories, values).first_token
         values = torch.cat([values[first[m] : first[m + 1]] for m in members])
         trajectories = [trajectories[m] for m in members]
-    actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64, grad_clip=1e9), LossConfig(correction=settings), 1, 0)
+    actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64, grad_clip=1e9), LossConfig(correction=settings), 1, 0)
     metrics = actor.update(experience(trajectories, values), 0)
     return {name: p.grad.clone() for name, p in actor.optimizer.parameters}, metrics
 
@@ -310,10 +314,10 @@ def test_a_forced_token_of_a_rejected_sequence_counts_no_longer() -> None:
 def test_the_update_ends_before_the_mini_batch_that_has_gone_too_far() -> None:
     """Unbounded it makes six steps; with a bound it stops, and the weights are those after the steps that were taken."""
 
-    def after(epochs: int, kl_stop: float | None) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    def after(epochs: int, target_kl: float | None) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         policy = small_policy()
         trajectories = played(policy)
-        actor = Actor(policy, OptimConfig(lr=1e-3, minibatch=64, epochs=epochs), LossConfig(kl_stop=kl_stop), 1, 0)
+        actor = Actor(policy, OptimConfig(lr=1e-3, minibatch_episodes=64, epochs=epochs), LossConfig(target_kl=target_kl), 1, 0)
         metrics = actor.update(experience(trajectories, credit(trajectories)), 0)
         return {name: p.detach().clone() for name, p in actor.optimizer.parameters}, metrics
 
@@ -331,14 +335,14 @@ def test_the_update_ends_before_the_mini_batch_that_has_gone_too_far() -> None:
 def test_the_kl_that_stops_an_update_is_k3_over_the_trained_tokens() -> None:
     """A policy that differs from the sampler by d at every token is stopped by exp(d) - 1 - d."""
 
-    def stopped(kl_stop: float) -> bool:
+    def stopped(target_kl: float) -> bool:
         policy = small_policy()
         trajectories = played(policy)
         data = experience(trajectories, credit(trajectories))
         data.rollout_logprobs -= 0.25
         data.rollout_logprobs[0] -= 50.0  # a token without an opinion
         data.defined[0] = False
-        actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64), LossConfig(kl_stop=kl_stop), 1, 0)
+        actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64), LossConfig(target_kl=target_kl), 1, 0)
         return bool(actor.update(data, 0)["stopped"])
 
     k3 = math.exp(0.25) - 1 - 0.25
@@ -353,16 +357,16 @@ def test_with_a_kl_bound_episodes_without_any_advantage_still_tell_how_far_the_p
     values[per_episode(trajectories[0]) :] = 0.0
     data = experience(trajectories, values)
     data.rollout_logprobs[per_episode(trajectories[0]) :] -= 0.5
-    actor = Actor(policy, OptimConfig(lr=0.0, minibatch=64), LossConfig(kl_stop=0.05), 1, 0)
+    actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64), LossConfig(target_kl=0.05), 1, 0)
     assert actor.update(data, 0)["stopped"] == 1
 
 
 def test_normalising_a_mini_batch_is_crediting_the_normalised_advantages() -> None:
-    def normalised(trajectories: list[Trajectory]) -> torch.Tensor:
+    def normalized(trajectories: list[Trajectory]) -> torch.Tensor:
         values = credit(trajectories)
-        return losses.normalise(values, torch.ones(len(values), dtype=torch.bool))
+        return losses.normalize(values, torch.ones(len(values), dtype=torch.bool))
 
-    same(gradients(loss=LossConfig(normalise="minibatch")), gradients(values=normalised))
+    same(gradients(loss=LossConfig(normalize="minibatch")), gradients(values=normalized))
 
 
 def test_a_row_of_zeros_that_normalising_shifts_is_not_skipped() -> None:
@@ -370,7 +374,7 @@ def test_a_row_of_zeros_that_normalising_shifts_is_not_skipped() -> None:
         parts = credit(trajectories).split([per_episode(t) for t in trajectories])
         return torch.cat([part * 0.0 if i % 2 else part for i, part in enumerate(parts)])
 
-    found = [gradients(values=one_in_two, loss=LossConfig(normalise="minibatch", skip_zero=skip)) for skip in (True, False)]
+    found = [gradients(values=one_in_two, loss=LossConfig(normalize="minibatch", skip_zero=skip)) for skip in (True, False)]
     same(*found)
 
 
@@ -378,7 +382,7 @@ def test_training_raises_the_probability_of_credited_actions() -> None:
     policy = small_policy()
     trajectories = played(policy)
     values = torch.ones(sum(len(s.response_ids) for t in trajectories for s in t.steps))
-    actor = Actor(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(), 1, 0)
+    actor = Actor(policy, OptimConfig(lr=1e-2, minibatch_episodes=64), LossConfig(), 1, 0)
     before = sum(x for t in trajectories for s in t.steps for x in s.rollout_logprobs)
     actor.update(experience(trajectories, values), 0)
     policy.causal.eval()
@@ -396,7 +400,7 @@ def test_kl_to_the_reference_is_zero_at_the_start_and_pulls_back_later() -> None
     policy = small_policy()
     trajectories = played(policy)
     values = credit(trajectories)
-    actor = Actor(policy, OptimConfig(lr=1e-2, minibatch=64), LossConfig(kl=KLConfig("k3", 0.1)), 2, 0)
+    actor = Actor(policy, OptimConfig(lr=1e-2, minibatch_episodes=64), LossConfig(kl=KLConfig("k3", 0.1)), 2, 0)
     first = actor.update(experience(trajectories, values), 0)
     second = actor.update(experience(trajectories, values), 1)
     assert first["kl_to_reference"] == pytest.approx(0.0, abs=1e-6)
@@ -438,7 +442,7 @@ def test_bf16_weights_learn_through_float32_masters() -> None:
     policy = small_policy()
     trajectories = played(policy)
     policy.model.to(torch.bfloat16)
-    actor = Actor(policy, OptimConfig(lr=1e-5, minibatch=64), LossConfig(), 400, 0)
+    actor = Actor(policy, OptimConfig(lr=1e-5, minibatch_episodes=64), LossConfig(), 400, 0)
     before = [m.detach().clone() for m in actor.optimizer.masters]
     for i in range(3):
         actor.update(experience(trajectories, credit(trajectories)), i)
@@ -453,11 +457,11 @@ def test_a_restored_actor_goes_on_exactly() -> None:
         policy = small_policy()
         trajectories = played(policy)
         data = experience(trajectories, credit(trajectories))
-        actor = Actor(policy, OptimConfig(lr=1e-3, minibatch=2), LossConfig(), 4, 0)
+        actor = Actor(policy, OptimConfig(lr=1e-3, minibatch_episodes=2), LossConfig(), 4, 0)
         for i in range(4):
             if interrupt and i == 2:
                 state = actor.optimizer.state()
-                actor = Actor(policy, OptimConfig(lr=1e-3, minibatch=2), LossConfig(), 4, 0)
+                actor = Actor(policy, OptimConfig(lr=1e-3, minibatch_episodes=2), LossConfig(), 4, 0)
                 actor.optimizer.load_state(state)
             actor.update(data, i)
         return [p.detach().clone() for _, p in actor.optimizer.parameters]

@@ -46,7 +46,7 @@ def fit(critic: Critic, experience: Experience, returns: Floats, times: int) -> 
 @both
 def test_it_begins_without_an_opinion_and_learns_returns(config: CriticConfig) -> None:
     experience = made(episodes())
-    critic = Critic(small_policy(), config, OptimConfig(minibatch=2), 0)
+    critic = Critic(small_policy(), config, OptimConfig(minibatch_episodes=2), 0)
     assert not critic.values(experience).any()
     returns = np.random.default_rng(0).normal(size=experience.sampled)
     found = fit(critic, experience, returns, 150)
@@ -59,7 +59,7 @@ def test_micro_batches_change_nothing(config: CriticConfig, context: str) -> Non
     returns = np.random.default_rng(0).normal(size=made(episodes(context)).sampled)
     found = []
     for budget in (16, 10_000):
-        critic = Critic(small_policy(), config, OptimConfig(minibatch=2, token_budget=budget), 0)
+        critic = Critic(small_policy(), config, OptimConfig(minibatch_episodes=2, tokens_per_microbatch=budget), 0)
         found.append(fit(critic, made(episodes(context), budget), returns, 3))
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
@@ -116,9 +116,9 @@ def test_with_adapters_the_base_is_shared_and_seen_without_them() -> None:
 def test_it_goes_on_from_its_saved_state(config: CriticConfig) -> None:
     experience = made(episodes())
     returns = np.random.default_rng(0).normal(size=experience.sampled)
-    first = Critic(small_policy(), config, OptimConfig(minibatch=2), 0)
+    first = Critic(small_policy(), config, OptimConfig(minibatch_episodes=2), 0)
     fit(first, experience, returns, 3)
-    second = Critic(small_policy(), config, OptimConfig(minibatch=2), 5)
+    second = Critic(small_policy(), config, OptimConfig(minibatch_episodes=2), 5)
     second.seed = 0
     second.load_state(copy.deepcopy(first.state()))
     np.testing.assert_allclose(fit(first, experience, returns, 3), fit(second, experience, returns, 3), atol=1e-6)
@@ -136,7 +136,7 @@ def test_clipping_bounds_how_far_a_value_moves() -> None:
 
 def test_an_empty_trajectory_is_no_hindrance() -> None:
     experience = made([*episodes(), Trajectory("env", "t", "t", 0, "train", steps=[Step("", "")])])
-    critic = Critic(small_policy(), HEAD, OptimConfig(minibatch=1), 0)
+    critic = Critic(small_policy(), HEAD, OptimConfig(minibatch_episodes=1), 0)
     found = update(critic, experience, np.ones(experience.sampled))
     assert 0.0 < found["loss"] < 0.5  # half the square of 1 at first, and less with every mini-batch
 

@@ -12,7 +12,7 @@ from agents.training import demonstrations
 from agents.training.demonstrations import SAMPLE, Demonstration, demonstrated
 from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.env import ALFWorldEnv
-from envs.base import NoOracle, Turn
+from envs.base import NoOracle, StepResult
 from envs.common.cache import keep, kept
 
 COUNT = 12
@@ -30,7 +30,7 @@ class Counting(ALFWorldEnv):
             raise NoOracle("not any more")
         return super().imperfect_demonstration(*arguments, **named)
 
-    def act(self, action: str) -> Turn:
+    def act(self, action: str) -> StepResult:
         turn = super().act(action)
         turn.observation += self.says
         return turn
@@ -49,15 +49,15 @@ def played(
     count: int = COUNT,
     seed: int = 0,
     detours: float = 0.5,
-    dawdling: float = 0.4,
+    suboptimal: float = 0.4,
 ) -> tuple[list[Demonstration], int]:
     """The demonstrations, and how often the oracle was asked for them."""
     config = ALFWorldConfig(max_steps=max_steps, train_games=5)
     env = Counting(config)
     env.says = says
-    warmstart = WarmstartConfig(detours=detours, dawdling=dawdling)
-    panel = env.tasks("train")[:games]
-    return demonstrated(env, EnvConfig(name="alfworld", settings=config), warmstart, panel, count, seed), env.asked
+    warmstart = WarmstartConfig(detours=detours, suboptimal_share=suboptimal)
+    split_tasks = env.tasks("train")[:games]
+    return demonstrated(env, EnvConfig(name="alfworld", settings=config), warmstart, split_tasks, count, seed), env.asked
 
 
 def test_a_second_run_has_the_same_demonstrations_and_plays_but_a_sample() -> None:
@@ -70,7 +70,7 @@ def test_a_second_run_has_the_same_demonstrations_and_plays_but_a_sample() -> No
 
 @pytest.mark.parametrize(
     "other",
-    [{"max_steps": 25}, {"games": 4}, {"count": COUNT + 1}, {"seed": 1}, {"detours": 0.4}, {"dawdling": 0.3}],
+    [{"max_steps": 25}, {"games": 4}, {"count": COUNT + 1}, {"seed": 1}, {"detours": 0.4}, {"suboptimal": 0.3}],
     ids=lambda other: next(iter(other)),
 )
 def test_they_are_kept_by_all_that_they_depend_on(other: dict[str, float]) -> None:

@@ -68,7 +68,7 @@ def test_at_first_it_is_the_policy_to_the_bit(make: Any, kind: str, context: str
     played = experience(policy, context, longest_row=100)
     model = reward_model(policy, kind, budget=100)
     assert np.abs(model.logprobs(played)).min() > 0
-    assert model.logprobs(played).tolist() == model.old_logprobs(played).tolist()
+    assert model.logprobs(played).tolist() == model.rollout_logprobs(played).tolist()
 
 
 def test_its_log_probabilities_are_those_that_sampling_had() -> None:
@@ -85,7 +85,7 @@ def test_it_stays_where_it_was_when_the_policy_moves(make: Any, kind: str) -> No
     model = reward_model(policy, kind)
     before = model.logprobs(played)
     moved(policy)
-    assert np.abs(model.old_logprobs(played) - before).max() > 0.01
+    assert np.abs(model.rollout_logprobs(played) - before).max() > 0.01
     assert model.logprobs(played).tolist() == before.tolist()
 
 
@@ -98,7 +98,7 @@ def test_forced_tokens_have_no_part_in_a_ratio() -> None:
     played = Experience.of([Trajectory("t", "t", "g", 0, "train", steps=[step])], tries)
     model = RewardModel(policy, ImplicitPRM(lr=0.1), 1e-3, 10_000, 1.0, seed=0)
     model.descend(played, -np.ones(2))
-    choice, forced = model.logprobs(played) - model.old_logprobs(played)
+    choice, forced = model.logprobs(played) - model.rollout_logprobs(played)
     assert choice > 0.01
     assert forced == 0.0
 
@@ -113,12 +113,12 @@ def test_learning_leaves_the_policy_alone(make: Any, kind: str) -> None:
     played = experience(policy)
     flags = {name: p.requires_grad for name, p in policy.model.named_parameters()}
     weights = copy.deepcopy(policy.model.state_dict())
-    before = reward_model(policy).old_logprobs(played)
+    before = reward_model(policy).rollout_logprobs(played)
     model = reward_model(policy, kind)
     for _ in range(3):
         model.descend(played, slope(played))
     assert np.abs(model.logprobs(played) - before).max() > 0.01
-    assert model.old_logprobs(played).tolist() == before.tolist()
+    assert model.rollout_logprobs(played).tolist() == before.tolist()
     assert {name: p.requires_grad for name, p in policy.model.named_parameters()} == flags
     assert all(p.grad is None for p in policy.model.parameters())
     now = policy.model.state_dict()
@@ -260,7 +260,7 @@ def test_small_steps_are_not_rounded_away_in_bfloat16() -> None:
     assert far == pytest.approx(20e-5, rel=0.2)
     adapter = reward_model(policy)
     adapter.descend(played, slope(played))
-    assert np.abs(adapter.logprobs(played) - adapter.old_logprobs(played)).max() > 0
+    assert np.abs(adapter.logprobs(played) - adapter.rollout_logprobs(played)).max() > 0
 
 
 def test_a_target_that_no_layer_has_is_named_with_those_there_are() -> None:

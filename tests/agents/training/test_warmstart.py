@@ -33,7 +33,7 @@ def weights(policy) -> list[torch.Tensor]:
 
 
 def test_careful_demonstrations_come_first_and_in_the_share_asked_for() -> None:
-    config = load(["env=alfworld", "algo=gigpo", "warmstart.dawdling=0.25", "env.train_games=5", "device=cpu"])
+    config = load(["env=alfworld", "algo=gigpo", "warmstart.suboptimal_share=0.25", "env.train_games=5", "device=cpu"])
     with opened(config) as parts:
         made = parts.demonstrations(parts.env.tasks("train"), 12)
         looks = [[step.action for step in t.steps].count("look") for t in made]
@@ -44,38 +44,45 @@ def test_careful_demonstrations_come_first_and_in_the_share_asked_for() -> None:
 class Lost(ALFWorldEnv):
     """Its oracle gives up."""
 
-    def imperfect_demonstration(self, task_id, rng, detours, dawdling):
-        return ["look"] * (self.max_steps if dawdling else 2)
+    def imperfect_demonstration(self, task_id, rng, detours, suboptimal):
+        return ["look"] * (self.max_steps if suboptimal else 2)
 
 
 def test_a_demonstration_that_neither_wins_nor_dawdles_to_the_end_is_an_error() -> None:
     env = Lost(ALFWorldConfig(max_steps=5))
     task = env.tasks("train")[0]
-    assert len(demonstrate(env, task, 0, 0.0, dawdling=True)) == 5
+    assert len(demonstrate(env, task, 0, 0.0, suboptimal=True)) == 5
     with pytest.raises(RuntimeError, match="does not win task"):
-        demonstrate(env, task, 0, 0.0, dawdling=False)
+        demonstrate(env, task, 0, 0.0, suboptimal=False)
 
 
 def test_tasks_that_the_oracle_cannot_win_in_time_are_passed_over_unless_all_are() -> None:
     config = load(
-        ["env=alfworld", "env.max_steps=7", "warmstart.dawdling=0", "warmstart.detours=0", "env.train_games=12", "device=cpu"]
+        [
+            "env=alfworld",
+            "env.max_steps=7",
+            "warmstart.suboptimal_share=0",
+            "warmstart.detours=0",
+            "env.train_games=12",
+            "device=cpu",
+        ]
     )
     with opened(config) as parts:
-        panel = list(parts.env.tasks("train"))
+        split_tasks = list(parts.env.tasks("train"))
 
         def in_time(task: str) -> bool:
             try:
-                return bool(demonstrate(parts.env, task, 0, 0.0, dawdling=False))
+                return bool(demonstrate(parts.env, task, 0, 0.0, suboptimal=False))
             except Unsolvable:
                 return False
 
-        short = [task for task in panel if in_time(task)]
-        assert 0 < len(short) < len(panel)
-        made = parts.demonstrations(panel, 2 * len(short))
+        short = [task for task in split_tasks if in_time(task)]
+        assert 0 < len(short) < len(split_tasks)
+        made = parts.demonstrations(split_tasks, 2 * len(short))
         assert len(made) == 2 * len(short)
         assert all(len(t.steps) <= 7 for t in made)
         with pytest.raises(Unsolvable, match=r"more than env\.max_steps=7"):
-            parts.demonstrations([task for task in panel if task not in short], 3)
+            parts.demonstrations([task for task in split_tasks if task not in short], 3)
 
 
 def test_training_reaches_the_last_demonstrations_last() -> None:

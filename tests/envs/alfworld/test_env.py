@@ -109,7 +109,7 @@ def test_an_episode_does_not_depend_on_what_was_played_before():
 def test_demonstrations_win_within_the_limit():
     env = ALFWorldEnv(ALFWorldConfig(max_steps=20))
     for task in env.tasks("train")[:12]:
-        commands = env.imperfect_demonstration(task, generator(0, task), detours=0.5, dawdling=False)
+        commands = env.imperfect_demonstration(task, generator(0, task), detours=0.5, suboptimal=False)
         assert len(commands) <= 20
         env.reset(seed=0, options={"task": task})
         assert [env.step(command)[2] for command in commands] == [False] * (len(commands) - 1) + [True]
@@ -124,7 +124,7 @@ def test_official_games_are_read_from_their_folder(official):
     assert won(env, task)[-1][2]
 
 
-def test_one_bad_file_never_stops_a_panel(official):
+def test_one_bad_file_never_stops_a_split(official):
     env = ALFWorldEnv(official)
     for task in env.tasks("train"):
         if task.endswith(("trial_3", "trial_4")):

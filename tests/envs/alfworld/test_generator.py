@@ -38,7 +38,7 @@ def digest(size: str) -> str:
 
 
 def test_seeds_give_the_games_they_always_gave() -> None:
-    # A change here changes every panel: raise generator.VERSION with it.
+    # A change here changes every split: raise generator.VERSION with it.
     assert {size: digest(size) for size in SIZES} == {"small": "b1de20b5fac16095", "full": "118018187c540d2c"}
 
 

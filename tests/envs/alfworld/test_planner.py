@@ -74,7 +74,7 @@ def test_dawdling_changes_nothing_and_happens_as_often_as_said(games: list[Game]
     for i, game in enumerate(games):
         assert "look" not in demonstration(game, rng(i), 1.0, LIMIT)
         engine = Engine(game)
-        commands = demonstration(game, rng(i), 0.0, 400, dawdling=True)
+        commands = demonstration(game, rng(i), 0.0, 400, suboptimal=True)
         for command in commands:
             before = engine.state_key
             engine.step(command)
@@ -87,8 +87,8 @@ def test_dawdling_changes_nothing_and_happens_as_often_as_said(games: list[Game]
 def test_one_that_dawdles_wins_or_runs_out_of_steps(games: list[Game]) -> None:
     won = 0
     for i, game in enumerate(games):
-        assert play(game, demonstration(game, rng(i), 0.9, 400, dawdling=True)).won
-        commands = demonstration(game, rng(i), 0.9, 20, dawdling=True)
+        assert play(game, demonstration(game, rng(i), 0.9, 400, suboptimal=True)).won
+        commands = demonstration(game, rng(i), 0.9, 20, suboptimal=True)
         won += play(game, commands).won
         assert play(game, commands).won or len(commands) == 20
     assert won < len(games) / 2

@@ -1,4 +1,4 @@
-"""Panels: disjoint, balanced, and the same on every machine."""
+"""Splits: disjoint, balanced, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.generator import generate, write_game
 from envs.alfworld.goals import TASK_TYPES
 from envs.alfworld.household import SIZES
-from envs.alfworld.tasks import generated_household, load, panel, task_type
+from envs.alfworld.tasks import generated_household, load, split_tasks, task_type
 from envs.base import SPLITS, TaskError
 
 SMALL = ALFWorldConfig()
@@ -43,28 +43,28 @@ def root(tmp_path: Path) -> Path:
 # -- generated games -----------------------------------------------------------------------------------------------------------
 
 
-def test_panels_have_the_default_or_the_configured_size() -> None:
-    assert [len(panel(SMALL, split).task_ids) for split in SPLITS] == [1200, 120, 120]
-    assert len(panel(ALFWorldConfig(train_games=7), "train").task_ids) == 7
+def test_splits_have_the_default_or_the_configured_size() -> None:
+    assert [len(split_tasks(SMALL, split).task_ids) for split in SPLITS] == [1200, 120, 120]
+    assert len(split_tasks(ALFWorldConfig(train_games=7), "train").task_ids) == 7
 
 
-def test_types_are_balanced_also_in_a_part_of_a_panel() -> None:
-    ids = panel(SMALL, "eval").task_ids
+def test_types_are_balanced_also_in_a_part_of_a_split() -> None:
+    ids = split_tasks(SMALL, "eval").task_ids
     assert Counter(map(task_type, ids)) == dict.fromkeys(TASK_TYPES, 20)
     assert Counter(map(task_type, ids[:12])) == dict.fromkeys(TASK_TYPES, 2)
 
 
-def test_a_smaller_panel_begins_a_larger_one() -> None:
-    assert panel(ALFWorldConfig(train_games=50), "train").task_ids == panel(SMALL, "train").task_ids[:50]
+def test_a_smaller_split_begins_a_larger_one() -> None:
+    assert split_tasks(ALFWorldConfig(train_games=50), "train").task_ids == split_tasks(SMALL, "train").task_ids[:50]
 
 
-def test_no_game_is_in_two_panels_or_twice_in_one() -> None:
-    contents = {split: [generated_household(i)[0].content() for i in panel(SMALL, split).task_ids] for split in SPLITS}
-    everything = [content for panel_contents in contents.values() for content in panel_contents]
+def test_no_game_is_in_two_splits_or_twice_in_one() -> None:
+    contents = {split: [generated_household(i)[0].content() for i in split_tasks(SMALL, split).task_ids] for split in SPLITS}
+    everything = [content for split_contents in contents.values() for content in split_contents]
     assert len(everything) == len(set(everything)) == 1440
 
 
-def test_panels_of_any_size_stay_disjoint_because_contents_are_shared_out() -> None:
+def test_splits_of_any_size_stay_disjoint_because_contents_are_shared_out() -> None:
     for number in (0, 5000, 999999):
         for split in SPLITS:
             home, _ = generated_household(f"small/{split}/pick_two_obj_and_place/{number:06d}")
@@ -91,19 +91,21 @@ def test_an_id_means_the_same_game_whatever_was_loaded_before() -> None:
     assert load(SMALL, task_id) == before
 
 
-def test_panels_mean_the_games_they_always_meant() -> None:
+def test_splits_mean_the_games_they_always_meant() -> None:
     # A change here makes results incomparable with earlier ones: raise generator.VERSION with it.
-    hashes = {size: [panel(ALFWorldConfig(size=size), split).hash for split in SPLITS] for size in SIZES}
+    hashes = {size: [split_tasks(ALFWorldConfig(size=size), split).hash for split in SPLITS] for size in SIZES}
     assert hashes == {
         "small": ["83be46c25b9d1529", "da98840559dcf300", "f0fa333aba0d7ef4"],
         "full": ["c16a9c782dc248ab", "66688c7392210c6f", "9837d10e70476cfb"],
     }
-    files = [orjson.dumps(tasks.contents(SMALL, task_id)) for split in SPLITS for task_id in panel(SMALL, split).task_ids[:12]]
+    files = [
+        orjson.dumps(tasks.contents(SMALL, task_id)) for split in SPLITS for task_id in split_tasks(SMALL, split).task_ids[:12]
+    ]
     assert hashlib.sha256(b"".join(files)).hexdigest()[:16] == "4752356dde23faa0"
 
 
-def test_the_hash_follows_the_panel() -> None:
-    hashes = {panel(ALFWorldConfig(size=size, eval_games=n), "eval").hash for size in SIZES for n in (6, 12)}
+def test_the_hash_follows_the_split() -> None:
+    hashes = {split_tasks(ALFWorldConfig(size=size, eval_games=n), "eval").hash for size in SIZES for n in (6, 12)}
     assert len(hashes) == 4
 
 
@@ -118,25 +120,25 @@ def test_a_malformed_id_shows_a_good_one(task_id: str) -> None:
 # -- official games ------------------------------------------------------------------------------------------------------------
 
 
-def test_official_panels_are_sorted_and_leave_out_what_cannot_be_played(root: Path) -> None:
-    ids = panel(official(root), "train").task_ids
+def test_official_splits_are_sorted_and_leave_out_what_cannot_be_played(root: Path) -> None:
+    ids = split_tasks(official(root), "train").task_ids
     assert ids == tuple(sorted(f"train/{kind}-X-None-Y-{number}/trial_1" for kind in TASK_TYPES[:2] for number in range(3)))
     assert {task_type(task_id) for task_id in ids} == set(TASK_TYPES[:2])
 
 
 def test_the_folder_above_or_the_folder_itself_may_be_named(root: Path) -> None:
-    assert panel(official(root / "json_2.1.1"), "train") == panel(official(root), "train")
+    assert split_tasks(official(root / "json_2.1.1"), "train") == split_tasks(official(root), "train")
 
 
 def test_alfworld_data_names_the_folder_where_the_configuration_does_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(root))
     config = ALFWorldConfig(source="official")
-    assert load(config, panel(config, "train").task_ids[0]).task_type == "look_at_obj_in_light"
+    assert load(config, split_tasks(config, "train").task_ids[0]).task_type == "look_at_obj_in_light"
 
 
 def test_a_broken_file_is_an_error_of_its_task_alone(root: Path) -> None:
     config = official(root)
-    first, second, *_ = panel(config, "train").task_ids
+    first, second, *_ = split_tasks(config, "train").task_ids
     (root / "json_2.1.1" / first / "game.tw-pddl").write_text("{")
     with pytest.raises(TaskError, match=r"game\.tw-pddl"):
         load(config, first)
@@ -147,12 +149,12 @@ def test_missing_data_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     for config in (ALFWorldConfig(source="official"), official(tmp_path)):
         with pytest.raises(TaskError, match=r"alfworld-download.*source=generated"):
-            panel(config, "train")
+            split_tasks(config, "train")
 
 
 def test_a_missing_split_is_named(root: Path) -> None:
     with pytest.raises(TaskError, match="valid_unseen"):
-        panel(official(root), "test")
+        split_tasks(official(root), "test")
 
 
 def test_an_id_cannot_leave_the_data_folder(root: Path) -> None:
@@ -160,8 +162,8 @@ def test_an_id_cannot_leave_the_data_folder(root: Path) -> None:
         load(official(root), "train/../game")
 
 
-def test_official_panels_can_be_cut_and_keep_their_variety(official_root: Path) -> None:
-    whole, part = panel(official(official_root), "test"), panel(official(official_root, test_games=30), "test")
+def test_official_splits_can_be_cut_and_keep_their_variety(official_root: Path) -> None:
+    whole, part = split_tasks(official(official_root), "test"), split_tasks(official(official_root, test_games=30), "test")
     assert len(whole.task_ids) == 134
     assert len(part.task_ids) == 30
     assert set(part.task_ids) < set(whole.task_ids)

@@ -144,8 +144,10 @@ def test_an_oracle_makes_detours_and_dawdles_as_it_is_asked() -> None:
     env = made("KeyRoom-S5", actions=KEYROOM, max_steps=100)
     ways = {(0.0, False): 0, (0.9, False): 0, (0.0, True): 0}
     for number, task in enumerate(env.tasks("train")[:10]):
-        for detours, dawdling in ways:
-            ways[detours, dawdling] += len(env.imperfect_demonstration(task, np.random.default_rng(number), detours, dawdling))
+        for detours, suboptimal in ways:
+            ways[detours, suboptimal] += len(
+                env.imperfect_demonstration(task, np.random.default_rng(number), detours, suboptimal)
+            )
     straight, roundabout, slow = ways.values()
     assert straight < roundabout < slow
 
@@ -226,18 +228,18 @@ def test_walking_about_in_a_lit_room_changes_nothing() -> None:
     assert info["changed"] is False
 
 
-# -- panels -----------------------------------------------------------------------------------------------------------------
+# -- splits -----------------------------------------------------------------------------------------------------------------
 
 
-def test_panels_mean_the_levels_they_always_meant() -> None:
+def test_splits_mean_the_levels_they_always_meant() -> None:
     env = made("KeyRoom-S5")
     assert Seeds.of("KeyRoom-S5/train/000000") == (7242530543028955134, 1114507788914748199)
     assert env.reset(options={"task": "KeyRoom-S5/train/000000"})[1]["state_key"] == "ac4afbd9e51754b4"
-    assert env.panel_hash("eval") == "a963e3230c5829a4"
-    assert made("quest").panel_hash("eval") == "e204f1d69a101ce2"
+    assert env.split_hash("eval") == "a963e3230c5829a4"
+    assert made("quest").split_hash("eval") == "e204f1d69a101ce2"
 
 
-def test_panels_take_the_levels_in_turn_and_share_no_task() -> None:
+def test_splits_take_the_levels_in_turn_and_share_no_task() -> None:
     env = made("Room-5x5", "KeyRoom-S5", train_tasks=5, eval_tasks=3)
     assert env.tasks("train")[:3] == ("Room-5x5/train/000000", "KeyRoom-S5/train/000000", "Room-5x5/train/000001")
     assert (len(env.tasks("train")), len(env.tasks("eval"))) == (5, 3)
@@ -252,7 +254,7 @@ def test_a_task_that_there_is_not_is_refused(task: str) -> None:
 
 
 @pytest.mark.parametrize("setting", ["train_tasks", "eval_tasks", "test_tasks"])
-def test_a_panel_has_at_least_one_task(setting: str) -> None:
+def test_a_split_has_at_least_one_task(setting: str) -> None:
     with pytest.raises(ValueError, match=setting):
         MiniHackConfig(**{setting: 0})
     with pytest.raises(ValueError, match="actions is empty"):

@@ -78,9 +78,9 @@ def test_a_level_of_ones_own_is_played(tmp_path: Path) -> None:
     assert {"north", "eat"} <= set(info["admissible_actions"])
 
 
-def test_its_panel_is_another_when_its_file_says_something_else(tmp_path: Path) -> None:
-    first = MiniHackEnv(MiniHackConfig(["mine"], own(tmp_path, ROOM))).panel_hash("train")
-    second = MiniHackEnv(MiniHackConfig(["mine"], own(tmp_path, ROOM.replace("apple", "pear")))).panel_hash("train")
+def test_its_split_is_another_when_its_file_says_something_else(tmp_path: Path) -> None:
+    first = MiniHackEnv(MiniHackConfig(["mine"], own(tmp_path, ROOM))).split_hash("train")
+    second = MiniHackEnv(MiniHackConfig(["mine"], own(tmp_path, ROOM.replace("apple", "pear")))).split_hash("train")
     assert first != second
 
 

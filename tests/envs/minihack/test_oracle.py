@@ -94,5 +94,5 @@ def test_one_who_dawdles_wins_or_runs_out_of_time() -> None:
     for number in range(740, 760):
         seeds = Seeds.of(f"KeyRoom-S5/train/{number:06d}")
         for detours in (0.0, 0.9):
-            actions = demonstration(game, seeds, np.random.default_rng(number), detours, dawdling=True, limit=100)
+            actions = demonstration(game, seeds, np.random.default_rng(number), detours, suboptimal=True, limit=100)
             assert events(game, seeds, actions)[1] == "won" or len(actions) == 100

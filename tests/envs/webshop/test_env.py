@@ -1,4 +1,4 @@
-"""WebShop as an environment: it keeps the contract, pays as configured, and its panels mean the same goals everywhere."""
+"""WebShop as an environment: it keeps the contract, pays as configured, and its splits mean the same goals everywhere."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_workers_shop_as_one_does_alone(mode: Mode) -> None:
     assert asyncio.run(play(mode)) == asyncio.run(play("inline"))
 
 
-# -- panels --------------------------------------------------------------------------------------------------------------------
+# -- splits --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -188,17 +188,17 @@ def test_splits_are_the_official_ones_or_shares_of_a_small_set(goals: int, ends:
     ]  # fmt: skip
 
 
-def test_panels_are_disjoint_and_can_be_cut() -> None:
+def test_splits_are_disjoint_and_can_be_cut() -> None:
     env = WebShopEnv(SMALL)
-    panels = [env.tasks(split) for split in SPLITS]
-    assert len(set().union(*map(set, panels))) == sum(map(len, panels)) == len(env.shop.goals)
+    splits = [env.tasks(split) for split in SPLITS]
+    assert len(set().union(*map(set, splits))) == sum(map(len, splits)) == len(env.shop.goals)
     cut = WebShopEnv(WebShopConfig(products=60, eval_goals=5))
     assert cut.tasks("eval") == env.tasks("eval")[:5]
-    assert cut.panel_hash("eval") != env.panel_hash("eval")
-    assert cut.panel_hash("train") == env.panel_hash("train")
+    assert cut.split_hash("eval") != env.split_hash("eval")
+    assert cut.split_hash("train") == env.split_hash("train")
 
 
-def test_no_goal_is_in_two_panels_under_another_number() -> None:
+def test_no_goal_is_in_two_splits_under_another_number() -> None:
     env = WebShopEnv()
     goals = env.shop.goals
     held_out, trained = (
@@ -208,17 +208,17 @@ def test_no_goal_is_in_two_panels_under_another_number() -> None:
     assert not held_out & trained
 
 
-def test_the_panels_hash_follows_the_shop_behind_the_numbers() -> None:
+def test_the_splits_hash_follows_the_shop_behind_the_numbers() -> None:
     hashes = {
-        WebShopEnv(WebShopConfig(products=n, goals=g, test_goals=3)).panel_hash("test")
+        WebShopEnv(WebShopConfig(products=n, goals=g, test_goals=3)).split_hash("test")
         for n in (60, 61)
         for g in ("synthetic", "human")
     }  # type: ignore[arg-type]
     assert len(hashes) == 4
 
 
-def test_panels_are_the_same_in_another_process() -> None:
-    code = "import envs; e = envs.make('webshop', products=60); print(e.panel_hash('train'), e.reset(seed=5)[1]['task_id'])"
+def test_splits_are_the_same_in_another_process() -> None:
+    code = "import envs; e = envs.make('webshop', products=60); print(e.split_hash('train'), e.reset(seed=5)[1]['task_id'])"
     answers = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
@@ -226,7 +226,7 @@ def test_panels_are_the_same_in_another_process() -> None:
         for seed in ("1", "2")
     }
     env = WebShopEnv(SMALL)
-    assert answers == {f"{env.panel_hash('train')} {env.reset(seed=5)[1]['task_id']}\n"}
+    assert answers == {f"{env.split_hash('train')} {env.reset(seed=5)[1]['task_id']}\n"}
 
 
 @pytest.mark.parametrize("task", ["goal/999999", "goal/12", "train/000001", "goal/-00001", ""])
@@ -280,6 +280,6 @@ def test_a_store_serves_only_what_it_was_made_of(webshop_data: Path, tmp_path: P
     store.write(tmp_path / "store", products, wishes)
     env = WebShopEnv(WebShopConfig(source="official", data=str(tmp_path / "store"), goals="human"))
     files = WebShopEnv(WebShopConfig(source="official", data=str(webshop_data), products=1000, goals="human"))
-    assert env.panel_hash("train") == files.panel_hash("train")
+    assert env.split_hash("train") == files.split_hash("train")
     with pytest.raises(TaskError, match=r"a store of 1000 products with human goals, but env\.goals=synthetic"):
         WebShopEnv(WebShopConfig(source="official", data=str(tmp_path / "store"))).tasks("train")

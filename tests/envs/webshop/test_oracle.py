@@ -18,13 +18,13 @@ from tests.envs.webshop.shops import CATALOGUE, PLAIN, SHIRT, TEA, find, goal, s
 SHOP = WebShopConfig(products=100)
 
 
-def shops(count: int, detours: float, dawdling: bool, config: WebShopConfig = SHOP) -> list[tuple[list[str], bool]]:
+def shops(count: int, detours: float, suboptimal: bool, config: WebShopConfig = SHOP) -> list[tuple[list[str], bool]]:
     """The oracle's actions on some train goals, and whether they succeed without a time limit."""
     env = WebShopEnv(config)
     env.max_steps = 10_000
     played = []
     for i, task in enumerate(env.tasks("train")[:count]):
-        actions = env.imperfect_demonstration(task, np.random.default_rng(i), detours, dawdling)
+        actions = env.imperfect_demonstration(task, np.random.default_rng(i), detours, suboptimal)
         env.reset(seed=0, options={"task": task})
         *_, info = [env.step(action) for action in actions][-1]
         played.append((actions, info["success"]))
@@ -32,9 +32,9 @@ def shops(count: int, detours: float, dawdling: bool, config: WebShopConfig = SH
 
 
 @pytest.mark.parametrize("goals", ["synthetic", "human"])
-@pytest.mark.parametrize(("detours", "dawdling"), [(0.0, False), (1.0, False), (0.5, True)])
-def test_it_always_scores_one(goals: str, detours: float, dawdling: bool) -> None:
-    played = shops(60, detours, dawdling, WebShopConfig(products=100, goals=goals))  # type: ignore[arg-type]
+@pytest.mark.parametrize(("detours", "suboptimal"), [(0.0, False), (1.0, False), (0.5, True)])
+def test_it_always_scores_one(goals: str, detours: float, suboptimal: bool) -> None:
+    played = shops(60, detours, suboptimal, WebShopConfig(products=100, goals=goals))  # type: ignore[arg-type]
     assert all(success for _, success in played)
 
 
@@ -79,12 +79,12 @@ def test_options_without_names_are_chosen_by_what_they_score() -> None:
 def test_one_who_dawdles_needs_no_words_to_search_for() -> None:
     for seed in range(20):  # in some of them something needless is done on the search page
         assert "click[buy now]" in oracle.demonstration(
-            session(goal=goal(instruction="")), np.random.default_rng(seed), 0.0, dawdling=True
+            session(goal=goal(instruction="")), np.random.default_rng(seed), 0.0, suboptimal=True
         )
 
 
 def test_bounds_are_the_oracles_share_and_that_of_the_first_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert webshop_bounds.main(["--panel", "test", "--goals", "12"]) == 0
+    assert webshop_bounds.main(["--split", "test", "--goals", "12"]) == 0
     shown = capsys.readouterr().out
     assert "12 (1.000)" in shown
     env = WebShopEnv()

@@ -122,7 +122,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("wanted", "chosen", "met"), VALUES)
-def test_values_are_compared_by_their_colour_or_by_likeness(wanted, chosen, met):
+def test_values_are_compared_by_their_color_or_by_likeness(wanted, chosen, met):
     assert score({"any": chosen}, options={"style": wanted}).parts["r_option"] == met
 
 
@@ -140,11 +140,11 @@ def test_one_choice_may_meet_several_wishes_and_needless_ones_cost_nothing():
 @pytest.mark.parametrize(
     ("wanted", "chosen", "met"),
     [
-        ({"color": "black"}, "jet black", True),  # nothing but a colour: compared as one
+        ({"color": "black"}, "jet black", True),  # nothing but a color: compared as one
         ({"color": "redwood"}, "redwood", False),  # chosen is red, wanted "('color', 'redwood')": never met
         ({"fit type": "women"}, "women", True),
         ({"fit type": "women"}, "fit", True),  # the name is part of the pair
-        ({"red": "medium"}, "red", True),  # even as a colour
+        ({"red": "medium"}, "red", True),  # even as a color
     ],
 )
 def test_the_official_reward_compares_pairs_of_name_and_value(wanted, chosen, met):

@@ -113,7 +113,7 @@ def act(shopfront: Shopfront, path: str, *actions: str) -> str:
 
 
 def shopping(place: int, config: WebShopConfig = CONFIG) -> tuple[WebShopEnv, str, list[str]]:
-    """An agent's environment, a task of the train panel, and the oracle's actions in it."""
+    """An agent's environment, a task of the train split, and the oracle's actions in it."""
     env = WebShopEnv(config)
     task = env.tasks("train")[place]
     return env, task, env.imperfect_demonstration(task, np.random.default_rng(place), 0.5, True)
@@ -195,12 +195,12 @@ def test_what_is_not_possible_is_told_and_changes_nothing(shopfront: Shopfront) 
         assert re.findall(r"<pre>.*?</pre>", before, re.DOTALL)[mode] in text
 
 
-def test_the_entrance_takes_a_panel_a_number_or_a_name(shopfront: Shopfront) -> None:
+def test_the_entrance_takes_a_split_a_number_or_a_name(shopfront: Shopfront) -> None:
     env = WebShopEnv(CONFIG)
-    for panel in SPLITS:
-        assert f'name="panel" value="{panel}"' in page(shopfront, "/")
-        text = page(shopfront, send(shopfront, "/", panel=panel).place)
-        assert re.search(r"<span>(goal/\d{6})</span>", text)[1] in env.tasks(panel)  # type: ignore[index]
+    for split_tasks in SPLITS:
+        assert f'name="split" value="{split_tasks}"' in page(shopfront, "/")
+        text = page(shopfront, send(shopfront, "/", split=split_tasks).place)
+        assert re.search(r"<span>(goal/\d{6})</span>", text)[1] in env.tasks(split_tasks)  # type: ignore[index]
     for task in ("42", " 42 ", "goal/000042"):
         assert "<span>goal/000042</span>" in page(shopfront, enter(shopfront, task))
 

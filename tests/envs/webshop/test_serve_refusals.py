@@ -67,7 +67,7 @@ def test_forms_of_other_sites_are_refused(shopfront: Shopfront, origin: str | No
     ("status", "body", "headers"),
     [
         (400, "", {}),
-        (400, "panel=everything", {}),
+        (400, "split=everything", {}),
         (400, "task=1&task=2", {}),
         (400, "task=%ff", {}),
         (400, b"task=\xff", {}),
@@ -89,7 +89,7 @@ def test_forms_that_cannot_be_are_refused(
     assert ask(shopfront, "POST", "/", body, **headers).status == status
 
 
-@pytest.mark.parametrize("fields", ["", "task=1", "panel=train", "red=red", "Action=x", "action=%ff"])
+@pytest.mark.parametrize("fields", ["", "task=1", "split=train", "red=red", "Action=x", "action=%ff"])
 def test_a_visit_takes_nothing_but_actions(shopfront: Shopfront, fields: str) -> None:
     path = enter(shopfront, "1")
     assert ask(shopfront, "POST", path, fields).status == 400
@@ -175,7 +175,7 @@ def requests(chance: random.Random, port: int, path: str) -> Iterator[bytes]:
         "action=%",
         "option=a&action=b",
         "search_query=" + "x[" * 500,
-        "panel=test",
+        "split=test",
         "\x00",
     )
     while True:

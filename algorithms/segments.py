@@ -1,4 +1,4 @@
-"""Options: segments of an episode that end where a subgoal is reached, so that the credit of steps can be averaged per option.
+"""Subgoal segments: parts of an episode that end where a subgoal is reached, over which the credit of steps is averaged.
 
 Which subgoals there are, and who says that one was reached (the environment's rules or a judge), is left to others.
 """
@@ -14,7 +14,7 @@ from envs.trajectory import Step, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class SubgoalSegment:
     """Some steps of an episode, one after another."""
 
     name: str | None
@@ -26,18 +26,18 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What some options got, each a mean."""
+    """What some segments got, each a mean."""
 
     count: int
-    """How many options these are."""
+    """How many segments these are."""
     steps: float
-    """Steps of an option."""
+    """Steps of a segment."""
     advantage: float | None
     """Of a step; None: no step has one."""
     reward: float
-    """The environment's own, summed over an option."""
+    """The environment's own, summed over a segment."""
     shaped: dict[str, float]
-    """What each shaping paid, summed over an option."""
+    """What each shaping paid, summed over a segment."""
 
 
 def reached(steps: Sequence[Step], by: Literal["subgoals", "judged"] | None = None) -> list[list[str]]:
@@ -55,21 +55,21 @@ def reached(steps: Sequence[Step], by: Literal["subgoals", "judged"] | None = No
     return found
 
 
-def options(trajectory: Trajectory) -> list[Option]:
-    """The options of an episode, without a gap from its first step to its last."""
-    found: list[Option] = []
+def subgoal_segments(trajectory: Trajectory) -> list[SubgoalSegment]:
+    """The segments of an episode, without a gap from its first step to its last."""
+    found: list[SubgoalSegment] = []
     first = 0
     for place, names in enumerate(reached(trajectory.steps)):
         if names:
-            found.append(Option(", ".join(names), first, place))
+            found.append(SubgoalSegment(", ".join(names), first, place))
             first = place + 1
     if first < len(trajectory.steps):
-        found.append(Option(None, first, len(trajectory.steps) - 1))
+        found.append(SubgoalSegment(None, first, len(trajectory.steps) - 1))
     return found
 
 
 def credit(segments: Sequence[Sequence[Step]]) -> Credit:
-    """Means over options, given as their steps; at least one. The advantage is a mean over the steps of all of them."""
+    """Means over segments, given as their steps; at least one. The advantage is a mean over the steps of all of them."""
     steps = [step for segment in segments for step in segment]
     advantages = [value for step in steps if (value := _advantage(step)) is not None]
     names = dict.fromkeys(name for step in steps for name in step.shaped_rewards)
@@ -83,14 +83,14 @@ def credit(segments: Sequence[Sequence[Step]]) -> Credit:
     )
 
 
-def by_option(trajectories: Sequence[Trajectory]) -> dict[str | None, Credit]:
-    """Means over all options of a name, in the order in which they end on average; what came after the last one is last."""
+def by_subgoal(trajectories: Sequence[Trajectory]) -> dict[str | None, Credit]:
+    """Means over all segments of a name, in the order in which they end on average; what came after the last one is last."""
     segments: dict[str | None, list[Sequence[Step]]] = {}
     ends: dict[str | None, list[float]] = {}
     for trajectory in trajectories:
-        for option in options(trajectory):
-            segments.setdefault(option.name, []).append(trajectory.steps[option.first : option.last + 1])
-            ends.setdefault(option.name, []).append(option.last)
+        for segment in subgoal_segments(trajectory):
+            segments.setdefault(segment.name, []).append(trajectory.steps[segment.first : segment.last + 1])
+            ends.setdefault(segment.name, []).append(segment.last)
     order = sorted(segments, key=lambda name: (name is None, _mean(ends[name])))
     return {name: credit(segments[name]) for name in order}
 

@@ -12,8 +12,8 @@ HOPELESS: frozenset[Kind] = frozenset({"refused", "context"})
 """Kinds that asking again does not mend."""
 
 
-class SpeakerError(RuntimeError):
-    """A question got no answer. `wait`: seconds after which the speaker wants to be asked again, if it said so."""
+class ClientError(RuntimeError):
+    """A question got no answer. `wait`: seconds after which the client wants to be asked again, if it said so."""
 
     def __init__(self, kind: Kind, detail: str, wait: float | None = None) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -22,7 +22,7 @@ class SpeakerError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Reply:
     """What was answered."""
 
     text: str
@@ -31,13 +31,13 @@ class Said:
     answer_tokens: int
 
 
-class Speaker(Protocol):
+class Client(Protocol):
     """A model that answers one question at a time; any number may be under way."""
 
     identity: str | None
     """Everything besides the question that the answer depends on; None: it changes, so that no answer may be kept."""
 
-    async def ask(self, prompt: str) -> Said:
-        """The answer to `prompt`, the likeliest one (temperature 0). Raises SpeakerError."""
+    async def ask(self, prompt: str) -> Reply:
+        """The answer to `prompt`, the likeliest one (temperature 0). Raises ClientError."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The replay of options and of drawn states: what stands in the terminal and on the page, and where nothing stands."""
+"""The replay of segments and of drawn states: what stands in the terminal and on the page, and where nothing stands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from agents.replay import __main__ as replay
 from agents.replay.reading import read
-from algorithms.options import Option
+from algorithms.segments import SubgoalSegment
 from envs.trajectory import Step
 from tests.agents.replay.replayed import episode, step, write_run
 
@@ -29,8 +29,8 @@ def shown(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> 
 
 
 def cells(page: str, title: str) -> list[list[str]]:
-    """The texts of a table of options, row by row."""
-    (table,) = re.findall(f'<table class="options"><thead><tr><th scope="col">{title}</th>.*?</table>', page)
+    """The texts of a table of segments, row by row."""
+    (table,) = re.findall(f'<table class="segments"><thead><tr><th scope="col">{title}</th>.*?</table>', page)
     body = table.partition("<tbody>")[2]
     return [
         [re.sub("<[^>]+>", "", cell) for cell in re.findall("<t[hd].*?</t[hd]>", row)]
@@ -51,7 +51,7 @@ def test_an_episode_s_options_stand_with_what_their_steps_got(run: Path, capsys:
     printed, page = shown(run, capsys, "episode=1")
     assert re.search(r"key +1-2 +\+1\.50 +0 +calm \+0\.50\n", printed)
     assert re.search(r"door +3 +-1\.00 +1 +0\n", printed)
-    assert cells(page.partition('id="e1"')[2].partition("</section>")[0], "options") == [
+    assert cells(page.partition('id="e1"')[2].partition("</section>")[0], "segments") == [
         ["key", "1-2", "+1.50", "", "0", "+0.50"],
         ["door", "3", "-1.00", "", "1", "0"],
     ]
@@ -60,7 +60,7 @@ def test_an_episode_s_options_stand_with_what_their_steps_got(run: Path, capsys:
 def test_averages_are_over_the_episodes_that_were_trained_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed, page = shown(run, capsys, "--all")
     assert re.search(r"key +2 of 2 +1\.5 +\+0\.33 +0 +calm \+0\.25\n", printed)
-    assert cells(page, "options, averaged") == [
+    assert cells(page, "segments, averaged") == [
         ["key", "2 of 2", "1.5", "+0.33", "", "0", "+0.25"],
         ["door", "1 of 2", "1.0", "-1.00", "", "1", "0"],
         ["no further subgoal", "1 of 2", "2.0", "-1.00", "", "0", "0"],
@@ -79,8 +79,8 @@ def test_where_no_subgoal_was_reached_nothing_is_shown(tmp_path: Path, capsys: p
     write_run(tmp_path / "it", [episode([went(1.0)]), episode([step("wait", {"advantage": -1.0})])])
     printed, page = shown(tmp_path / "it", capsys, "--all")
     main = page.partition("<main>")[2]
-    assert "option" not in printed
-    assert not re.search("option|subgoal\\b(?! reached)", main)
+    assert "segment" not in printed
+    assert not re.search("segment|subgoal\\b(?! reached)", main)
 
 
 def test_the_judge_s_word_counts_and_the_rules_stand_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_the_judge_s_word_counts_and_the_rules_stand_beside_it(tmp_path: Path, c
     ]
     write_run(tmp_path / "it", [episode(steps)])
     (played,) = read(tmp_path / "it").episodes
-    assert [option for option, _ in played.options] == [Option("door", 0, 0), Option("end", 1, 2)]
+    assert [segment for segment, _ in played.segments] == [SubgoalSegment("door", 0, 0), SubgoalSegment("end", 1, 2)]
     assert [one.marks for one in played.steps] == [["by the rules: nothing"], ["by the rules: key"], []]
     printed, _ = shown(tmp_path / "it", capsys)
     assert "note: subgoals are those that a judge saw" in printed
