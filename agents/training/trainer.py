@@ -150,18 +150,10 @@ class Trainer:
 
     async def _learn(self, played: Collected, iteration: int, spent: float) -> dict[str, float]:
         """Credit and update. Raises RolloutError."""
-        kept = to_learn_from(played.learnt, iteration, self.config)
-        c, sampler = self.config, self.sampler
-        experience = Experience.of(
-            kept,
-            sampler.prompter.tries if c.engine.constrained == "admissible" else None,
-            sampler.scoring,
-            self.policy.longest_row(c.optim.tokens_per_microbatch),
-            played.greedy,
-        )
+        experience = gather(played, iteration, self.config, self.sampler, self.policy)
         metrics = await self.credit.assign(experience)
         metrics |= self.learner.update(experience, iteration, spent)
-        metrics["train/left_out"] = float(len(played.learnt) - len(kept))
+        metrics["train/left_out"] = float(len(played.learnt) - len(experience.trajectories))
         return metrics
 
     def _watch(self, episodes: int) -> OnEpisode:
@@ -232,6 +224,17 @@ def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Sampler, policy: Policy) -> Experience:
+    """What an iteration learns from. Raises RolloutError."""
+    return Experience.of(
+        to_learn_from(played.learnt, iteration, config),
+        sampler.prompter.tries if config.engine.constrained == "admissible" else None,
+        sampler.scoring,
+        policy.longest_row(config.optim.tokens_per_microbatch),
+        played.greedy,
+    )
 
 
 def to_learn_from(played: Sequence[Trajectory], iteration: int, config: TrainConfig) -> list[Trajectory]:

@@ -18,6 +18,7 @@ reason.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import statistics
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,9 @@ from envs import trajectory
 from envs.common.structured import ConfigError, suggestion
 
 if TYPE_CHECKING:
-    from agents.rollout.assembly import Assembly
     from torch import Tensor
+
+    from agents.models.policy import Policy
 
 REFERENCE = "grpo"
 PARTS = {"shaping": "reward models", "values": "values", "credit": "credit", "critic": "critic"}
@@ -159,59 +162,63 @@ def plays_its_own(config: TrainConfig, reference: TrainConfig) -> bool:
 
 def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     """Play one iteration's episodes from the run `start` into the folder `episodes`."""
-    from agents.rollout.planner import TrainingEpisodes
-    from agents.runs.tracking import Trackers
+    from agents.rollout.build import make_env, open_sampler
+    from agents.rollout.collect import collect
+    from agents.rollout.planner import Planner
 
-    parts, weights = warm(config, start)
-    parts.policy.model.load_state_dict(weights)
-    parts.engine.update_weights(parts.policy, 0)
+    policy, _ = warm(config, start)
+    sampler = open_sampler(config, policy)
+    r = config.rollout
+    planner = Planner(make_env(config).tasks("train"), r.groups, r.group_size, config.seed)
     greedy = "greedy" in algorithms.get(config.algo["name"]).needs
-    training = TrainingEpisodes(parts, config, list(parts.env.tasks("train")), Trackers([]), greedy)
-    clock = Clock(parts)
-    played = training.play(1)
+    clock = Clock(policy)
+    rounds, temperature = r.dynamic_sampling.rounds, config.engine.temperature
+    played = asyncio.run(collect(planner, sampler, 1, temperature, rounds, greedy, lambda number: lambda one: None))
     seconds, work = clock.spent()
-    parts.close()
+    sampler.close()
     episodes.mkdir()
-    trajectory.write(episodes / SAMPLED, played.trajectories)
+    trajectory.write(episodes / SAMPLED, played.learnt)
     trajectory.write(episodes / GREEDY, played.greedy)
     return {"rollout_s": seconds, "rollout_work_s": work, "env_steps": sum(len(t.steps) for t in played.all)}
 
 
 def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> dict[str, float]:
     """Median seconds of an update and of its parts, and the process's peak of memory in MB."""
-    from agents.rollout.planner import Played
+    from agents import judges
+    from agents.rollout.build import make_env, open_sampler
+    from agents.rollout.collect import Collected
     from agents.training.credit import Credit
-    from agents.training.experience import gather
     from agents.training.learner import Learner
+    from agents.training.trainer import gather
 
-    parts, weights = warm(config, start)
+    policy, weights = warm(config, start)
+    sampler, env = open_sampler(config, policy), make_env(config)
     found: list[dict[str, float]] = []
-    before = peak_mb(parts)
+    before = peak_mb(policy)
     for _ in range(repeats + 1):
-        parts.policy.model.load_state_dict(weights)
+        policy.model.load_state_dict(weights)
         sampled, greedy = (list(trajectory.read(episodes / name)) for name in (SAMPLED, GREEDY))
-        played = Played(sampled, greedy=greedy)
-        learner = Learner(parts.policy, config)
-        credit = Credit(learner, parts, config)
-        clock = Clock(parts)
+        learner = Learner(policy, config)
+        credit = Credit(learner, config, partial(judges.build, config.judge, config, env, sampler, policy))
+        clock = Clock(policy)
         iteration = config.critic.warmup + 1
-        experience = gather(played, parts, config, iteration)
-        metrics = parts.runner.run(credit.assign(experience)) | learner.update(experience, iteration)
+        experience = gather(Collected([sampled], [], greedy), iteration, config, sampler, policy)
+        metrics = asyncio.run(credit.assign(experience)) | learner.update(experience, iteration)
         whole, work = clock.spent()
         seconds = {name: metrics.get(f"time/{name}", 0.0) for name in PARTS}
-        policy = whole - sum(seconds.values())
-        found.append({**seconds, "policy": policy, "update": whole, "update_work": work})
+        rest = whole - sum(seconds.values())
+        found.append({**seconds, "policy": rest, "update": whole, "update_work": work})
     medians = {f"{name}_s": statistics.median(one[name] for one in found[1:]) for name in found[0]}
-    peak = peak_mb(parts)
-    parts.close()
+    peak = peak_mb(policy)
+    sampler.close()
     return {**medians, "update_tokens": metrics["tokens/update"], "peak_mb": peak, "added_mb": peak - before}
 
 
 class Clock:
     """Holds when something began: wall-clock, and the time that counts in comparisons."""
 
-    def __init__(self, parts: Assembly) -> None:
-        self._device = parts.policy.device
+    def __init__(self, policy: Policy) -> None:
+        self._device = policy.device
         self._began = self._now()
 
     def spent(self) -> tuple[float, float]:
@@ -227,24 +234,25 @@ class Clock:
         return time.perf_counter(), time.process_time()
 
 
-def peak_mb(parts: Assembly) -> float:
+def peak_mb(policy: Policy) -> float:
     """Largest memory so far: of the process, or what torch allocated on the GPU."""
     import torch
 
-    if parts.policy.device.type == "cuda":
+    if policy.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def warm(config: TrainConfig, start: Path) -> tuple[Assembly, dict[str, Tensor]]:
-    """The parts of a run, and the weights that the run `start` ended with."""
-    from agents.rollout.assembly import assemble
-
+def warm(config: TrainConfig, start: Path) -> tuple[Policy, dict[str, Tensor]]:
+    """The policy with the weights that the run `start` ended with, and these."""
+    from agents.rollout.build import fresh_policy
     from agents.runs import checkpoint
 
     saved = checkpoint.load_latest(start)
     assert saved is not None
-    return assemble(config), saved.tensors
+    policy = fresh_policy(config)
+    policy.model.load_state_dict(saved.tensors)
+    return policy, saved.tensors
 
 
 # -- the table --------------------------------------------------------------------------------------------------------------

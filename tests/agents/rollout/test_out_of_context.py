@@ -165,7 +165,7 @@ def test_a_method_learns_from_it_as_from_a_time_out(name: str) -> None:
         tokens = int(batch.tokens.sum())
         batch.values = torch.linspace(-0.5, 0.5, tokens).double().numpy()
         batch.logprobs = torch.full((tokens,), -1.0).double().numpy()
-        assert not batch.failed.any()
+        assert not batch.faulted.any()
         advantages = base.build({"name": name}).advantages(batch)
         found.append(advantages.per_token(batch))
     assert torch.equal(found[0][0], found[1][0])
