@@ -23,7 +23,6 @@ from agents.rollout.collect import Collected, collect
 from agents.rollout.planner import Planner, evaluation_episodes
 from agents.rollout.sampler import OnEpisode, Sampler
 from agents.runs import checkpoint
-from agents.runs.evaluation import mean
 from agents.runs.failures import Interrupted
 from agents.runs.folder import RunFolder
 from agents.runs.plots import plot_run
@@ -131,13 +130,11 @@ class Trainer:
         rolled_out = time.perf_counter()
         answers = self.signals.measure([t for t in played.sampled if t.error is None])
         metrics = measures.of_rollout(played, answers, self.sampler.engine.stats.take(), rolled_out - started)
-        self.folder.write_trajectories(iteration, played.all)
         self.signals.look(played.sampled, f"iteration {iteration}")
         metrics |= await self._learn(played, iteration, spent)
         self.signals.learnt(played.groups, metrics, self._compares)
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
         self.store.publish(iteration)
-        self.folder.write_trajectories(iteration, played.all)  # now with each step's credit
         self.trackers.episodes(iteration, played.learnt)
         self.iteration = iteration
         self.over = iteration == c.iterations or self._out_of_budget()
@@ -149,21 +146,26 @@ class Trainer:
             self._save()
 
     async def _learn(self, played: Collected, iteration: int, spent: float) -> dict[str, float]:
-        """Credit and update. Raises RolloutError."""
-        experience = gather(played, iteration, self.config, self.sampler, self.policy)
-        metrics = await self.credit.assign(experience)
+        """Credit and update. The episodes are on disk before anything is learned from them. Raises RolloutError."""
+        if self.credit.shapings:  # they may learn themselves, or ask a judge for minutes
+            self.folder.write_trajectories(iteration, played.all)
+        try:
+            experience = gather(played, iteration, self.config, self.sampler, self.policy)
+            metrics = await self.credit.assign(experience)
+        finally:
+            self.folder.write_trajectories(iteration, played.all)  # with each step's credit, if it came to that
         metrics |= self.learner.update(experience, iteration, spent)
         metrics["train/left_out"] = float(len(played.learnt) - len(experience.trajectories))
         return metrics
 
     def _watch(self, episodes: int) -> OnEpisode:
         """Shows how far a rollout of so many episodes is."""
-        done: list[Trajectory] = []
+        done = known = won = 0
 
         def ended(trajectory: Trajectory) -> None:
-            done.append(trajectory)
-            known = [one.success for one in done if one.error is None]
-            self.trackers.progress("rollout", len(done), episodes, **({"success": mean(known)} if known else {}))
+            nonlocal done, known, won
+            done, known, won = done + 1, known + (trajectory.error is None), won + trajectory.success
+            self.trackers.progress("rollout", done, episodes, **({"success": won / known} if known else {}))
 
         return ended
 
