@@ -40,7 +40,7 @@ class Batch:
     tokens: Ints
     """[S] length of its response; the batch's sampled tokens [T] follow each other in this order."""
     success: Bools
-    """[N] never True for a failed trajectory."""
+    """[N] never True for a faulted trajectory."""
     faulted: Bools
     """[N] cut off by a fault (timeout, crash): no outcome is known, so it enters no statistics and gets no advantage."""
     trajectories: Sequence[Trajectory] = ()

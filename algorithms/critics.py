@@ -36,7 +36,7 @@ class CriticMethod(Algorithm):
 
     @abstractmethod
     def estimate(self, batch: Scored, values: Floats) -> tuple[Floats, Floats]:
-        """[T] advantages before whitening, and [T] value targets, nan where there is none; values [T]."""
+        """[T] advantages before normalization over the batch, and [T] value targets, nan where there is none; values [T]."""
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a token [T], and what the critic is to predict there. Raises ValueError for a step without tokens."""

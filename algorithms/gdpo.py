@@ -27,7 +27,7 @@ class GDPO(OutcomeMethod):
     weights: dict[str, float] = field(default_factory=dict)
     """Weight of each source by name (`environment`, or the shaping's); of those not given 1."""
     normalize: Normalize = "std"
-    """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
+    """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean (F = 1)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 
@@ -66,7 +66,7 @@ class GDPO(OutcomeMethod):
         }
 
     def credit(self, batch: Scored) -> Advantages:
-        """As of every outcome method; each source is a part, before whitening."""
+        """As of every outcome method; each source is a part, before normalization over the batch."""
         found = super().credit(batch)
         found.parts |= self.sources(batch, compared_steps(batch, self.episode_stats))
         return found

@@ -25,15 +25,16 @@ class GiGPO(Algorithm):
     omega: NonNegative = 1.0
     """Weight of the step advantage; 0 is GRPO."""
     normalize: Normalize = "std"
-    """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
+    """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean (F = 1)."""
     grouping: Literal["exact", "similarity"] = "exact"
-    """Same state: by the environment's state key, or by likeness of observations (free-form text)."""
+    """What counts as the same state. exact: equal state keys of the environment; similarity: similar observations."""
     similarity: Fraction = 0.95
-    """Least difflib ratio of similar observations."""
+    """grouping=similarity: smallest difflib ratio of two observations that count as similar."""
     episode_stats: Over = "trajectories"
-    """A_E's mean and std over the group's trajectories, or over its steps, where long episodes weigh more (official)."""
+    """Mean and std of the episode advantage: over the group's trajectories, or over their steps (rows), where long episodes
+    weigh more (official)."""
     singleton_group: Lone = "zero"
-    """A_E in a group of one: nothing to compare with, or the score itself (official)."""
+    """Episode advantage in a group of one. zero: 0, as there is nothing to compare with; raw: the score itself (official)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 

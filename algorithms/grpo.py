@@ -18,7 +18,7 @@ class GRPO(OutcomeMethod):
     """A(i) = (R_i - mean of the group) / F, outcome supervision."""
 
     normalize: Normalize = "std"
-    """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
+    """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean (F = 1)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
 

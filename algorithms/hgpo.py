@@ -28,15 +28,15 @@ class HGPO(Algorithm):
     gamma: Fraction = 0.95
     """Discount of step returns."""
     history: Natural = 2
-    """K: how many states before the current one the longest context has; 0: only the current state is compared."""
+    """How many states before the current one the longest context has; 0: only the current state is compared."""
     alpha: NonNegative = 1.0
     """How much more longer contexts count; 0: all the same."""
     normalize: Normalize = "std"
-    """F: the group's standard deviation (ddof 0, plus epsilon), or 1 ("mean": only the mean is subtracted)."""
+    """std: divide by the group's standard deviation (ddof 0) plus epsilon; mean: only subtract the mean (F = 1)."""
     episode: bool = False
     """Add the episode's advantage among its task's episodes (ddof 1), as k = 0."""
     zeros: Literal["kept", "dropped"] = "kept"
-    """An A_k of exactly 0 takes its share of the weights, or leaves it to the others (official)."""
+    """Context advantages of exactly 0. kept: they take their share of the weights; dropped: the others get it (official)."""
     episode_stats: Over = "trajectories"
     """The episode term's statistics are over the group's trajectories, or over its steps (official)."""
     singleton_group: Lone = "zero"

@@ -31,7 +31,7 @@ class OPRL(Algorithm):
     step_baseline: Literal["all", "first"] = "all"
     """A step reward is compared with all steps of its group's trajectories (Eq. 4), or with the first of each (official)."""
     singleton_group: Lone = "zero"
-    """With nothing to compare with: 0, or the value itself (official)."""
+    """A value with nothing to compare with. zero: its advantage is 0; raw: the value itself (official)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation of grpo."""
 

@@ -1,7 +1,7 @@
 """OTB, the optimal token baseline (arXiv 2602.07078): a baseline for each place of a token, weighted by the gradient before it.
 
 This is the multi-turn form: places are counted over a trajectory's sampled tokens, what the environment said in between left
-out. Without such texts it is the single-turn form. The sum_pi_squared probabilities come from the trainer.
+out. Without such texts it is the single-turn form. The sums of squared probabilities come from the trainer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class OTB(Algorithm):
     """
 
     lone_token: Lone = "zero"
-    """Where no other trajectory has as many tokens: nothing to compare with, or the return itself (verl)."""
+    """Where no other trajectory has as many tokens. zero: 0, as there is nothing to compare with; raw: the return (verl)."""
 
     min_group_size: ClassVar[int] = 2
     needs: ClassVar[frozenset[Need]] = frozenset({"sum_pi_squared"})

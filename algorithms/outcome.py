@@ -20,7 +20,7 @@ class OutcomeMethod(Algorithm):
     episode_stats: Over = "trajectories"
     """The group's statistics are over its trajectories, or over its steps, where long episodes weigh more (official)."""
     singleton_group: Lone = "zero"
-    """In a group of one: nothing to compare with, or the score itself (official)."""
+    """In a group of one. zero: 0, as there is nothing to compare with; raw: the score itself (official)."""
 
     min_group_size: ClassVar[int] = 2
 

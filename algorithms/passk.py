@@ -18,7 +18,7 @@ class PassKGRPO(OutcomeMethod):
     """A(i) = (R_i - second best R) / F of the group's best episode, 0 of all others; 0 where two are best."""
 
     normalize: Normalize = "std"
-    """F: the group's standard deviation (ddof 1, plus epsilon), or 1 ("mean")."""
+    """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean (F = 1)."""
     credited: Literal["episode", "row"] = "episode"
     """All steps of the best episode, or only the row that is compared: its first (verl-agent)."""
     epsilon: NonNegative = 1e-6

@@ -2,8 +2,8 @@
 
     python scripts/generate_games.py games --count 20 --size small --split train --check --official 2
 
-writes games/train/<task>/<trial>/game.tw-pddl (with the traj_data.json that official loaders look for): the first games of the
-split of that size and split, `count` of each type. `--check` plays plan and demonstration of every file; `--official K` also
+writes games/train/<task>/<trial>/game.tw-pddl (with the traj_data.json that official loaders look for): the first games of that
+size and split, `count` of each type. `--check` plays plan and demonstration of every file; `--official K` also
 plays K games of each type in the official engine (extra `alfworld`) and compares every observation, every list of commands and
 the outcome, on the plan with random commands between. Exit code 1 if anything differs or cannot be won.
 """

@@ -3,7 +3,7 @@
     python scripts/supervised_control.py runs/demo
 
 Goes on from the run's own warm start, cloning fresh demonstrations until the CPU time of the run's iterations is used up: once
-with the run's share of suboptimal demonstrators, once with careful ones only, who are better teachers than the run ever had.
+with the run's share of suboptimal demonstrations, once without any, which are better demonstrations than the run had.
 Evaluates on the run's own split and temperatures.
 """
 
@@ -69,7 +69,7 @@ def main() -> None:
         return {t: one.success for t, one in found.items()}
 
     def supervise(suboptimal: float) -> tuple[dict[float, float], int, float]:
-        """Success, steps and CPU seconds after spending the budget on demonstrations with this share of suboptimal."""
+        """Success, steps and CPU seconds after spending the budget on demonstrations with this share of suboptimal ones."""
         settings = replace(config, warmstart=replace(config.warmstart, suboptimal_share=suboptimal))
         # A short run tells how many steps the budget pays for, fresh demonstrations included: the schedule needs their number.
         began = time.process_time()

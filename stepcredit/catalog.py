@@ -44,7 +44,8 @@ def environments() -> list[str]:
 def methods() -> list[str]:
     """Names of the credit-assignment methods that `algo=` knows, the variants included that are another method's settings.
 
-    `advantages` takes the names of classes alone: a variant such as dapo is grpo with another loss.
+    `advantages` takes the same names. Of a variant it uses the method's settings only: dapo there equals grpo, because its
+    loss and sampling play no part.
     """
     from agents.config.compose import groups, options
 

@@ -235,7 +235,7 @@ class LossConfig:
     clip_high: Annotated[float, AtLeast(0)] = 0.2
     """The ratio is clipped at 1 + clip_high (gmpo: at exp(clip_high)); not used by gpg and sapo."""
     dual_clip: Annotated[float, MoreThan(1)] | None = 3.0
-    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo and joint."""
+    """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo and sequence_ppo."""
     aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
     """How token losses are averaged into one number."""
     norm_length: Positive | None = None
@@ -257,7 +257,7 @@ class LossConfig:
     """Coefficient of the entropy bonus."""
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     skip_zero: bool = True
-    """Leave episodes without any advantage out of the forward pass where that changes nothing in the loss."""
+    """Leave rows without any advantage out of the forward pass where that changes nothing in the loss."""
 
 
 @dataclass

@@ -1,5 +1,5 @@
-"""Puts questions to a client: many at once, answers kept on disk, asked again when it fails, within a budget, and not at all
-while the client is out. Nothing that goes wrong with a question stops the run: it is left without an answer, and counted.
+"""Asks a model through its client: many questions at once, answers cached on disk, failed ones asked again, within a budget,
+and none during an outage. Nothing that goes wrong with a question stops the run: it is left without an answer, and counted.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from agents.judges.client import HOPELESS, Client, ClientError, Kind
 log = logging.getLogger("stepcredit.judge")
 
 OUTAGE = 3
-"""Questions in a row that failed for good: the client is taken to be out."""
+"""After so many questions in a row that failed for good, an outage is assumed."""
 LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a question. open: it was not put, for want of budget or because the client is out."""
+    """What became of a question. open: it was not asked, because the budget is spent or there is an outage."""
 
     fate: Literal["answered", "cached", "failed", "open"]
     text: str | None = None
 
 
 def pause(attempt: int, wait: float | None, first: float) -> float:
-    """Seconds before a question is asked again: `first`, doubled at each further attempt, or what the client wants."""
+    """Seconds before a question is asked again: `first`, doubled at each further attempt, or what the server asks for."""
     return min(max(first * 2**attempt, wait or 0.0), LONGEST_PAUSE_S)
 
 
 class RetryingClient:
-    """Asks one client. Holds state: the calls of the whole run, and whether the client is out."""
+    """Asks one client. Holds state: the calls of the whole run, and whether there is an outage."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class RetryingClient:
         budget: int | None = None,
         first_pause: float = 1.0,
     ) -> None:
-        """budget: most calls of a run; first_pause: seconds. Of a client without identity no answer is kept."""
+        """budget: most calls of a run; first_pause: seconds. Answers of a client without identity are not cached."""
         self._client, self._concurrency, self._retries = client, concurrency, retries
         self._cache, self._budget, self._first_pause = cache, budget, first_pause
         self.calls = 0
@@ -85,7 +85,7 @@ class RetryingClient:
         return counts
 
     async def close(self) -> None:
-        """Let go of the client and of the file of answers."""
+        """Close the client and the file of answers."""
         await self._client.close()
         if self._cache is not None:
             self._cache.close()

@@ -36,7 +36,7 @@ class AnswerCache:
             self._cope(error)
 
     def get(self, identity: str, prompt: str) -> str | None:
-        """The answer that the client `identity` gave to `prompt`, or None."""
+        """The answer to `prompt` by the client with this `identity`, or None."""
         found = self._execute("SELECT answer FROM answers WHERE key = ?", (_key(identity, prompt),))
         return bytes(found[0]).decode("utf-8", "surrogatepass") if found and isinstance(found[0], bytes) else None
 

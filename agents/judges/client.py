@@ -13,7 +13,7 @@ HOPELESS: frozenset[Kind] = frozenset({"refused", "context"})
 
 
 class ClientError(RuntimeError):
-    """A question got no answer. `wait`: seconds after which the client wants to be asked again, if it said so."""
+    """A question got no answer. `wait`: seconds to wait before the next attempt, if the server said so."""
 
     def __init__(self, kind: Kind, detail: str, wait: float | None = None) -> None:
         super().__init__(f"{kind}: {detail}")

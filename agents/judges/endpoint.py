@@ -1,4 +1,4 @@
-"""A client behind an address: any server that speaks the OpenAI protocol (vLLM, llama.cpp, a vendor's).
+"""The client of a server with the OpenAI API (vLLM, llama.cpp, a vendor's).
 
 The key goes into the requests and nowhere else: not into logs, error texts or files. Asking again is left to `asking`, so that
 every call counts.

@@ -1,4 +1,4 @@
-"""A client on this machine: the model of a sampling engine, asked through its chat template."""
+"""The client of a model on this machine: that of a sampling engine, asked through its chat template."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
     if trajectory.error is not None:
         return f"cut off by a fault, so it took no part in the update: {printable(trajectory.error)}"
     if not trajectory.steps:
-        return "lost before its first step: the first prompt is longer than the model can read, so nothing is learnt from it"
+        return "lost before its first step: the first prompt is longer than the model can read, so nothing is learned from it"
     if trajectory.group_id.endswith(GREEDY):
         return "played greedily, not trained on"
     if credited and trajectory.steps and all(step.credit is None for step in trajectory.steps):

@@ -36,7 +36,7 @@ Demonstration = list[tuple[str, list[str] | None, bool, str]]
 
 
 class Place(NamedTuple):
-    """Which demonstration it is: the how-manieth round over the split, the task's place in it, whether it dawdles."""
+    """Which demonstration it is: the how-manieth round over the split, the task's place in it, whether it is suboptimal."""
 
     turn: int
     place: int
@@ -44,9 +44,9 @@ class Place(NamedTuple):
 
 
 def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptimal: bool) -> Demonstration:
-    """One oracle episode through the real environment. It wins, or dawdles until its time is over.
+    """One oracle episode through the real environment. It wins; a suboptimal one may run out of time instead.
 
-    Raises Unsolvable if the time is too short for one who does not dawdle, RuntimeError if the oracle is wrong.
+    Raises Unsolvable if the time is too short for one that is not suboptimal, RuntimeError if the oracle is wrong.
     """
     rng = generator(seed, "demonstration", task_id)
     actions = env.imperfect_demonstration(task_id, rng, detours, suboptimal)

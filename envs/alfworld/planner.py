@@ -2,7 +2,7 @@
 
 Plans are made from the initial state alone and then played, so that what is returned has won and ends there. They serve as
 walkthroughs and prove that a game can be won; demonstrations are what a model clones before reinforcement learning. Only a
-demonstrator that dawdles may end without having won.
+suboptimal demonstration may end without having won.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from envs.base import Unsolvable
 _VERBS: dict[str, str] = {"cleanable": "clean", "heatable": "heat", "coolable": "cool"}
 
 IDLE = 0.8
-"""Probability with which one that dawdles looks around before a command, and again after having looked around."""
+"""Probability that a suboptimal demonstration looks around before a command, and again after that."""
 
 Fetch = tuple[int, int]
 """An object and the receptacle to take it from, as indices."""

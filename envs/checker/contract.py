@@ -66,7 +66,7 @@ def check_records(play: Play, records: list[Record], problems: Problems) -> None
         if number:
             for key, kind in (("reward", float), ("terminated", bool), ("truncated", bool)):
                 if type(record[key]) is not kind:
-                    problems.add(f"{where}: {key} is {record[key]!r}", f"return {key} as a {kind.__name__} (Turn does it)")
+                    problems.add(f"{where}: {key} is {record[key]!r}", f"return {key} as a {kind.__name__}, as TextEnv does")
             if isinstance(record["reward"], float) and not math.isfinite(record["reward"]):
                 problems.add(f"{where}: the reward is {record['reward']}", "give finite rewards")
             if record["terminated"] and record["truncated"]:
@@ -80,7 +80,7 @@ def check_records(play: Play, records: list[Record], problems: Problems) -> None
         if info.get("success") and not (number and record["terminated"]):
             problems.add(
                 f"{where}: success, though the episode goes on or was cut off",
-                "report success only in the Turn that terminates the episode; a time limit is never a success",
+                "report success only in the StepResult that terminates the episode; a time limit is never a success",
             )
         allowed = info.get("admissible_actions")
         if isinstance(allowed, list):
@@ -186,7 +186,7 @@ def check_turns(env: TextEnv, play: Play, problems: Problems) -> None:
         except Exception:  # told by the checks that follow
             return
         if not isinstance(turn, StepResult):
-            problems.add(f"{name}() returns {short(turn)}, a {type(turn).__name__}", f"return a Turn from {name}()")
+            problems.add(f"{name}() returns {short(turn)}, a {type(turn).__name__}", f"return a StepResult from {name}()")
 
 
 def check_starts(env: TextEnv, problems: Problems) -> None:

@@ -46,7 +46,7 @@ def hooks(env: TextEnv, prompt: type[Prompt] | None, play: Play) -> list[str]:
 
 
 def _filled(env: TextEnv, play: Play) -> set[str]:
-    """Names of the optional fields that any Turn fills, of an episode with drawn actions and of a demonstration."""
+    """Names of the optional fields that any StepResult fills, of an episode with drawn actions and of a demonstration."""
     filled: set[str] = set()
 
     def note(turn: StepResult) -> StepResult:

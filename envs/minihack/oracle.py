@@ -34,7 +34,7 @@ LEVELS = (
 )
 """Patterns of the levels that it plays."""
 IDLENESS = 0.75
-"""Chance that one who dawdles takes a needless step before a needful one, and after it once more."""
+"""Probability that a suboptimal demonstration takes a needless step before a useful one, and again after that."""
 _GROUND = re.compile("floor of a room|dark part of a room|(lit )?corridor|doorway|broken door|open door|staircase|ladder")
 _KEY = re.compile(r"\bkey\b", re.IGNORECASE)
 _THINGS = frozenset(b'$)[="(%!?/*')

@@ -17,15 +17,15 @@ from envs.webshop.queries import suggestions
 from envs.webshop.reward import reward
 
 IDLENESS = 0.25
-"""Chance that one who dawdles does something needless before something needful, and after it once more."""
+"""Probability that a suboptimal demonstration does something needless before a useful action, and again after that."""
 LOOKS = 3
 """Wrong articles that are looked at on a detour, at the most."""
 
 
 def demonstration(session: Session, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
     """Actions that score 1.0 in a new visit: they buy the first article found that will do. With probability `detours` another
-    search is tried first, and with the same each of the last articles above the right one is looked at and left again; one who
-    dawdles leafs through results and pages besides, however long it takes.
+    search is tried first, and with the same each of the last articles above the right one is looked at and left again; a
+    suboptimal demonstration also leafs through results and pages, however long it takes.
 
     Plays `session`. Raises Unsolvable if no article is found that scores 1.0.
     """
@@ -94,7 +94,7 @@ def _score(session: Session, product: Product, options: dict[str, str]) -> float
 
 
 class _Customer:
-    """Does what it is told to, and keeps a list of it; one who dawdles does more than that."""
+    """Does what it is told to, and keeps a list of it; a suboptimal one does needless things too."""
 
     def __init__(self, session: Session, rng: np.random.Generator, suboptimal: bool) -> None:
         self._session, self._rng, self._dawdling = session, rng, suboptimal

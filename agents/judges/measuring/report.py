@@ -101,7 +101,7 @@ def _table(title: str) -> Table:
 
 
 def plot(results: Mapping[str, Any], path: Path) -> Path:
-    """Draw a split a subgoal: precision, recall and F1 of each form with their intervals."""
+    """Draw one panel per subgoal: precision, recall and F1 of each form with their intervals."""
     # The object interface needs no display and leaves pyplot's global state alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
