@@ -39,7 +39,7 @@ FIXED = {
 PLACES = ("run", "resume", "out")
 """Keys whose values are names of files and folders, and count as they stand unless they are quoted."""
 ASSIGNMENT = re.compile(r"(?P<key>\+{0,2}[A-Za-z_][\w./@-]*)=(?P<value>.*)", re.DOTALL)
-PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
+PLUGIN_GROUPS = tuple(f"stepcredit.{kind}" for kind in ("envs", "algorithms", "shaping", "losses", "engines"))
 
 
 def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

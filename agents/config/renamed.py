@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from dataclasses import fields
 from typing import Any
 
+from algorithms import base
 from envs.common.structured import ConfigError
 
 KEYS = {
@@ -35,7 +37,7 @@ def refuse(values: MutableMapping[str, Any]) -> None:
     """Raises ConfigError for a name of an earlier version, with the present one."""
     for old, new in KEYS.items():
         holder, key = _place(values, old)
-        if holder is not None and key in holder:
+        if holder is not None and key in holder and not _plugins_own(holder, old, key):
             raise ConfigError(f"{old} is called {new} now; write {new}= instead")
     for path, old, new in _values(values):
         raise ConfigError(f"{path}={old} is called {path}={new} now")
@@ -54,6 +56,14 @@ def translated(values: MutableMapping[str, Any]) -> None:
         holder, key = _place(values, path)
         assert holder is not None
         holder[key] = new
+
+
+def _plugins_own(holder: MutableMapping[str, Any], old: str, key: str) -> bool:
+    """Whether it is a setting of a method that has one of this name."""
+    name = str(holder.get("name"))
+    if not old.startswith("algo.") or name not in base.names():
+        return False
+    return key in {field.name for field in fields(base.get(name)) if field.init}
 
 
 def _values(values: MutableMapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from agents.config import loading
 from agents.config import sections as config
 from agents.config.sections import TrainConfig
 from agents.runs import sweep
+from algorithms import base
 from envs.common.structured import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -270,3 +271,15 @@ def test_a_run_of_an_earlier_version_is_resumed_under_the_present_names(tmp_path
     resumed = loading.load([f"resume={tmp_path / 'it'}"])
     assert isinstance(resumed, TrainConfig)
     assert replace(resumed, resume=None) == config
+
+
+def test_a_plug_in_methods_own_setting_of_an_old_name_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Own(base.Algorithm):
+        norm: float = 1.0
+
+    monkeypatch.setattr(base._registry, "_known", dict(base._registry._known))
+    base.register("own", Own)
+    run = loading.load(["env=alfworld", "algo.name=own", "algo.norm=2"])
+    assert isinstance(run, TrainConfig)
+    assert run.algo["norm"] == 2
