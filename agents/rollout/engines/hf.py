@@ -165,6 +165,8 @@ class HFEngine:
     def _admit(self) -> None:
         remaining = []
         for request, future in self._waiting:
+            if future.done():  # whoever asked has gone, and has released the session or will
+                continue
             if request.session not in self._index:
                 if len(self._slots) >= self._max_batch:
                     remaining.append((request, future))
