@@ -160,7 +160,10 @@ class HFEngine:
         self.close()
         for future in futures:
             if future and not future.done():
-                future.set_exception(error)
+                if isinstance(error, Exception):
+                    future.set_exception(error)
+                else:  # an interruption, which has gone through the event loop and must not do so again for each of them
+                    future.cancel()
 
     def _admit(self) -> None:
         remaining = []
