@@ -1,4 +1,4 @@
-"""The project's ten invariants and the tests that hold them; a renamed or deleted test is noticed here."""
+"""The project's twelve invariants and the tests that hold them; a renamed or deleted test is noticed here."""
 
 from __future__ import annotations
 
@@ -57,8 +57,24 @@ INVARIANTS = {
     "10 the mismatch of engine and learner is measured and can be corrected": [
         "agents/training/test_actor.py::test_a_changed_sampler_shows_up_as_mismatch",
         "agents/training/test_actor.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
+        "agents/training/test_learner.py::test_steps_of_older_weights_are_counted",
+    ],
+    "11 ranks, micro-batches and engines do not change an update": [
+        "agents/training/test_actor.py::test_micro_batches_never_change_a_gradient",
+        "agents/training/test_actor.py::test_no_surrogate_depends_on_micro_batches",
+        "agents/training/test_learner.py::test_the_credit_of_an_experience_does_not_depend_on_the_order_of_its_episodes",
+        "agents/rollout/test_engine.py::test_sampling_does_not_depend_on_what_else_is_in_the_batch",
+        "agents/training/test_weights.py::test_any_number_of_engines_is_served_each_in_its_own_way",
+    ],
+    "12 a finished episode is on disk before anything is learnt from it": [
+        "agents/training/test_trainer.py::test_episodes_are_on_disk_before_anything_is_learnt_from_them",
+        "agents/training/test_trainer.py::test_a_disk_that_is_full_at_the_episodes_stops_the_run_and_a_resume_goes_on",
     ],
 }
+
+
+def test_all_invariants_of_the_design_are_here() -> None:
+    assert [int(invariant.split()[0]) for invariant in INVARIANTS] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS)

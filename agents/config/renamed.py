@@ -31,10 +31,19 @@ VALUES = {
     ("loss.surrogate", "joint"): "sequence_ppo",
 }
 """Old value of a key: new value. The entries of algo.shaped_at are looked at one by one."""
+METHODS: dict[str, dict[str, Any]] = {
+    "ntpo": {"name": "poad", "inner": None},
+    "archer": {"name": "poad", "inner": None, "next_value": "action"},
+}
+"""Methods of their own that are settings of another one now."""
 
 
 def refuse(values: MutableMapping[str, Any]) -> None:
     """Raises ConfigError for a name of an earlier version, with the present one."""
+    if (method := _method(values)) in METHODS:
+        raise ConfigError(
+            f"algo.name={method} is a file of settings for {METHODS[method]['name']} now; write algo={method} instead"
+        )
     for old, new in KEYS.items():
         holder, key = _place(values, old)
         if holder is not None and key in holder and not _plugins_own(holder, old, key):
@@ -56,6 +65,13 @@ def translated(values: MutableMapping[str, Any]) -> None:
         holder, key = _place(values, path)
         assert holder is not None
         holder[key] = new
+    if (method := _method(values)) in METHODS:
+        values["algo"].update(METHODS[method])
+
+
+def _method(values: MutableMapping[str, Any]) -> str:
+    holder, key = _place(values, "algo.name")
+    return str(holder.get(key)) if holder is not None else ""
 
 
 def _plugins_own(holder: MutableMapping[str, Any], old: str, key: str) -> bool:

@@ -149,17 +149,24 @@ class Policy:
     @torch.no_grad()
     def take(self, tensors: Mapping[str, Tensor], adapter: bool = False) -> None:
         """Use `tensors` (by the names of `named_tensors`, or of `adapter_tensors`) from now on: by reference where device and
-        format are the same. Raises ValueError for weights of another model."""
-        names = {name: name.replace(".weight", ".default.weight") if adapter else name for name in tensors}
-        mine = dict((self.model if adapter else self.causal).named_parameters())
-        if unknown := sorted(names.values() - mine.keys()):
+        format are the same. Whole weights have the adapter merged in: one of this policy's own is switched off from then on.
+        Raises ValueError for weights of another model."""
+        if adapter:
+            mine = {name.replace(".default.", "."): p for name, p in self.model.named_parameters()}
+        else:
+            plain = ((name, p) for name, p in self.causal.named_parameters() if ".lora_" not in name)
+            mine = {name.replace(".base_layer.", "."): p for name, p in plain}
+        if unknown := sorted(tensors.keys() - mine.keys()):
             raise ValueError(f"these weights are of another model: here is no '{unknown[0]}'")
         for name, tensor in tensors.items():
-            held = mine[names[name]]
+            held = mine[name]
             if (held.device, held.dtype, held.shape) == (tensor.device, tensor.dtype, tensor.shape):
                 held.data = tensor
             else:
                 held.copy_(tensor)
+        for module in self.causal.modules():
+            if not adapter and hasattr(module, "get_delta_weight"):
+                module.enable_adapters(False)
 
     @property
     def frozen_weights(self) -> dict[str, Tensor] | None:

@@ -42,17 +42,22 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
     """A sampler whose engine begins with the weights of `policy`. To be closed."""
     spec, c, prompt = registry.spec(config.env.name), config, _prompt(config)
     prompter = _prompter(config, policy, prompt)
-    pool = Pool(
-        partial(spec.env, c.env.settings),
-        workers=c.env.pool.workers or os.cpu_count() or 1,
-        mode=c.env.pool.mode,
-        step_timeout=c.env.pool.step_timeout,
-        reset_timeout=c.env.pool.step_timeout,
-    )
+    engine = engines.get(c.engine.name).open(policy, c.engine)
+    try:
+        pool = Pool(
+            partial(spec.env, c.env.settings),
+            workers=c.env.pool.workers or os.cpu_count() or 1,
+            mode=c.env.pool.mode,
+            step_timeout=c.env.pool.step_timeout,
+            reset_timeout=c.env.pool.step_timeout,
+        )
+    except BaseException:
+        engine.close()
+        raise
     sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens, stop=prompter.stop, stop_ids=prompter.stop_ids)
     return Sampler(
         env_id=spec.id,
-        engine=engines.get(c.engine.name).open(policy, c.engine),
+        engine=engine,
         prompter=prompter,
         prompt=prompt,
         pool=pool,

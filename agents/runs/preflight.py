@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+from agents.config import engines
 from agents.config.checks import asks_a_judge
 from agents.config.sections import EvaluateConfig, TrainConfig
 from envs import registry
@@ -28,6 +29,10 @@ TOKENIZERS = {
 
 def preflight(config: TrainConfig | EvaluateConfig) -> None:
     """Look at the model's files and begin one episode: what is missing shows before a model is loaded. Raises ConfigError."""
+    try:
+        engines.get(config.engine.name)
+    except ImportError as exc:
+        raise ConfigError(f"engine.name is '{config.engine.name}', which cannot be imported: {exc}") from exc
     _check_model("model.name", config.model.name)
     if isinstance(config, TrainConfig) and config.judge.kind == "model" and asks_a_judge(config):
         _check_model("judge.model", str(config.judge.model))

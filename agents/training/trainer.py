@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -35,6 +35,9 @@ from agents.training.learner import Learner
 from agents.training.weights import WeightStore
 from envs.base import TextEnv
 from envs.trajectory import CONTEXT, Trajectory
+
+MOST_INTERRUPTIONS = 16
+"""That an event loop is given to end its tasks."""
 
 
 class RolloutError(RuntimeError):
@@ -103,12 +106,28 @@ class Trainer:
             status = "interrupted"
             raise
         finally:
-            if status != "failed":
-                self.folder.set_status(status, iteration=self.iteration)  # type: ignore[arg-type]
-            self.trackers.close(status)
-            self.runner.run(self.credit.close())
-            self.sampler.close()
-            self.runner.close()
+            with ExitStack() as closing:  # from the last to the first, each whatever becomes of the others
+                closing.callback(self.runner.close)
+                closing.callback(self.sampler.close)
+                closing.callback(lambda: self.runner.run(self.credit.close()))
+                closing.callback(self._abandon)
+                closing.callback(self.trackers.close, status)
+                if status != "failed":
+                    self.folder.set_status(status, iteration=self.iteration)  # type: ignore[arg-type]
+
+    def _abandon(self) -> None:
+        """End what an interruption has left going in the event loop, where it is raised again by each task that it ended."""
+
+        async def cancelled() -> None:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+        for _ in range(MOST_INTERRUPTIONS):
+            with suppress(KeyboardInterrupt):
+                self.runner.run(cancelled())
+                break
 
     def _before_training(self) -> None:
         """Iteration 0: the evaluation before training."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from agents import evaluate
 from agents.replay import __main__ as replay
 from agents.runs.folder import RunFolder
-from agents.train import main
+from agents.train import _terminated_like_interrupted, main
 from envs import registry
 from envs.base import Unsolvable
 from tests.agents.models.models_for_tests import small_policy
@@ -179,3 +179,12 @@ def test_a_task_types_name_stays_on_one_line_of_80_columns() -> None:
     evaluate.show(results, Console(file=shown, width=80))
     (line,) = [line for line in shown.getvalue().splitlines() if line.startswith("pick")]
     assert line.split() == ["pick_cool_then_place_in_recep", "0.500", "0.250", "-", "0.750", "1000", "0", "0.500", "30.5"]
+
+
+def test_a_run_in_the_background_of_a_script_which_ignores_ctrl_c_is_terminated_before_its_first_iteration_too() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), _terminated_like_interrupted():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -160,11 +160,16 @@ class HFEngine:
         self.close()
         for future in futures:
             if future and not future.done():
-                future.set_exception(error)
+                if isinstance(error, Exception):
+                    future.set_exception(error)
+                else:  # an interruption, which has gone through the event loop and must not do so again for each of them
+                    future.cancel()
 
     def _admit(self) -> None:
         remaining = []
         for request, future in self._waiting:
+            if future.done():  # whoever asked has gone, and has released the session or will
+                continue
             if request.session not in self._index:
                 if len(self._slots) >= self._max_batch:
                     remaining.append((request, future))

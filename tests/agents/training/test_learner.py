@@ -104,6 +104,29 @@ def test_owners_go_on_from_their_saved_state_to_the_bit(parts: Parts) -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, after(), strict=True))
 
 
+def test_the_credit_of_an_experience_does_not_depend_on_the_order_of_its_episodes(parts: Parts) -> None:
+    """Engines and ranks give episodes in another order: each token's advantage and the gradient stay as they are."""
+    episodes = parts.evaluation()
+    found = []
+    for order in (episodes, episodes[::-1]):
+        learner, credit = owners(parts)
+        one = Experience.of(order, parts.sampler.prompter.tries, longest_row=512)
+        asyncio.run(credit.assign(one))
+        learner.actor.optim.lr = 0.0
+        learner.actor.optim.minibatch_episodes = len(episodes)
+        learner.actor.update(one, 0)
+        told = {id(step): (step.credit or {})["advantage"] for step in one.steps}
+        found.append(
+            ([told[id(s)] for t in episodes for s in t.steps], [p.grad for _, p in learner.actor.optimizer.parameters])
+        )
+    (advantages, gradients), (others, reversed_) = found
+    assert len(episodes) > 2
+    for mine, other in zip(advantages, others, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+    for mine, other in zip(gradients, reversed_, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-3)
+
+
 def test_an_experience_refuses_an_episode_twice_and_a_token_without_a_log_probability(parts: Parts) -> None:
     found = experience(parts)
     with pytest.raises(ValueError, match="in the list twice"):

@@ -98,6 +98,28 @@ def test_an_engine_that_takes_no_adapter_gets_it_merged(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(sample(engine).logprobs), torch.tensor(sample(HFEngine(policy)).logprobs))
 
 
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_an_engine_opened_with_an_adapter_and_given_merged_weights_applies_it_once(snapshot: bool) -> None:
+    policy = lora_policy()
+    shift(policy)
+
+    class Whole(HFEngine):
+        takes_adapter = False
+
+    engine = Whole.open(policy, EngineConfig())
+    store = WeightStore(policy, [engine], snapshot)
+    before = sample(engine)
+    for version in (1, 2):
+        store.publish(version)
+        engine.release("x")
+        mine = sample(HFEngine(policy))
+        torch.testing.assert_close(torch.tensor(sample(engine).logprobs), torch.tensor(mine.logprobs))
+        shift(policy)
+    assert mine.logprobs != before.logprobs
+    # What learns is as it was.
+    assert sum(p.requires_grad for p in policy.model.parameters()) == len(policy.trainable()) > 0
+
+
 def test_any_number_of_engines_is_served_each_in_its_own_way() -> None:
     policy = lora_policy()
 
