@@ -56,7 +56,7 @@ def translated(values: MutableMapping[str, Any]) -> None:
     """Give the configuration of an older run the present names, in place."""
     for old, new in KEYS.items():
         holder, key = _place(values, old)
-        if holder is not None and key in holder:
+        if holder is not None and key in holder and not _plugins_own(holder, old, key):
             value = holder.pop(key)
             target, name = _place(values, new, make=True)
             assert target is not None
