@@ -49,7 +49,8 @@ def main() -> None:
     store = WeightStore(policy, [sampler.engine])
 
     def shown(settings: TrainConfig, count: int, seed: int) -> list[Trajectory]:
-        return demonstrations(env, sampler.prompter, sampler.prompt, settings, env.tasks("train"), count, seed)
+        settings = replace(settings, seed=seed)
+        return demonstrations(env, sampler.prompter, sampler.prompt, settings, env.tasks("train"), count)
 
     warm_start(policy, shown(config, config.warmstart.demonstrations, config.seed), config.warmstart, config.seed)
     warm = copy.deepcopy(policy.model.state_dict())

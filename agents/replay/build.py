@@ -13,15 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from agents.replay.view import CRITIC, Episode, Group, Step, Token, mean
+from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
 from algorithms.segments import Credit, SubgoalSegment, by_subgoal, credit, reached, subgoal_segments
 from envs.common.text import printable
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory
-
-GREEDY = "+greedy"
-"""How the group ids end of episodes that a method had played greedily, for a return to compare with."""
 
 Spell = Callable[[Sequence[int]], list[str | None]]
 """The texts of some token ids, None where they are not known."""

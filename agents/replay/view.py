@@ -177,11 +177,6 @@ class Iteration:
         """Number of episodes that took part in the update."""
         return sum(episode.left_out is None for episode in self.episodes)
 
-    @property
-    def part_names(self) -> list[str]:
-        """What advantages are made of here."""
-        return list(dict.fromkeys(name for e in self.episodes for step in e.steps for name in step.parts))
-
     def group_of(self, episode: Episode) -> Group:
         """The group that `episode` belongs to."""
         return next(group for group in self.groups if episode in group.episodes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from agents.runs.folder import replace_file
 from agents.runs.tracker import Silent
 
 
@@ -20,9 +20,7 @@ class MetricsFile(Silent):
         """`resume_at`: lines of later iterations are dropped, because they will be written again."""
         if path.exists():
             kept = [line for line in read_metrics(path) if resume_at is not None and line["iteration"] <= resume_at]
-            temporary = path.with_name(path.name + ".writing")
-            temporary.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in kept))
-            os.replace(temporary, path)
+            replace_file(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
         self._file = path.open("ab")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

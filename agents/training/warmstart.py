@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,15 +67,13 @@ def demonstrations(
     config: TrainConfig,
     split_tasks: Sequence[str],
     count: int,
-    seed: int | None = None,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
     """`count` demonstrations on the tasks of `split`, careful ones first, in the layout of rollouts.
 
     Raises Unsolvable or NoOracle if the split has none.
     """
-    root = config.seed if seed is None else seed
-    shown = demonstrated(env, config.env, config.warmstart, split_tasks, count, root, on_made)
+    shown = demonstrated(env, config.env, config.warmstart, split_tasks, count, config.seed, on_made)
     return [as_trajectory(one, prompter, prompt, config.env.context, config.env.history) for one in shown]
 
 
@@ -149,12 +146,11 @@ def warm_start(
     config: WarmstartConfig,
     seed: int,
     on_step: Callable[[int, float], None] | None = None,
-    cache: Path | None = None,
 ) -> dict[str, float | str | bool]:
     """Clone the demonstrations into `policy`, or load the cached result. Returns what was done."""
     packed = [row for one in demonstrations for row in laid_out(one)]
     key = fingerprint(policy, packed, config, seed)
-    file = (cache or cache_folder() / "warmstart") / f"{key[:32]}.weights"
+    file = cache_folder() / "warmstart" / f"{key[:32]}.weights"
     names = [name for name, _ in policy.trainable()]
     content = kept(file)
     if content is not None:

@@ -116,7 +116,8 @@ def test_steps_too_small_for_bf16_add_up() -> None:
     assert moved > 0.5
 
 
-def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path) -> None:
+def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path))
     config = load(["env=alfworld", "algo=gigpo", "env.train_games=5", "warmstart.steps=3", "warmstart.batch=2", "device=cpu"])
     with opened(config) as parts:
         made = parts.demonstrations(parts.env.tasks("train"), 4)
@@ -124,7 +125,7 @@ def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path) -> Non
 
         def begin(settings: WarmstartConfig = config.warmstart, seed: int = 0) -> bool:
             parts.policy.model.load_state_dict(untrained)
-            return bool(warm_start(parts.policy, made, settings, seed, cache=tmp_path)["cached"])
+            return bool(warm_start(parts.policy, made, settings, seed)["cached"])
 
         assert not begin()
         trained = weights(parts.policy)
