@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from agents.runs.folder import replace_file
-from agents.runs.tracker import Silent
+from agents.runs.tracker import Tracker
 
 
-class MetricsFile(Silent):
+class MetricsFile(Tracker):
     """metrics.jsonl: one flushed line an iteration, `{"iteration": 3, "train/success": 0.5, ...}`."""
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:

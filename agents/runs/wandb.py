@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.config.sections import WandbConfig
-from agents.runs.tracker import Silent
+from agents.runs.tracker import Tracker
 from envs.trajectory import Trajectory
 
 CONNECT_S = 15.0
@@ -28,7 +28,7 @@ PUBLIC_SERVERS = ("https://api.wandb.ai", "https://api.forge.coreweave.com")
 """Names of W&B's public server, old and new: a key for either opens it."""
 
 
-class Wandb(Silent):
+class Wandb(Tracker):
     """Weights & Biases; a resumed run goes on under the same id. One that its server does not take is recorded offline."""
 
     def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
