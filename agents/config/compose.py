@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config.renamed import translated
-from envs.common.structured import ConfigError, suggestion
+from algorithms import base, shaping
+from envs import registry
+from envs.common.structured import ConfigError, not_among, suggestion
 
 ROOT = Path(__file__).resolve().parents[2] / "conf"
 SHAPE = "the weights that were saved have another shape"
@@ -48,16 +51,22 @@ def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     run = _named_run(job, parsed)
     if run:
         return _of_run(*run, [one for one in parsed if one.key_or_group != run[0]])
-    try:
-        with initialize_config_dir(str(ROOT), version_base="1.3"):
-            composed = hydra_compose(job, _lines(parsed))
-        values = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as exc:
-        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    with _hydra():
+        values = OmegaConf.to_container(hydra_compose(job, _lines(parsed)), resolve=True)
     assert isinstance(values, dict)
     named_values = {str(key): value for key, value in values.items()}
     _refuse_half_a_method(parsed, named_values)
     return named_values
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Within: Hydra composes from `conf/`."""
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            yield
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"the configuration does not compose: {exc}") from exc
 
 
 def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -131,12 +140,9 @@ def _lines(parsed: Sequence[Override]) -> list[str]:
 
 def _defaults(job: str, parsed: Sequence[Override]) -> list[Any]:
     """The files that Hydra joins, in their order: the later one counts."""
-    try:
-        with initialize_config_dir(str(ROOT), version_base="1.3"):
-            loader = GlobalHydra.instance().config_loader()
-            joined = loader.compute_defaults_list(job, _lines(parsed), RunMode.RUN).defaults
-    except (HydraException, OmegaConfBaseException) as exc:
-        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        joined = loader.compute_defaults_list(job, _lines(parsed), RunMode.RUN).defaults
     return [one for one in joined if not str(one.config_path).startswith("hydra/")]
 
 
@@ -158,7 +164,7 @@ def _refuse_half_a_method(parsed: Sequence[Override], values: dict[str, Any]) ->
     chosen = {override.key_or_group: override.value() for override in parsed}
     if "experiment" not in chosen or "algo" not in chosen:
         return
-    with initialize_config_dir(str(ROOT), version_base="1.3"):
+    with _hydra():
         method = hydra_compose(overrides=[f"+algo={chosen['algo']}"])
     lost = []
     for key in _leaves(OmegaConf.to_container(method)):
@@ -273,7 +279,7 @@ def _group_override(override: Override, available: Sequence[str]) -> list[str]:
     for option in bare:
         known = options(group, available)
         if option not in known:
-            raise ConfigError(f"{group} is '{option}'; allowed: {', '.join(known)}.{suggestion(option, known)}")
+            raise not_among(group, option, known)
     if bare and group == "shaping":
         others = [option for option in asked if option in available] or ["none"]
         return [f"shaping=[{','.join(others)}]", *(f"++shaping.{option}={{}}" for option in bare)]
@@ -286,19 +292,12 @@ def _group_override(override: Override, available: Sequence[str]) -> list[str]:
 
 def _registered(group: str) -> list[str]:
     """Names of environments, methods or shapings; to know them, plug-ins are imported."""
-    if group == "env":
-        from envs import registry
-
-        return registry.names()
-    from algorithms import base, shaping
-
-    return base.names() if group == "algo" else shaping.names() if group == "shaping" else []
+    known: Any = {"env": registry, "algo": base, "shaping": shaping}.get(group)
+    return known.names() if known else []
 
 
 def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:
     """The configuration a run was started with, single values replaced. `key` is the setting that names the run."""
-    from algorithms import shaping
-
     folder = Path(run)
     saved = folder / "config.yaml"
     if not saved.is_file():
