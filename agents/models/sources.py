@@ -149,21 +149,24 @@ def _attend_to_alike(model: LlamaForCausalLM) -> None:
 
 def _pretrained(config: ModelConfig, place: torch.device, seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model of a name or folder, with its adapter if it has one."""
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    name = _smollm2() if config.name == "smollm2" else config.name
+    name, adapter = _base(config)
+    if name == "smollm2":
+        name = _smollm2()
+    model, tokenizer = _from_folder(name, config, place)
     if adapter is not None:
-        name = lora.base_of(adapter)
-        name = _smollm2() if name == "smollm2" else name
-        model, tokenizer = _from_folder(name, config, place)
         if (adapter.parent / "tokenizer_config.json").exists():
             tokenizer = _tokenizer(str(adapter.parent), config)
         model = lora.with_adapter_of(model, config.name, name, trained=config.lora.enabled)
-    else:
-        model, tokenizer = _from_folder(name, config, place)
-        if config.lora.enabled:
-            base = str(Path(name).resolve()) if Path(name).is_dir() else name
-            model = lora.with_new_adapter(model, config.lora, base, seed)
+    elif config.lora.enabled:
+        base = str(Path(name).resolve()) if Path(name).is_dir() else name
+        model = lora.with_new_adapter(model, config.lora, base, seed)
     return model, tokenizer
+
+
+def _base(config: ModelConfig) -> tuple[str, Path | None]:
+    """The name of the model whose weights are read first, and the settings of the adapter that belongs on it, if one does."""
+    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
+    return (lora.base_of(adapter), adapter) if adapter else (config.name, None)
 
 
 def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -216,15 +219,13 @@ def shape_of(config: ModelConfig) -> Any:
 
     Raises PolicyError where it cannot be used.
     """
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    name = lora.base_of(adapter) if adapter else config.name
+    name = _base(config)[0]
     return configuration(_smollm2() if name == "smollm2" else name, config)
 
 
 def within_reach(config: ModelConfig) -> ModelConfig:
     """The same model with max_length cut to what its rotary positions bear; for who has no setting of it."""
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    name = lora.base_of(adapter) if adapter else config.name
+    name = _base(config)[0]
     if name == "smollm2":
         return config
     limit = architecture.changing_rotation(_read_configuration(name, config))

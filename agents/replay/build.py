@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agents.replay.view import CRITIC, Episode, Group, Step, Token, mean
+from agents.replay.view import CRITIC, Episode, Group, Step, Token
 from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
-from algorithms.segments import Credit, SubgoalSegment, by_subgoal, credit, reached, subgoal_segments
+from algorithms.segments import Credit, SubgoalSegment, by_subgoal, credit, mean, reached, subgoal_segments
 from envs.common.text import printable
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from algorithms.segments import Credit, SubgoalSegment
+from algorithms.segments import Credit, SubgoalSegment, mean
 
 CRITIC = {"value": "critic's value", "return": "critic's target"}
 """Entries of a step's credit that are no part of its advantage: what the critic said, and what it was to say."""
@@ -240,12 +240,6 @@ def scale_of(episodes: Sequence[Episode]) -> Scale:
     of_steps = _largest(step.credit for step in steps)
     of_tokens = _largest(token.credit for step in steps for token in step.tokens)
     return Scale(color=max(of_steps, of_tokens) or 1.0, length=of_steps or 1.0)
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of those that there are."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _largest(credits: Iterable[dict[str, float | None]]) -> float:
