@@ -67,7 +67,8 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     from agents.runs.metrics import finite
     from agents.runs.random_policy import random_policy
     from agents.runs.signals import Signals
-    from envs.trajectory import Trajectory, append, read, repair
+    from envs.trajectory import Trajectory
+    from envs.trajectory_file import append, read, repair
 
     e, env = config.evaluation, make_env(config)
     split_tasks = evaluation_episodes(e, env, config.seed)
@@ -198,7 +199,7 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
 
 def policy_of_run(config: EvaluateConfig) -> Any:
     """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
-    from agents.config.compose import assignment
+    from agents.config.overrides import assignment
     from agents.rollout.build import fresh_policy
     from agents.runs import checkpoint
 

@@ -61,7 +61,7 @@ async def _measure(
     from agents.judges.measuring.playing import episodes, told
     from agents.rollout.build import make_env
     from agents.runs.folder import replace_file
-    from envs.trajectory import write
+    from envs.trajectory_file import write
 
     to_measure, env = forms(config), make_env(playing)
     split_tasks = env.tasks(config.split)

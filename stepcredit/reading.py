@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs import trajectory
+from envs import trajectory_file
 from envs.trajectory import Step, Trajectory
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def read_trajectories(
         files, newest = [path], False
     else:
         files, newest = _files(path, iteration, split), split not in (None, "train")
-    found = chain.from_iterable(_newest(file) if newest else trajectory.read(file, truncated="warn") for file in files)
+    found = chain.from_iterable(_newest(file) if newest else trajectory_file.read(file, truncated="warn") for file in files)
     return (one for one in found if split in (None, one.split))
 
 
@@ -58,7 +58,7 @@ def _files(run: Path, iteration: int | None, split: str | None) -> list[Path]:
 
 
 def _newest(file: Path) -> Iterable[Trajectory]:
-    return {one.group_id: one for one in trajectory.read(file, truncated="warn")}.values()
+    return {one.group_id: one for one in trajectory_file.read(file, truncated="warn")}.values()
 
 
 def to_dataframe(trajectories: Iterable[Trajectory]) -> pandas.DataFrame:

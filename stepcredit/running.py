@@ -119,7 +119,7 @@ def lines(settings: Mapping[str, Any], section: str = "") -> list[str]:
 
 def _text(value: Any) -> str:
     """A value in Hydra's grammar."""
-    from agents.config.compose import assignment
+    from agents.config.overrides import assignment
 
     if hasattr(value, "item"):  # a scalar of numpy or torch
         value = value.item()

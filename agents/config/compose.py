@@ -7,8 +7,6 @@ which keys exist, so that one place reports every mistake in one way.
 from __future__ import annotations
 
 import importlib.util
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -18,13 +16,13 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from agents.config.overrides import parse, quoted
 from agents.config.renamed import translated
 from algorithms import base, shaping
 from envs import registry
@@ -39,9 +37,6 @@ FIXED = {
     **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
 }
 """Keys that cannot be given with resume=, and why."""
-PLACES = ("run", "resume", "out")
-"""Keys whose values are names of files and folders, and count as they stand unless they are quoted."""
-ASSIGNMENT = re.compile(r"(?P<key>\+{0,2}[A-Za-z_][\w./@-]*)=(?P<value>.*)", re.DOTALL)
 PLUGIN_GROUPS = ("stepcredit.envs", "stepcredit.algorithms", "stepcredit.shaping")
 
 
@@ -127,7 +122,7 @@ def _lines(parsed: Sequence[Override]) -> list[str]:
     """The overrides in Hydra's words."""
     folders = search_path()
     available = groups(folders)
-    lines = [f"hydra.searchpath=[{','.join(_quoted(f'file://{folder}') for folder in folders[1:])}]"] if folders[1:] else []
+    lines = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders[1:])}]"] if folders[1:] else []
     for override in parsed:
         if override.key_or_group in available:
             lines += _group_override(override, available[override.key_or_group])
@@ -182,62 +177,6 @@ def _leaves(tree: Any, path: str = "") -> list[str]:
     if not isinstance(tree, dict):
         return [path]
     return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
-
-
-def read(line: str) -> Override:
-    """One override as Hydra's grammar reads it, of one value or several (`seed=0,1`). Raises ConfigError.
-
-    A value that the grammar cannot read (`model.name=josé/model`, `out=runs(2)`) is the text that it is, and so is whatever
-    names a place (`run=007`, `out=[a,b]`), except for null; `~/` is the home folder, as it is for shells that read it.
-    """
-    parser, match = OverridesParser.create(), ASSIGNMENT.fullmatch(line)
-    key, text = match.groups() if match else ("", "")
-    place = key.lstrip("+") in PLACES
-    try:
-        override = parser.parse_override(line)
-        quoted = text.strip().startswith(("'", '"')) and not override.is_sweep_override()
-        if not place or quoted or override.value() in (None, text):
-            return override
-    except HydraException as exc:
-        if not match:
-            raise ConfigError(f"cannot read '{line}': write key=value, for example optim.lr=1e-4") from exc
-    if place and text.startswith("~/"):
-        text = str(Path.home() / text[2:])
-    return parser.parse_override(f"{key}={_quoted(text)}")
-
-
-def assignment(key: str, value: str | Path) -> str:
-    """The override that gives `key` exactly this text, whatever characters it holds."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
-        plain = OverridesParser.create().parse_override(f"{key}={text}")
-        if plain.value() == text:
-            return f"{key}={text}"
-    return f"{key}={_quoted(text)}"
-
-
-def command_line(module: str, *words: str) -> str:
-    """What a user types at a shell to start `module` with these arguments."""
-    return shlex.join(["python", "-m", module, *words])
-
-
-def _quoted(text: str) -> str:
-    quoted: str = QuotedString(text, Quote.single).with_quotes()
-    return quoted
-
-
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides of one value each. Raises ConfigError."""
-    parsed = []
-    for line in overrides:
-        override = read(line)
-        if override.is_sweep_override():
-            raise ConfigError(
-                f"'{line}' names several values; add --multirun to run them one after another, or quote what is one: "
-                f"{shlex.quote(assignment(*line.split('=', 1)))}"
-            )
-        parsed.append(override)
-    return parsed
 
 
 def search_path() -> list[Path]:

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 
 from agents.config import compose
 from agents.config.loading import COMMANDS, Job, composed, finish, to_dict
+from agents.config.overrides import command_line
 from agents.config.sections import EnvConfig
 from algorithms import base, shaping, surrogates
 from envs import registry
@@ -113,7 +114,7 @@ def text(job: Job, words: Sequence[str] = ()) -> str:
     sections = [word for word in words if word not in overrides]
     known = keys(job, overrides)
     if sections:
-        command = compose.command_line(f"agents.{job}", *overrides)
+        command = command_line(f"agents.{job}", *overrides)
         lines = _wrapped(f"With {command}; a value that names no source is the default.", 0)
         for section in sections:
             lines += ["", *_section(section, known)]

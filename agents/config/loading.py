@@ -45,7 +45,8 @@ def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None)
 
     Raises ConfigError.
     """
-    from agents.config.compose import compose, parse
+    from agents.config.compose import compose
+    from agents.config.overrides import parse
 
     of = of or compose
     cls = COMMANDS[job]

@@ -18,7 +18,7 @@ from agents.replay.build import Spell, mean_segments, view
 from agents.replay.view import Episode, Iteration
 from agents.runs.folder import RunFolder
 from algorithms.base import Entry
-from envs import registry, trajectory
+from envs import registry, trajectory_file
 from envs.common.structured import ConfigError, suggestion
 from envs.common.text import printable
 
@@ -37,7 +37,7 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
     spell = _tokenizer(run, notes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        trajectories = list(trajectory.read(run.trajectories(number), truncated="warn"))
+        trajectories = list(trajectory_file.read(run.trajectories(number), truncated="warn"))
     notes += [printable(str(warning.message)) for warning in caught]
     if not any(t.steps for t in trajectories):
         raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(_iterations(run))}")

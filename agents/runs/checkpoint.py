@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.config.compose import assignment, command_line
+from agents.config.overrides import assignment, command_line
 from agents.runs.state_tree import flatten, unflatten
 
 FORMAT = "stepcredit.checkpoint/1"

@@ -17,10 +17,11 @@ from typing import Any, Literal
 import orjson
 
 from agents.config import loading
-from agents.config.compose import assignment, command_line
+from agents.config.overrides import assignment, command_line
 from agents.config.sections import TrainConfig
-from envs import trajectory
+from envs import trajectory_file
 from envs.base import Split
+from envs.trajectory import Trajectory
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -140,11 +141,11 @@ class RunFolder:
         """The file with an iteration's episodes."""
         return self.path / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"
 
-    def write_trajectories(self, iteration: int, trajectories: Iterable[trajectory.Trajectory]) -> Path:
+    def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
         path = self.trajectories(iteration)
         path.parent.mkdir(exist_ok=True)
-        trajectory.write(path, trajectories)
+        trajectory_file.write(path, trajectories)
         return path
 
     def refuse_other_tasks(self, splits: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:

@@ -24,7 +24,7 @@ from agents import train as training
 from agents.models.precision import bfloat16_on
 from agents.runs.checkpoint import latest
 from agents.runs.metrics import read_metrics
-from envs.trajectory import read
+from envs.trajectory_file import read
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [

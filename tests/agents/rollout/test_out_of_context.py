@@ -29,7 +29,8 @@ from algorithms import base
 from envs import registry
 from envs.base import StepResult
 from envs.pool import Pool
-from envs.trajectory import CONTEXT, NO_ACTIONS, Trajectory, read, write
+from envs.trajectory import CONTEXT, NO_ACTIONS, Trajectory
+from envs.trajectory_file import read, write
 from tests.agents.parts import opened
 from tests.agents.rollout.test_sampler import CORRIDOR, corridor_policy, episodes, sampler, writes
 from tests.algorithms.batches import as_batch

@@ -24,7 +24,8 @@ from agents.train import main as train
 from envs import registry
 from envs.base import StepResult
 from envs.pool import Pool
-from envs.trajectory import Trajectory, read
+from envs.trajectory import Trajectory
+from envs.trajectory_file import read
 from tests.agents.parts import opened
 from tests.agents.rollout.test_out_of_context import SMALL
 from tests.agents.rollout.test_sampler import CORRIDOR, TOKENIZER, corridor_policy, episodes, sampler, writes
