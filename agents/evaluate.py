@@ -71,7 +71,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     from envs.trajectory_file import append, read, repair
 
     e, env = config.evaluation, make_env(config)
-    split_tasks = evaluation_episodes(e, env, config.seed)
+    episodes = evaluation_episodes(e, env, config.seed)
     split_hash = env.split_hash(e.split)
     identity = _identity(config, split_hash)[:12]
     folder = Path(config.run or config_out(config))
@@ -104,7 +104,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     signals = Signals(config, tokenizer, warn)
     with Progress(console=console, transient=True) as progress:
         for temperature in e.temperature:
-            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in split_tasks]
+            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in episodes]
             names = [one.group_id for one in planned]
             missing = [one for one in planned if one.group_id not in done]
             bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))
@@ -124,7 +124,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
                 "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
             }
             signals.look(played, f"the evaluation at temperature {temperature:g}")
-        floor = await random_policy(sampler, split_tasks)
+        floor = await random_policy(sampler, episodes)
         results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
     replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)

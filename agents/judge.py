@@ -64,8 +64,7 @@ async def _measure(
     from envs.trajectory_file import write
 
     to_measure, env = forms(config), make_env(playing)
-    split_tasks = env.tasks(config.split)
-    if not any(map(env.subgoals, split_tasks)):
+    if not any(map(env.subgoals, env.tasks(config.split))):
         raise ConfigError(f"environment '{env.name}' knows no subgoals by rules: there is nothing to measure against")
     folder = _folder(config, env.split_hash(config.split))
     folder.mkdir(parents=True, exist_ok=True)

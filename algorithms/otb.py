@@ -1,7 +1,7 @@
 """OTB, the optimal token baseline (arXiv 2602.07078): a baseline for each place of a token, weighted by the gradient before it.
 
 This is the multi-turn form: places are counted over a trajectory's sampled tokens, what the environment said in between left
-out. Without such texts it is the single-turn form. The sum_pi_squared probabilities come from the trainer.
+out. Without such texts it is the single-turn form. The sums of squared probabilities come from the trainer.
 """
 
 from __future__ import annotations

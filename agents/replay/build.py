@@ -30,13 +30,13 @@ def view(
     spell: Spell,
     task: Callable[[str], str],
     gamma: float = 1.0,
-    shaped: Mapping[str, Entry] | None = None,
+    shaped_at: Mapping[str, Entry] | None = None,
 ) -> tuple[list[Group], bool]:
     """Groups in order of appearance, and whether the steps say with which ones they were compared.
 
-    `task` finds a task's words in a first observation; `gamma` and `shaped` are the method's settings of these names.
+    `task` finds a task's words in a first observation; `gamma` and `shaped_at` are the method's settings of these names.
     """
-    return_to_go = _returns(trajectories, gamma, shaped or {})
+    return_to_go = _returns(trajectories, gamma, shaped_at or {})
     compared = any(step.step_group is not None for t in trajectories for step in t.steps)
     credited = any(step.credit is not None for t in trajectories for step in t.steps)
     groups: dict[str, Group] = {}
@@ -105,7 +105,7 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
     if trajectory.error is not None:
         return f"cut off by a fault, so it took no part in the update: {printable(trajectory.error)}"
     if not trajectory.steps:
-        return "lost before its first step: the first prompt is longer than the model can read, so nothing is learnt from it"
+        return "lost before its first step: the first prompt is longer than the model can read, so nothing is learned from it"
     if trajectory.group_id.endswith(GREEDY):
         return "played greedily, not trained on"
     if credited and trajectory.steps and all(step.credit is None for step in trajectory.steps):
@@ -181,8 +181,8 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped: Mapping[str, Entry]) -> dict[int, float]:
+def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped_at: Mapping[str, Entry]) -> dict[int, float]:
     """Return from each step on, by the step's identity; episodes that a fault cut off have none."""
     kept = [t for t in trajectories if t.error is None and t.steps]
-    values = Algorithm(shaped_at=dict(shaped)).score(Batch(**columns(kept))).returns(gamma)
+    values = Algorithm(shaped_at=dict(shaped_at)).score(Batch(**columns(kept))).returns(gamma)
     return dict(zip((id(step) for t in kept for step in t.steps), values.tolist(), strict=True))

@@ -79,7 +79,7 @@ class Player:
                 well_formed=well_formed,
             )
             if done.stop_reason == "context":
-                # The answer ends in its middle: it is learnt from, but nobody chose to do what there is of it.
+                # The answer ends in its middle: it is learned from, but nobody chose to do what there is of it.
                 step.executed = step.valid = step.changed = False
                 step.subgoals = list(info["subgoals"])
                 trajectory.steps.append(step)

@@ -33,7 +33,7 @@ LOOKED_AT = 200
 
 
 class Signals:
-    """Holds what was said, and for how many iterations nothing was learnt."""
+    """Holds what was said, and for how many iterations nothing was learned."""
 
     def __init__(
         self, config: TrainConfig | EvaluateConfig, tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]
@@ -56,7 +56,7 @@ class Signals:
         }
 
     def look(self, trajectories: Sequence[Trajectory], where: str) -> None:
-        """Say what keeps these episodes from being won or learnt from; `where` they were played, in words."""
+        """Say what keeps these episodes from being won or learned from; `where` they were played, in words."""
         ends = Counter(trajectory.cut_off for trajectory in trajectories)
         played = [trajectory for trajectory in trajectories if trajectory.error is None]
         measured = self.measure(played)
@@ -71,7 +71,7 @@ class Signals:
         if measured["unknown_tokens"] > UNKNOWN:
             self._warn("unknown", self._unread(played, measured["unknown_tokens"], where))
 
-    def learnt(self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], compares: bool) -> None:
+    def learned(self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], compares: bool) -> None:
         """Say that updates had nothing to work with, after PATIENCE such iterations.
 
         groups: the episodes that were trained on; metrics: of the iteration; compares: whether the method compares the episodes
@@ -191,7 +191,7 @@ class Signals:
                 "(python -m agents.train --help env)"
             )
         paid = sorted({name for one in episodes for step in one.steps for name, value in step.shaped_rewards.items() if value})
-        what = f"only the shaped rewards ({', '.join(paid)}) are learnt from" if paid else "there is nothing to learn from"
+        what = f"only the shaped rewards ({', '.join(paid)}) are learned from" if paid else "there is nothing to learn from"
         return (
             f"{began} (the last time {won} of {len(episodes)} were won): {what}. Begin with a model or a warm start that "
             "sometimes wins, take easier tasks, play more episodes of a task (rollout.group_size), let "

@@ -41,11 +41,11 @@ class Learner:
         self.reward_models: dict[str, RewardModel] = {}
 
     def add_critic(self) -> None:
-        """For methods that need values; before anything is learnt."""
+        """For methods that need values; before anything is learned."""
         self.critic = Critic(self.policy, self.config.critic, self.config.optim, self.config.seed)
 
     def add_reward_model(self, name: str, settings: Any) -> RewardModel:
-        """For a shaping that learns with a language model; before anything is learnt."""
+        """For a shaping that learns with a language model; before anything is learned."""
         optim, temperature = self.config.optim, self.config.engine.temperature
         made = RewardModel(self.policy, settings, optim.lr, optim.tokens_per_microbatch, temperature, self.config.seed)
         self.reward_models[name] = made

@@ -65,15 +65,15 @@ def demonstrations(
     prompter: Prompter,
     prompt: Prompt,
     config: TrainConfig,
-    split_tasks: Sequence[str],
+    tasks: Sequence[str],
     count: int,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """`count` demonstrations on the tasks of `split`, careful ones first, in the layout of rollouts.
+    """`count` demonstrations on `tasks`, careful ones first, in the layout of rollouts.
 
-    Raises Unsolvable or NoOracle if the split has none.
+    Raises Unsolvable or NoOracle if they have none.
     """
-    shown = demonstrated(env, config.env, config.warmstart, split_tasks, count, config.seed, on_made)
+    shown = demonstrated(env, config.env, config.warmstart, tasks, count, config.seed, on_made)
     return [as_trajectory(one, prompter, prompt, config.env.context, config.env.history) for one in shown]
 
 

@@ -2,7 +2,7 @@
 
 Tables only; `generator` draws articles from them, and how attributes and wishes are put stands in `wording`. Words are few on
 purpose, so that a small model can learn them. The reward's fuzzy comparison tells the values of an option apart, and no value
-contains a colour's name by accident, which the reward would take for that colour.
+contains a color's name by accident, which the reward would take for that color.
 """
 
 from __future__ import annotations

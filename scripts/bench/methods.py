@@ -178,7 +178,7 @@ def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     seconds, work = clock.spent()
     sampler.close()
     episodes.mkdir()
-    trajectory_file.write(episodes / SAMPLED, played.learnt)
+    trajectory_file.write(episodes / SAMPLED, played.learned)
     trajectory_file.write(episodes / GREEDY, played.greedy)
     return {"rollout_s": seconds, "rollout_work_s": work, "env_steps": sum(len(t.steps) for t in played.all)}
 

@@ -134,7 +134,7 @@ class Engine(Protocol):
 
 
 def uniforms(seeds: NDArray[np.uint64], counters: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Counter-based uniforms in [0, 1): a hash (splitmix64's finaliser) of seed and counter, independent of batch and order."""
+    """Counter-based uniforms in [0, 1): a hash (splitmix64's finalizer) of seed and counter, independent of batch and order."""
     with np.errstate(over="ignore"):
         x = seeds + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

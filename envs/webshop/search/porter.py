@@ -3,7 +3,7 @@
 The algorithm of M. F. Porter, "An algorithm for suffix stripping" (Program 14(3), 1980), with the two changes that its author
 made later and that Lucene has: "-bli" becomes "-ble" (in the paper only "-abli") and "-logi" becomes "-log". Steps are numbered
 as in the paper. A word's form is its letters as c (consonant) and v (vowel); its measure is how often v is followed by c. Words
-come in lower case; stop words and possessives are left to the analyser.
+come in lower case; stop words and possessives are left to the analyzer.
 """
 
 from __future__ import annotations
