@@ -50,7 +50,7 @@ def main() -> None:
 
     def shown(settings: TrainConfig, count: int, seed: int) -> list[Trajectory]:
         settings = replace(settings, seed=seed)
-        return demonstrations(env, sampler.prompter, sampler.prompt, settings, env.tasks("train"), count)
+        return demonstrations(env, sampler.dialogue, sampler.prompt, settings, env.tasks("train"), count)
 
     warm_start(policy, shown(config, config.warmstart.demonstrations, config.seed), config.warmstart, config.seed)
     warm = copy.deepcopy(policy.model.state_dict())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agents.rollout.choice import Scoring
-from agents.rollout.dialogue import Prompter
+from agents.rollout.dialogue import Dialogue
 from agents.rollout.engines.base import Engine, Sampling, new_session
 from agents.rollout.episode import Player
 from agents.rollout.planner import Episode
@@ -40,7 +40,7 @@ class Sampler:
 
     env_id: str
     engine: Engine
-    prompter: Prompter
+    dialogue: Dialogue
     prompt: Prompt
     pool: Pool
     sampling: Sampling
@@ -97,7 +97,7 @@ class Sampler:
     def _player(self, temperature: float) -> Player:
         sampling = replace(self.sampling, temperature=temperature)
         return Player(
-            self.engine, self.prompter, self.prompt, sampling, self.context, self.history, self.constrained, self.scoring
+            self.engine, self.dialogue, self.prompt, sampling, self.context, self.history, self.constrained, self.scoring
         )
 
     async def played_by(

@@ -232,7 +232,7 @@ def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Samp
     """What an iteration learns from. Raises RolloutError."""
     return Experience.of(
         to_learn_from(played.learned, iteration, config),
-        sampler.prompter.tries if config.engine.constrained == "admissible" else None,
+        sampler.dialogue.tries if config.engine.constrained == "admissible" else None,
         sampler.scoring,
         policy.longest_row(config.optim.tokens_per_microbatch),
         played.greedy,

@@ -1,6 +1,6 @@
 """Warm start: behavior cloning of the environment's oracle, so that reinforcement learning begins with some successes.
 
-Demonstrations (`agents.training.demonstrations`) are laid out by the same prompter and packing as rollouts. The result is
+Demonstrations (`agents.training.demonstrations`) are laid out by the same dialogue and packing as rollouts. The result is
 cached by a hash of everything it depends on, the token rows included.
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from agents.config.sections import TrainConfig, WarmstartConfig
 from agents.models.policy import Policy
-from agents.rollout.dialogue import Prompter
+from agents.rollout.dialogue import Dialogue
 from agents.training.demonstrations import Demonstration, demonstrated
 from agents.training.optimizer import Optimizer
 from agents.training.packing import Row, laid_out
@@ -37,7 +37,7 @@ CLONING = 3
 
 def as_trajectory(
     demonstration: Demonstration,
-    prompter: Prompter,
+    dialogue: Dialogue,
     prompt: Prompt,
     context: str,
     history: int,
@@ -49,20 +49,20 @@ def as_trajectory(
     response: list[int] = []
     for t, (observation, admissible, valid, action) in enumerate(demonstration):
         if context == "window":
-            ids = prompter.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
+            ids = dialogue.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
         elif t == 0:
-            ids = prompter.opening(observation, admissible)
+            ids = dialogue.opening(observation, admissible)
         else:
-            ids = prompter.turn(observation, admissible, valid, response)
-        response = [*prompter.spell(action, admissible), prompter.stop_ids[0]]
+            ids = dialogue.turn(observation, admissible, valid, response)
+        response = [*dialogue.spell(action, admissible), dialogue.stop_ids[0]]
         trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
-        past.append((observation, prompter.said(action, admissible)))
+        past.append((observation, dialogue.said(action, admissible)))
     return trajectory
 
 
 def demonstrations(
     env: TextEnv,
-    prompter: Prompter,
+    dialogue: Dialogue,
     prompt: Prompt,
     config: TrainConfig,
     tasks: Sequence[str],
@@ -74,7 +74,7 @@ def demonstrations(
     Raises Unsolvable or NoOracle if they have none.
     """
     shown = demonstrated(env, config.env, config.warmstart, tasks, count, config.seed, on_made)
-    return [as_trajectory(one, prompter, prompt, config.env.context, config.env.history) for one in shown]
+    return [as_trajectory(one, dialogue, prompt, config.env.context, config.env.history) for one in shown]
 
 
 def clone(

@@ -38,7 +38,7 @@ def owners(parts: Parts) -> tuple[Learner, Credit]:
 
 def experience(parts: Parts) -> Experience:
     assert isinstance(parts.config, TrainConfig)
-    tries = parts.sampler.prompter.tries if parts.config.engine.constrained == "admissible" else None
+    tries = parts.sampler.dialogue.tries if parts.config.engine.constrained == "admissible" else None
     longest_row = parts.policy.longest_row(parts.config.optim.tokens_per_microbatch)
     return Experience.of(parts.evaluation(), tries, longest_row=longest_row)
 
