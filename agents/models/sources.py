@@ -23,6 +23,7 @@ from agents.models.policy import Policy, PolicyError
 from agents.models.precision import bfloat16_on, choose_dtype
 from agents.models.probe import probe
 from envs.common.cache import cache_folder
+from envs.common.text import first_line
 from envs.prompt import Prompt
 
 log = logging.getLogger("stepcredit.models")
@@ -211,7 +212,7 @@ def _read_configuration(name: str, config: ModelConfig) -> Any:
 
 def _in_words(name: str, error: Exception) -> str:
     """What went wrong with loading, and what to do."""
-    said = (str(error).strip().splitlines() or [""])[0]
+    said = first_line(error, 1000)
     if "trust_remote_code" in str(error):
         return (
             f"model.name={name} is a model of its own Python code, which would run on this machine: set "

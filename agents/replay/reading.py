@@ -20,7 +20,7 @@ from agents.runs.folder import RunFolder
 from algorithms.base import Entry
 from envs import registry, trajectory_file
 from envs.common.structured import ConfigError, suggestion
-from envs.common.text import printable
+from envs.common.text import first_line, printable
 
 
 class ReplayError(RuntimeError):
@@ -105,7 +105,7 @@ def _config(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
         # Unresolved: an interpolation may name an environment variable, and the page goes to others.
         values = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
     except Exception as error:  # whatever is wrong with the settings, the episodes can be shown
-        return {}, [f"settings are not known: {run.config} cannot be read ({printable(str(error).splitlines()[0])})"]
+        return {}, [f"settings are not known: {run.config} cannot be read ({printable(first_line(error))})"]
     return ({str(key): value for key, value in values.items()} if isinstance(values, dict) else {}), []
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from agents.config.sections import WandbConfig
 from agents.runs.tracker import Tracker
+from envs.common.text import first_line
 from envs.trajectory import Trajectory
 
 CONNECT_S = 15.0
@@ -61,7 +62,7 @@ class Wandb(Tracker):
             if mode != "online":
                 raise
             wandb.teardown(exit_code=1)  # its service still holds the run's id
-            mode, why = "offline", f"the server did not take the run: {next(iter(str(exc).splitlines()), '')}"
+            mode, why = "offline", f"the server did not take the run: {first_line(exc)}"
             self._run = begin(mode)
         later = f"; upload it later: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*" if mode == "offline" else ""
         print(f"W&B: {mode} ({why}){later}", flush=True)
