@@ -115,18 +115,15 @@ def _playing(config: JudgeRunConfig) -> EvaluateConfig:
 
 def _folder(config: JudgeRunConfig, split_hash: str) -> Path:
     """A folder for what is measured: the same for the same measurement, another for any other."""
+    from agents.runs import checkpoint
+
     about = {key: value for key, value in asdict(config).items() if key not in ("out", "device", "threads")}
-    about["checkpoint"] = config.checkpoint if config.checkpoint is not None or not config.run else _newest(config.run)
+    if config.run and config.checkpoint is None:
+        newest = checkpoint.latest(Path(config.run))
+        about["checkpoint"] = checkpoint.iteration_of(newest) if newest else None
     digest = hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
     judge = Path(config.judge.model).name if config.judge.model else config.judge.kind
     return Path(config.out) / f"{config.env.name}-{judge}-{digest}"
-
-
-def _newest(run: str) -> int:
-    """Iteration of a run's newest checkpoint."""
-    from agents.runs import checkpoint
-
-    return max(map(checkpoint.iteration_of, checkpoint.complete(Path(run) / "checkpoints")))
 
 
 if __name__ == "__main__":

@@ -45,16 +45,15 @@ def _files(run: Path, iteration: int | None, split: str | None) -> list[Path]:
         if not played:
             raise FileNotFoundError(f"{run} has no episodes of split {split}: evaluate(run='{run}') plays and keeps them")
         return played
-    files = {int(file.name.split(".")[0].rpartition("_")[2]): file for file in run.glob("trajectories/iteration_*.jsonl*")}
-    if not files:
+    from agents.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    there = folder.iterations()
+    if not there:
         raise FileNotFoundError(f"{run} has no trajectories")
-    if iteration is None:
-        return [files[number] for number in sorted(files)]
-    if iteration not in files:
-        raise FileNotFoundError(
-            f"{run} has no episodes of iteration {iteration}; there are {', '.join(map(str, sorted(files)))}"
-        )
-    return [files[iteration]]
+    if iteration not in (None, *there):
+        raise FileNotFoundError(f"{run} has no episodes of iteration {iteration}; there are {', '.join(map(str, there))}")
+    return [folder.trajectories(number) for number in there if iteration in (None, number)]
 
 
 def _newest(file: Path) -> Iterable[Trajectory]:

@@ -177,6 +177,12 @@ class Iteration:
         """Number of episodes that took part in the update."""
         return sum(episode.left_out is None for episode in self.episodes)
 
+    @property
+    def averages(self) -> list[tuple[str | None, list[str], Credit]]:
+        """A row for each name of a segment: of how many episodes, its mean length, what it got."""
+        named = self.segments.items()
+        return [(name, [f"{mean.count} of {self.taken}", f"{mean.steps:.1f}"], mean) for name, mean in named]
+
     def group_of(self, episode: Episode) -> Group:
         """The group that `episode` belongs to."""
         return next(group for group in self.groups if episode in group.episodes)

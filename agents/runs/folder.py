@@ -141,6 +141,13 @@ class RunFolder:
         """The file with an iteration's episodes."""
         return self.path / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"
 
+    def iterations(self) -> list[int]:
+        """Those that have a file of episodes."""
+        names = (
+            path.name.split(".")[0].rpartition("_")[2] for path in self.trajectories(0).parent.glob("iteration_*.jsonl.gz")
+        )
+        return sorted(int(name) for name in names if name.isdigit())
+
     def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
         path = self.trajectories(iteration)
