@@ -49,8 +49,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     policy = policy_of_run(config) if config.run else fresh_policy(config)
     sampler = open_sampler(config, policy)
     console.print(f"weights: {in_words(policy, config.model)}", soft_wrap=True)
-    if sampler.prompter.summary:
-        console.print(f"dialogue: {sampler.prompter.summary}", soft_wrap=True, markup=False)
+    if sampler.dialogue.summary:
+        console.print(f"dialogue: {sampler.dialogue.summary}", soft_wrap=True, markup=False)
     try:
         return asyncio.run(_evaluate(config, sampler, policy.tokenizer, console))
     finally:
@@ -67,10 +67,11 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     from agents.runs.metrics import finite
     from agents.runs.random_policy import random_policy
     from agents.runs.signals import Signals
-    from envs.trajectory import Trajectory, append, read, repair
+    from envs.trajectory import Trajectory
+    from envs.trajectory_file import append, read, repair
 
     e, env = config.evaluation, make_env(config)
-    split_tasks = evaluation_episodes(e, env, config.seed)
+    episodes = evaluation_episodes(e, env, config.seed)
     split_hash = env.split_hash(e.split)
     identity = _identity(config, split_hash)[:12]
     folder = Path(config.run or config_out(config))
@@ -103,7 +104,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     signals = Signals(config, tokenizer, warn)
     with Progress(console=console, transient=True) as progress:
         for temperature in e.temperature:
-            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in split_tasks]
+            planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in episodes]
             names = [one.group_id for one in planned]
             missing = [one for one in planned if one.group_id not in done]
             bar = progress.add_task(f"temperature {temperature:g}", total=len(names), completed=len(names) - len(missing))
@@ -123,7 +124,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
                 "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
             }
             signals.look(played, f"the evaluation at temperature {temperature:g}")
-        floor = await random_policy(sampler, split_tasks)
+        floor = await random_policy(sampler, episodes)
         results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
     replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)
@@ -198,7 +199,7 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
 
 def policy_of_run(config: EvaluateConfig) -> Any:
     """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
-    from agents.config.compose import assignment
+    from agents.config.overrides import assignment
     from agents.rollout.build import fresh_policy
     from agents.runs import checkpoint
 

@@ -61,11 +61,10 @@ async def _measure(
     from agents.judges.measuring.playing import episodes, told
     from agents.rollout.build import make_env
     from agents.runs.folder import replace_file
-    from envs.trajectory import write
+    from envs.trajectory_file import write
 
     to_measure, env = forms(config), make_env(playing)
-    split_tasks = env.tasks(config.split)
-    if not any(map(env.subgoals, split_tasks)):
+    if not any(map(env.subgoals, env.tasks(config.split))):
         raise ConfigError(f"environment '{env.name}' knows no subgoals by rules: there is nothing to measure against")
     folder = _folder(config, env.split_hash(config.split))
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,18 +115,15 @@ def _playing(config: JudgeRunConfig) -> EvaluateConfig:
 
 def _folder(config: JudgeRunConfig, split_hash: str) -> Path:
     """A folder for what is measured: the same for the same measurement, another for any other."""
+    from agents.runs import checkpoint
+
     about = {key: value for key, value in asdict(config).items() if key not in ("out", "device", "threads")}
-    about["checkpoint"] = config.checkpoint if config.checkpoint is not None or not config.run else _newest(config.run)
+    if config.run and config.checkpoint is None:
+        newest = checkpoint.latest(Path(config.run))
+        about["checkpoint"] = checkpoint.iteration_of(newest) if newest else None
     digest = hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
     judge = Path(config.judge.model).name if config.judge.model else config.judge.kind
     return Path(config.out) / f"{config.env.name}-{judge}-{digest}"
-
-
-def _newest(run: str) -> int:
-    """Iteration of a run's newest checkpoint."""
-    from agents.runs import checkpoint
-
-    return max(map(checkpoint.iteration_of, checkpoint.complete(Path(run) / "checkpoints")))
 
 
 if __name__ == "__main__":

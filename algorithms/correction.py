@@ -6,28 +6,12 @@ Everywhere r = log pi_train_old - log pi_rollout of the sampled token: the same 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from algorithms.losses import LOG_RATIO
-
-Measure = Literal[
-    "token_k1",
-    "token_k2",
-    "token_k3",
-    "seq_sum_k1",
-    "seq_sum_k2",
-    "seq_sum_k3",
-    "seq_mean_k1",
-    "seq_mean_k2",
-    "seq_mean_k3",
-    "seq_max_k2",
-    "seq_max_k3",
-]
-"""What rejection looks at: an estimate k1 = -r, k2 = r^2 / 2 or k3 = exp(r) - 1 - r of KL(rollout || train), of each token, or
-its sum, mean or maximum over a sequence."""
+from algorithms.surrogates import LOG_RATIO, Level, Measure, sequence_sums
 
 
 def mismatch(train_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
@@ -50,7 +34,7 @@ def mismatch(train_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
 def correction_weights(
     train_logp: Tensor,
     rollout_logp: Tensor,
-    level: Literal["token", "sequence"] = "token",
+    level: Level = "token",
     *,
     sequence: Tensor | None = None,
     cap: float = 2.0,
@@ -66,7 +50,7 @@ def correction_weights(
     if level == "token":
         weights = r.clamp(-LOG_RATIO, LOG_RATIO).exp()
     elif level == "sequence":
-        r, number = _sequence_sum(r, sequence)
+        r, number = _sums(r, sequence)
         weights = r.clamp(-LOG_RATIO, LOG_RATIO).exp()
     else:
         raise ValueError(f"level is {level!r}; allowed: token, sequence")
@@ -100,27 +84,18 @@ def kept_tokens(
     r = (train_logp - rollout_logp).detach().clamp(-LOG_RATIO, LOG_RATIO)
     over, _, estimate = measure.rpartition("_")
     value = {"k1": -r, "k2": 0.5 * r.square(), "k3": r.exp() - 1 - r}[estimate]
-    if over == "seq_max":
-        number, count = _numbered(sequence)
-        value = torch.zeros(count, dtype=r.dtype, device=r.device).scatter_reduce(0, number, value, "amax")[number]
-    elif over != "token":
-        total, number = _sequence_sum(value, sequence)
-        length = torch.bincount(number) if over == "seq_mean" else 1
-        value = (total / length)[number]
+    if over != "token":
+        total, number = _sums(value, sequence)
+        if over == "seq_max":
+            total = torch.zeros_like(total).scatter_reduce(0, number, value, "amax")
+        value = (total / number.bincount() if over == "seq_mean" else total)[number]
     if estimate != "k1":
         return value <= cap
     return (value >= (math.log(floor) if floor else -math.inf)) & (value <= math.log(cap))
 
 
-def _sequence_sum(r: Tensor, sequence: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sums of r by sequence [B], and each token's place among them [T]."""
-    number, count = _numbered(sequence)
-    return torch.zeros(count, dtype=r.dtype, device=r.device).index_add_(0, number, r), number
-
-
-def _numbered(sequence: Tensor | None) -> tuple[Tensor, int]:
-    """Sequences as numbers 0..B-1 [T], and B."""
+def _sums(values: Tensor, sequence: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums of `values` by sequence [B], and each token's place among them [T]."""
     if sequence is None:
         raise ValueError("a measure by sequence needs `sequence`: the number of every token's sequence")
-    unique, number = torch.unique(sequence, return_inverse=True)
-    return number, len(unique)
+    return sequence_sums(values, sequence)

@@ -8,15 +8,12 @@ add up: how a mini-batch is cut never changes a gradient.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from algorithms.surrogates import LOG_RATIO
-
-Aggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
-Estimator = Literal["k1", "k2", "k3"]
+from algorithms.surrogates import LOG_RATIO, Aggregation, Estimator, sequence_sums
 
 
 def token_weights(sequence: Tensor, mode: Aggregation, defined: Tensor | None = None, norm_length: int | None = None) -> Tensor:
@@ -33,7 +30,7 @@ def token_weights(sequence: Tensor, mode: Aggregation, defined: Tensor | None = 
     kept = torch.ones(len(sequence), dtype=torch.float64, device=sequence.device) if defined is None else defined.double()
     if mode == "token-mean":
         return (kept / kept.sum().clamp(min=1)).float()
-    number, length = _lengths(sequence, kept)
+    length, number = sequence_sums(kept, sequence)
     sequences = (length > 0).sum().clamp(min=1)
     if mode == "seq-mean-token-mean":
         kept = kept / length.clamp(min=1)[number]
@@ -79,9 +76,3 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float 
         return 0.5 * plain
     near = old_values + (values - old_values).clamp(-clip, clip)
     return 0.5 * torch.maximum(plain, (near - returns).square())
-
-
-def _lengths(sequence: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Sequences as numbers 0..B-1 [T], and the sum of `kept` in each [B]."""
-    unique, number = torch.unique(sequence, return_inverse=True)
-    return number, torch.zeros(len(unique), dtype=kept.dtype, device=kept.device).index_add_(0, number, kept)

@@ -6,7 +6,7 @@ Which subgoals there are, and who says that one was reached (the environment's r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,13 +71,12 @@ def subgoal_segments(trajectory: Trajectory) -> list[SubgoalSegment]:
 def credit(segments: Sequence[Sequence[Step]]) -> Credit:
     """Means over segments, given as their steps; at least one. The advantage is a mean over the steps of all of them."""
     steps = [step for segment in segments for step in segment]
-    advantages = [value for step in steps if (value := _advantage(step)) is not None]
     names = dict.fromkeys(name for step in steps for name in step.shaped_rewards)
     count = len(segments)
     return Credit(
         count=count,
         steps=len(steps) / count,
-        advantage=_mean(advantages),
+        advantage=mean(map(_advantage, steps)),
         reward=sum(step.reward for step in steps) / count,
         shaped={name: sum(step.shaped_rewards.get(name, 0.0) for step in steps) / count for name in names},
     )
@@ -91,17 +90,19 @@ def by_subgoal(trajectories: Sequence[Trajectory]) -> dict[str | None, Credit]:
         for segment in subgoal_segments(trajectory):
             segments.setdefault(segment.name, []).append(trajectory.steps[segment.first : segment.last + 1])
             ends.setdefault(segment.name, []).append(segment.last)
-    order = sorted(segments, key=lambda name: (name is None, _mean(ends[name])))
+    order = sorted(segments, key=lambda name: (name is None, mean(ends[name])))
     return {name: credit(segments[name]) for name in order}
 
 
 def _advantage(step: Step) -> float | None:
     """The advantage noted at a step, of tokens the mean over those that have one."""
     value = (step.credit or {}).get("advantage")
-    return _mean(
+    return mean(
         [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, (int, float)) and math.isfinite(v)]
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of those that there are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

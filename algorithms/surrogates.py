@@ -7,7 +7,7 @@ Torch is not imported here, so that a configuration is checked without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from envs.common.registry import Registry
 from envs.common.structured import AboveZero, MoreThan, NonNegative, check
@@ -15,6 +15,27 @@ from envs.common.structured import AboveZero, MoreThan, NonNegative, check
 if TYPE_CHECKING:
     from torch import Tensor
 
+Aggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
+"""How token losses become one number: `losses.token_weights`."""
+Estimator = Literal["k1", "k2", "k3"]
+"""Of a KL: `losses.kl`."""
+Level = Literal["token", "sequence"]
+"""Of an importance weight: `correction.correction_weights`."""
+Measure = Literal[
+    "token_k1",
+    "token_k2",
+    "token_k3",
+    "seq_sum_k1",
+    "seq_sum_k2",
+    "seq_sum_k3",
+    "seq_mean_k1",
+    "seq_mean_k2",
+    "seq_mean_k3",
+    "seq_max_k2",
+    "seq_max_k3",
+]
+"""What rejection looks at (`correction.kept_tokens`): an estimate k1 = -r, k2 = r^2 / 2 or k3 = exp(r) - 1 - r of
+KL(rollout || train), of each token, or its sum, mean or maximum over a sequence."""
 LOG_RATIO = 20.0
 """Bound of a log-ratio before it is exponentiated."""
 
@@ -88,8 +109,8 @@ class SequencePPO(Surrogate):
     whole_sequences: ClassVar[bool] = True
 
     def __call__(self, tokens: Tokens) -> TokenLoss:
-        whole = _sequence_sum((tokens.logp - tokens.old_logp).detach(), tokens.sequence)
-        return _clipped(_of_sequence(tokens, whole), tokens.advantages, self.clip, self.clip.dual)
+        total, number = sequence_sums((tokens.logp - tokens.old_logp).detach(), tokens.sequence)
+        return _clipped(_of_sequence(tokens, total[number]), tokens.advantages, self.clip, self.clip.dual)
 
 
 @dataclass(frozen=True)
@@ -174,17 +195,16 @@ def _nowhere(like: Tensor) -> Tensor:
     return like.detach() != like.detach()
 
 
-def _sequence_sum(values: Tensor, sequence: Tensor) -> Tensor:
-    """[T] sum over the token's sequence."""
+def sequence_sums(values: Tensor, sequence: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of `values` [T] by sequence [B], and each token's place among them [T]. sequence: [T] any integers."""
     unique, number = sequence.unique(return_inverse=True)
-    return values.new_zeros(len(unique)).index_add_(0, number, values)[number]
+    return values.new_zeros(len(unique)).index_add_(0, number, values), number
 
 
 def _sequence_mean(values: Tensor, sequence: Tensor) -> Tensor:
     """[T] mean over the token's sequence."""
-    unique, number = sequence.unique(return_inverse=True)
-    total, length = (values.new_zeros(len(unique)).index_add_(0, number, of) for of in (values, values.new_ones(len(values))))
-    return (total / length)[number]
+    total, number = sequence_sums(values, sequence)
+    return (total / number.bincount())[number]
 
 
 _registry: Registry[type[Surrogate]] = Registry("loss", "stepcredit.losses", lazy=True, base=Surrogate)

@@ -150,8 +150,8 @@ class TextEnv(gymnasium.Env[str, str]):
         if options:
             raise ValueError(f"unknown reset options {sorted(options)}; allowed: 'task'")
         if task_id is None:
-            split_tasks = self.tasks("train")
-            task_id = split_tasks[int(self.np_random.integers(len(split_tasks)))]
+            tasks = self.tasks("train")
+            task_id = tasks[int(self.np_random.integers(len(tasks)))]
         rng = generator(seed, self.name, task_id) if seed is not None else self.np_random
         self._over = True  # if the task cannot be started, the episode before is not to be gone on with
         turn = self.start(task_id, rng)

@@ -20,8 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from agents.config.compose import assignment, command_line
 from agents.config.loading import load
+from agents.config.overrides import assignment, command_line
 from agents.config.sections import TrainConfig
 from agents.rollout.build import fresh_policy, make_env, open_sampler
 from agents.rollout.planner import evaluation_episodes
@@ -49,7 +49,8 @@ def main() -> None:
     store = WeightStore(policy, [sampler.engine])
 
     def shown(settings: TrainConfig, count: int, seed: int) -> list[Trajectory]:
-        return demonstrations(env, sampler.prompter, sampler.prompt, settings, env.tasks("train"), count, seed)
+        settings = replace(settings, seed=seed)
+        return demonstrations(env, sampler.dialogue, sampler.prompt, settings, env.tasks("train"), count)
 
     warm_start(policy, shown(config, config.warmstart.demonstrations, config.seed), config.warmstart, config.seed)
     warm = copy.deepcopy(policy.model.state_dict())

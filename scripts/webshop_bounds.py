@@ -41,19 +41,19 @@ def main(argv: list[str] | None = None) -> int:
         )
     )
     try:
-        splits = {split_tasks: env.tasks(split_tasks)[: arguments.goals] for split_tasks in arguments.split}
+        splits = {split: env.tasks(split)[: arguments.goals] for split in arguments.split}
     except TaskError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     table = Table("split", "goals", "oracle", "its steps", "first result")
     for column in table.columns[1:]:
         column.justify = "right"
-    for split_tasks, tasks in splits.items():
+    for split, tasks in splits.items():
         lengths = [length for task in tasks if (length := oracle_steps(env, task))]
         simple = sum(first_result_scores(env, task) for task in tasks)
         steps = f"{np.mean(lengths):.1f}" if lengths else "-"
         shares = (f"{count:,} ({count / max(1, len(tasks)):.3f})" for count in (len(lengths), simple))
-        table.add_row(split_tasks, f"{len(tasks):,}", next(shares), steps, next(shares))
+        table.add_row(split, f"{len(tasks):,}", next(shares), steps, next(shares))
     Console().print(table)
     return 0
 

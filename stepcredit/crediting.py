@@ -103,14 +103,11 @@ def advantages(
     _constant("groups", task, episode, episode_labels)
     count = np.ones(size, np.int64) if tokens is None else _counts(tokens, size)
     spread = _spread(count, order)  # [T]
+    per_token = {"values": values, "logprobs": logprobs, "sum_pi_squared": sum_pi_squared}
     given: dict[str, Any] = {
-        "values": None if values is None else _numbers("values", values, len(spread), "tokens")[spread],
-        "logprobs": None if logprobs is None else _numbers("logprobs", logprobs, len(spread), "tokens")[spread],
-        "sum_pi_squared": None
-        if sum_pi_squared is None
-        else _numbers("sum_pi_squared", sum_pi_squared, len(spread), "tokens")[spread],
-        "greedy": None if greedy is None else _numbers("greedy", greedy, size, "steps")[order],
+        key: None if each is None else _numbers(key, each, len(spread), "tokens")[spread] for key, each in per_token.items()
     }
+    given["greedy"] = None if greedy is None else _numbers("greedy", greedy, size, "steps")[order]
     extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
     _refuse_what_is_missing(name, chosen, given, extra)
     length = np.bincount(episode)  # [N]

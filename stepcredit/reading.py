@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envs import trajectory
+from envs import trajectory_file
 from envs.trajectory import Step, Trajectory
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def read_trajectories(
         files, newest = [path], False
     else:
         files, newest = _files(path, iteration, split), split not in (None, "train")
-    found = chain.from_iterable(_newest(file) if newest else trajectory.read(file, truncated="warn") for file in files)
+    found = chain.from_iterable(_newest(file) if newest else trajectory_file.read(file, truncated="warn") for file in files)
     return (one for one in found if split in (None, one.split))
 
 
@@ -45,20 +45,19 @@ def _files(run: Path, iteration: int | None, split: str | None) -> list[Path]:
         if not played:
             raise FileNotFoundError(f"{run} has no episodes of split {split}: evaluate(run='{run}') plays and keeps them")
         return played
-    files = {int(file.name.split(".")[0].rpartition("_")[2]): file for file in run.glob("trajectories/iteration_*.jsonl*")}
-    if not files:
+    from agents.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    there = folder.iterations()
+    if not there:
         raise FileNotFoundError(f"{run} has no trajectories")
-    if iteration is None:
-        return [files[number] for number in sorted(files)]
-    if iteration not in files:
-        raise FileNotFoundError(
-            f"{run} has no episodes of iteration {iteration}; there are {', '.join(map(str, sorted(files)))}"
-        )
-    return [files[iteration]]
+    if iteration not in (None, *there):
+        raise FileNotFoundError(f"{run} has no episodes of iteration {iteration}; there are {', '.join(map(str, there))}")
+    return [folder.trajectories(number) for number in there if iteration in (None, number)]
 
 
 def _newest(file: Path) -> Iterable[Trajectory]:
-    return {one.group_id: one for one in trajectory.read(file, truncated="warn")}.values()
+    return {one.group_id: one for one in trajectory_file.read(file, truncated="warn")}.values()
 
 
 def to_dataframe(trajectories: Iterable[Trajectory]) -> pandas.DataFrame:

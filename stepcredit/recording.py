@@ -11,11 +11,12 @@ import gymnasium
 
 from envs import registry
 from envs.base import SPLITS, Split, TextEnv
-from envs.trajectory import Step, Trajectory, append
+from envs.trajectory import Step, Trajectory
+from envs.trajectory_file import append
 
 
 class RecordTrajectories(gymnasium.Wrapper[str, str, str, str]):
-    """Append each episode to a file as it ends, step by step, in the form that training runs write (envs/trajectory.py).
+    """Append each episode to a file as it ends, step by step, in the form that training runs write (envs/trajectory_file.py).
 
         env = RecordTrajectories(stepcredit.make("alfworld"), "episodes.jsonl")
         # ... any agent acts: env.reset(seed=...), env.step(action) ...
@@ -73,21 +74,7 @@ class RecordTrajectories(gymnasium.Wrapper[str, str, str, str]):
                 self._write()
             raise
         if episode is not None:
-            episode.steps.append(
-                Step(
-                    observation=seen,
-                    action=action,
-                    reward=float(reward),
-                    valid=bool(info["valid"]),
-                    terminated=terminated,
-                    truncated=truncated,
-                    state_key=before["state_key"],
-                    admissible_actions=before["admissible_actions"],
-                    changed=bool(info["changed"]),
-                    subgoals=list(info["subgoals"]),
-                    frame=before.get("frame"),
-                )
-            )
+            episode.steps.append(Step.taken(seen, before, action, reward, terminated, truncated, info))
             self._observation, self._info = observation, info
             if terminated or truncated:
                 episode.success = bool(info["success"]) and not truncated

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-import orjson
-
 from envs.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -35,8 +33,10 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, float | None]]:
         """One dictionary an iteration, iteration 0 (before training) first; None for a number that does not exist."""
+        from agents.runs.metrics import read_metrics
+
         file = self.folder / "metrics.jsonl"
-        return [orjson.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+        return read_metrics(file) if file.exists() else []
 
     @property
     def evaluation(self) -> dict[str, float | None]:
@@ -50,8 +50,9 @@ class Run:
     @property
     def status(self) -> str | None:
         """running, finished, interrupted or failed; None where nothing was begun."""
-        file = self.folder / "status.json"
-        return orjson.loads(file.read_bytes())["status"] if file.exists() else None
+        from agents.runs.folder import RunFolder
+
+        return RunFolder(self.folder).get_status().get("status")
 
     def trajectories(self, iteration: int | None = None) -> Iterator[Trajectory]:
         """The episodes it was trained on, each step with its credit, of one iteration or of all."""
@@ -118,7 +119,7 @@ def lines(settings: Mapping[str, Any], section: str = "") -> list[str]:
 
 def _text(value: Any) -> str:
     """A value in Hydra's grammar."""
-    from agents.config.compose import assignment
+    from agents.config.overrides import assignment
 
     if hasattr(value, "item"):  # a scalar of numpy or torch
         value = value.item()

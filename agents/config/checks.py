@@ -12,9 +12,9 @@ from typing import Any
 
 from agents.config.judge import check_judge
 from agents.config.sections import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
-from algorithms import surrogates
+from algorithms import base, shaping, surrogates
 from envs import registry
-from envs.common.structured import ConfigError, build, keys, plain, suggestion, unknown_key
+from envs.common.structured import ConfigError, build, keys, not_among, plain, unknown_key
 
 EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
 
@@ -25,8 +25,7 @@ def environment_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     if name is None or name == "???":
         raise ConfigError(f"no environment is named; choose one: env=<{'|'.join(registry.names())}>")
     if name not in registry.names():
-        known = registry.names()
-        raise ConfigError(f"env.name is '{name}'; allowed: {', '.join(known)}.{suggestion(str(name), known)}")
+        raise not_among("env.name", name, registry.names())
     try:
         settings_class = registry.spec(name).config
     except ImportError as exc:
@@ -41,19 +40,14 @@ def environment_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def algorithm_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The algo section with every setting of the method, checked by the method's own dataclass."""
-    from algorithms import base
-
     name = values.get("name")
     if name not in base.names():
-        known = base.names()
-        raise ConfigError(f"algo.name is '{name}'; allowed: {', '.join(known)}.{suggestion(str(name), known)}")
+        raise not_among("algo.name", name, base.names())
     return {"name": name, **_settings_of(base.get(str(name)), values, "algo")}
 
 
 def shaping_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The shaping section with every setting of each shaping, checked by its own dataclass."""
-    from algorithms import shaping
-
     for name in values:
         if name not in shaping.names():
             raise unknown_key(f"shaping.{name}", shaping.names())
@@ -109,14 +103,10 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
 
 
 def asks_a_judge(config: TrainConfig) -> bool:
-    from algorithms import shaping
-
     return any(shaping.get(name).needs_judge for name in config.shaping)
 
 
 def _check_groups(config: TrainConfig) -> None:
-    from algorithms import base, shaping
-
     size = config.rollout.group_size
     asking: dict[str, int] = {f"algo.name={config.algo['name']}": base.get(config.algo["name"]).min_group_size}
     asking |= {f"shaping.{name}": shaping.get(name).min_group_size for name in config.shaping}
@@ -128,20 +118,15 @@ def _check_groups(config: TrainConfig) -> None:
 
 
 def _check_resampling(config: TrainConfig) -> None:
-    from algorithms import base
-
     if config.rollout.dynamic_sampling.rounds and base.get(config.algo["name"]).min_group_size < 2:
         raise ConfigError(
             f"rollout.dynamic_sampling.rounds is {config.rollout.dynamic_sampling.rounds}, but algo.name={config.algo['name']} "
-            "compares no episodes, and "
-            "learns from groups whose episodes all return the same too; allowed with it: 0"
+            "compares no episodes, and learns from groups whose episodes all return the same too; allowed with it: 0"
         )
 
 
 def _check_composition(config: TrainConfig) -> None:
     """A method with a shaping and a way of sampling: what each would take from the other must be there."""
-    from algorithms import base, shaping
-
     name, scored = config.algo["name"], config.engine.constrained == "scored"
     method = base.get(name)
     wanted = method.reads_shaping
@@ -223,8 +208,6 @@ def _check_reference(config: TrainConfig) -> None:
         )
     if not (config.warm_starts and config.model.lora.enabled):
         return
-    from algorithms import base
-
     if "values" in base.get(config.algo["name"]).needs and config.critic.trains == "head":
         raise ConfigError(
             "critic.trains is 'head' with model.lora.enabled=true and a warm start: the critic reads hidden states of the "

@@ -7,9 +7,8 @@ which keys exist, so that one place reports every mistake in one way.
 from __future__ import annotations
 
 import importlib.util
-import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,17 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from agents.config.overrides import parse, quoted
 from agents.config.renamed import translated
-from envs.common.structured import ConfigError, suggestion
+from algorithms import base, shaping
+from envs import registry
+from envs.common.structured import ConfigError, not_among, suggestion
 
 ROOT = Path(__file__).resolve().parents[2] / "conf"
 SHAPE = "the weights that were saved have another shape"
@@ -36,9 +37,6 @@ FIXED = {
     **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
 }
 """Keys that cannot be given with resume=, and why."""
-PLACES = ("run", "resume", "out")
-"""Keys whose values are names of files and folders, and count as they stand unless they are quoted."""
-ASSIGNMENT = re.compile(r"(?P<key>\+{0,2}[A-Za-z_][\w./@-]*)=(?P<value>.*)", re.DOTALL)
 PLUGIN_GROUPS = tuple(f"stepcredit.{kind}" for kind in ("envs", "algorithms", "shaping", "losses", "engines"))
 
 
@@ -48,16 +46,22 @@ def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     run = _named_run(job, parsed)
     if run:
         return _of_run(*run, [one for one in parsed if one.key_or_group != run[0]])
-    try:
-        with initialize_config_dir(str(ROOT), version_base="1.3"):
-            composed = hydra_compose(job, _lines(parsed))
-        values = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as exc:
-        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    with _hydra():
+        values = OmegaConf.to_container(hydra_compose(job, _lines(parsed)), resolve=True)
     assert isinstance(values, dict)
     named_values = {str(key): value for key, value in values.items()}
     _refuse_half_a_method(parsed, named_values)
     return named_values
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Within: Hydra composes from `conf/`."""
+    try:
+        with initialize_config_dir(str(ROOT), version_base="1.3"):
+            yield
+    except (HydraException, OmegaConfBaseException) as exc:
+        raise ConfigError(f"the configuration does not compose: {exc}") from exc
 
 
 def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def _lines(parsed: Sequence[Override]) -> list[str]:
     """The overrides in Hydra's words."""
     folders = search_path()
     available = groups(folders)
-    lines = [f"hydra.searchpath=[{','.join(_quoted(f'file://{folder}') for folder in folders[1:])}]"] if folders[1:] else []
+    lines = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders[1:])}]"] if folders[1:] else []
     for override in parsed:
         if override.key_or_group in available:
             lines += _group_override(override, available[override.key_or_group])
@@ -131,12 +135,9 @@ def _lines(parsed: Sequence[Override]) -> list[str]:
 
 def _defaults(job: str, parsed: Sequence[Override]) -> list[Any]:
     """The files that Hydra joins, in their order: the later one counts."""
-    try:
-        with initialize_config_dir(str(ROOT), version_base="1.3"):
-            loader = GlobalHydra.instance().config_loader()
-            joined = loader.compute_defaults_list(job, _lines(parsed), RunMode.RUN).defaults
-    except (HydraException, OmegaConfBaseException) as exc:
-        raise ConfigError(f"the configuration does not compose: {exc}") from exc
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        joined = loader.compute_defaults_list(job, _lines(parsed), RunMode.RUN).defaults
     return [one for one in joined if not str(one.config_path).startswith("hydra/")]
 
 
@@ -158,7 +159,7 @@ def _refuse_half_a_method(parsed: Sequence[Override], values: dict[str, Any]) ->
     chosen = {override.key_or_group: override.value() for override in parsed}
     if "experiment" not in chosen or "algo" not in chosen:
         return
-    with initialize_config_dir(str(ROOT), version_base="1.3"):
+    with _hydra():
         method = hydra_compose(overrides=[f"+algo={chosen['algo']}"])
     lost = []
     for key in _leaves(OmegaConf.to_container(method)):
@@ -176,62 +177,6 @@ def _leaves(tree: Any, path: str = "") -> list[str]:
     if not isinstance(tree, dict):
         return [path]
     return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
-
-
-def read(line: str) -> Override:
-    """One override as Hydra's grammar reads it, of one value or several (`seed=0,1`). Raises ConfigError.
-
-    A value that the grammar cannot read (`model.name=josé/model`, `out=runs(2)`) is the text that it is, and so is whatever
-    names a place (`run=007`, `out=[a,b]`), except for null; `~/` is the home folder, as it is for shells that read it.
-    """
-    parser, match = OverridesParser.create(), ASSIGNMENT.fullmatch(line)
-    key, text = match.groups() if match else ("", "")
-    place = key.lstrip("+") in PLACES
-    try:
-        override = parser.parse_override(line)
-        quoted = text.strip().startswith(("'", '"')) and not override.is_sweep_override()
-        if not place or quoted or override.value() in (None, text):
-            return override
-    except HydraException as exc:
-        if not match:
-            raise ConfigError(f"cannot read '{line}': write key=value, for example optim.lr=1e-4") from exc
-    if place and text.startswith("~/"):
-        text = str(Path.home() / text[2:])
-    return parser.parse_override(f"{key}={_quoted(text)}")
-
-
-def assignment(key: str, value: str | Path) -> str:
-    """The override that gives `key` exactly this text, whatever characters it holds."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
-        plain = OverridesParser.create().parse_override(f"{key}={text}")
-        if plain.value() == text:
-            return f"{key}={text}"
-    return f"{key}={_quoted(text)}"
-
-
-def command_line(module: str, *words: str) -> str:
-    """What a user types at a shell to start `module` with these arguments."""
-    return shlex.join(["python", "-m", module, *words])
-
-
-def _quoted(text: str) -> str:
-    quoted: str = QuotedString(text, Quote.single).with_quotes()
-    return quoted
-
-
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides of one value each. Raises ConfigError."""
-    parsed = []
-    for line in overrides:
-        override = read(line)
-        if override.is_sweep_override():
-            raise ConfigError(
-                f"'{line}' names several values; add --multirun to run them one after another, or quote what is one: "
-                f"{shlex.quote(assignment(*line.split('=', 1)))}"
-            )
-        parsed.append(override)
-    return parsed
 
 
 def search_path() -> list[Path]:
@@ -273,7 +218,7 @@ def _group_override(override: Override, available: Sequence[str]) -> list[str]:
     for option in bare:
         known = options(group, available)
         if option not in known:
-            raise ConfigError(f"{group} is '{option}'; allowed: {', '.join(known)}.{suggestion(option, known)}")
+            raise not_among(group, option, known)
     if bare and group == "shaping":
         others = [option for option in asked if option in available] or ["none"]
         return [f"shaping=[{','.join(others)}]", *(f"++shaping.{option}={{}}" for option in bare)]
@@ -286,19 +231,12 @@ def _group_override(override: Override, available: Sequence[str]) -> list[str]:
 
 def _registered(group: str) -> list[str]:
     """Names of environments, methods or shapings; to know them, plug-ins are imported."""
-    if group == "env":
-        from envs import registry
-
-        return registry.names()
-    from algorithms import base, shaping
-
-    return base.names() if group == "algo" else shaping.names() if group == "shaping" else []
+    known: Any = {"env": registry, "algo": base, "shaping": shaping}.get(group)
+    return known.names() if known else []
 
 
 def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:
     """The configuration a run was started with, single values replaced. `key` is the setting that names the run."""
-    from algorithms import shaping
-
     folder = Path(run)
     saved = folder / "config.yaml"
     if not saved.is_file():

@@ -17,8 +17,10 @@ from typing import Any, get_args, get_type_hints
 
 from agents.config import compose
 from agents.config.loading import COMMANDS, Job, composed, finish, to_dict
+from agents.config.overrides import command_line
 from agents.config.sections import EnvConfig
-from algorithms import surrogates
+from algorithms import base, shaping, surrogates
+from envs import registry
 from envs.common.structured import ConfigError, describe, plain, suggestion
 
 USAGE: dict[Job, str] = {
@@ -112,7 +114,7 @@ def text(job: Job, words: Sequence[str] = ()) -> str:
     sections = [word for word in words if word not in overrides]
     known = keys(job, overrides)
     if sections:
-        command = compose.command_line(f"agents.{job}", *overrides)
+        command = command_line(f"agents.{job}", *overrides)
         lines = _wrapped(f"With {command}; a value that names no source is the default.", 0)
         for section in sections:
             lines += ["", *_section(section, known)]
@@ -225,9 +227,6 @@ def _settings_of(group: str, name: str, path: str, values: Mapping[str, Any], so
 
 def _registered_class(group: str, name: str, settings: bool = False) -> type | None:
     """What is registered as an option of a group, or the dataclass of its settings; None if nothing is, or it is broken."""
-    from algorithms import base, shaping
-    from envs import registry
-
     try:
         if group == "env" and name in registry.names():
             return registry.spec(name).config if settings else registry.spec(name).env

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agents.config.renamed import refuse
@@ -46,7 +45,8 @@ def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None)
 
     Raises ConfigError.
     """
-    from agents.config.compose import compose, parse
+    from agents.config.compose import compose
+    from agents.config.overrides import parse
 
     of = of or compose
     cls = COMMANDS[job]
@@ -98,11 +98,6 @@ def to_dict(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> dict[str, 
     values = plain(config)
     values["env"].update(values["env"].pop("settings") or {})
     return values
-
-
-def save(config: TrainConfig | EvaluateConfig, path: Path) -> None:
-    """Write the resolved configuration as YAML."""
-    path.write_text(to_yaml(config), encoding="utf-8")
 
 
 def to_yaml(config: TrainConfig | EvaluateConfig) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from agents.config import engines
 from algorithms import surrogates
-from envs.common.structured import AtLeast, AtMost, Fraction, MoreThan, Natural, OneOf, Positive
+from envs.common.structured import AboveZero, AtLeast, AtMost, Fraction, MoreThan, Natural, NonNegative, OneOf, Positive
 
 
 @dataclass
@@ -22,7 +22,7 @@ class PoolConfig:
     """inline: in the trainer's own thread; threads: one thread a worker; processes: one process a worker."""
     workers: Natural = 0
     """Number of workers; 0 means one for every CPU core."""
-    step_timeout: Annotated[float, MoreThan(0)] = 60.0
+    step_timeout: AboveZero = 60.0
     """Seconds that one reset or step may take before the worker counts as hung and is restarted; not enforced with mode=inline,
     where nothing can stop a step."""
     retries: Natural = 1
@@ -71,7 +71,7 @@ class LoraConfig:
     enabled: bool = False
     r: Positive = 16
     """Rank."""
-    alpha: Annotated[float, MoreThan(0)] = 32.0
+    alpha: AboveZero = 32.0
     """Scale: the adapter's output is multiplied by alpha / r."""
     targets: Literal["attention", "all-linear"] | list[str] = "attention"
     """Layers that get an adapter: attention (its linear layers, in any architecture), all-linear (all linear layers but
@@ -117,7 +117,7 @@ class EngineConfig:
 
     name: Annotated[str, OneOf(engines.names)] = "hf"
     """hf: transformers with a KV cache kept through the episode; scripted: fixed answers, for tests; or a plug-in's."""
-    temperature: Annotated[float, MoreThan(0)] = 1.0
+    temperature: AboveZero = 1.0
     """Sampling temperature while training."""
     top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0
     """Nucleus sampling; below 1 the log-probabilities of sampling and training differ."""
@@ -162,15 +162,15 @@ class RolloutConfig:
 class OptimConfig:
     """AdamW, and how an iteration's episodes are divided into updates."""
 
-    lr: Annotated[float, AtLeast(0)] = 1e-6
+    lr: NonNegative = 1e-6
     """Learning rate."""
     warmup: Natural = 0
     """Iterations over which the learning rate rises from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Course of the learning rate after the warm-up, until the last iteration or the end of step_budget."""
-    weight_decay: Annotated[float, AtLeast(0)] = 0.0
+    weight_decay: NonNegative = 0.0
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    grad_clip: Annotated[float, MoreThan(0)] = 1.0
+    grad_clip: AboveZero = 1.0
     """Largest norm of the gradient."""
     epochs: Positive = 1
     """Passes over an iteration's episodes."""
@@ -185,42 +185,29 @@ class OptimConfig:
 class KLConfig:
     """Penalty for the distance (KL) from the reference policy, which has the weights at the start of RL."""
 
-    kind: Literal["none", "k1", "k2", "k3"] = "none"
+    kind: Literal["none", surrogates.Estimator] = "none"
     """Estimator; none: no reference policy is kept."""
-    coefficient: Annotated[float, AtLeast(0)] = 0.0
+    coefficient: NonNegative = 0.0
 
 
 @dataclass
 class CorrectionConfig:
     """Importance weight exp(logp_train - logp_rollout) where sampling and training engines differ numerically."""
 
-    kind: Literal["none", "token", "sequence"] = "none"
+    kind: Literal["none", surrogates.Level] = "none"
     """token: a weight for each token; sequence: for every token the product of its sequence's weights; none: 1."""
-    cap: Annotated[float, MoreThan(0)] = 2.0
+    cap: AboveZero = 2.0
     """Largest weight."""
-    floor: Annotated[float, AtLeast(0)] | None = None
+    floor: NonNegative | None = None
     """null: weights above the cap are set to it (truncated); a number: weights outside [floor, cap] are set to 0 (banded)."""
     mean_one: bool = False
     """Divide the weights by their mean over the iteration's tokens or sequences."""
-    reject: Literal[
-        "none",
-        "token_k1",
-        "token_k2",
-        "token_k3",
-        "seq_sum_k1",
-        "seq_sum_k2",
-        "seq_sum_k3",
-        "seq_mean_k1",
-        "seq_mean_k2",
-        "seq_mean_k3",
-        "seq_max_k2",
-        "seq_max_k3",
-    ] = "none"
+    reject: Literal["none", surrogates.Measure] = "none"
     """Reject tokens by an estimate (k1, k2, k3) of the KL between the engines: each token by its own, or all tokens of a
     sequence by its sum, mean or maximum. Works with every kind of weight, and without."""
-    reject_cap: Annotated[float, MoreThan(0)] = 2.0
+    reject_cap: AboveZero = 2.0
     """k2 and k3: the largest value kept; k1: the largest exp(k1), which is the engine's probability over the trainer's."""
-    reject_floor: Annotated[float, AtLeast(0)] | None = None
+    reject_floor: NonNegative | None = None
     """The smallest exp(k1) kept, null: 1 / reject_cap; not used by k2 and k3."""
 
 
@@ -230,30 +217,30 @@ class LossConfig:
 
     surrogate: Annotated[str, OneOf(surrogates.names)] = "ppo"
     """What is minimized at each sampled token; docs/methods.md says which clip and aggregation the papers take with each."""
-    clip_low: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
+    clip_low: Fraction = 0.2
     """The ratio is clipped at 1 - clip_low (gmpo: at exp(-clip_low)); not used by gpg and sapo."""
-    clip_high: Annotated[float, AtLeast(0)] = 0.2
+    clip_high: NonNegative = 0.2
     """The ratio is clipped at 1 + clip_high (gmpo: at exp(clip_high)); not used by gpg and sapo."""
     dual_clip: Annotated[float, MoreThan(1)] | None = 3.0
     """Bound of the loss for negative advantages, as a multiple of the advantage; null: off. Used by ppo and sequence_ppo."""
-    aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
+    aggregation: surrogates.Aggregation = "token-mean"
     """How token losses are averaged into one number."""
     norm_length: Positive | None = None
     """Constant that seq-mean-token-sum-norm divides by (Dr. GRPO); null: the longest sequence of the mini-batch."""
     sequence: Literal["episode", "row"] = "episode"
     """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or each row it was split into."""
     kl: KLConfig = field(default_factory=KLConfig)
-    target_kl: Annotated[float, MoreThan(0)] | None = None
+    target_kl: AboveZero | None = None
     """An iteration's update stops before the first mini-batch whose KL from the sampling policy (k3, mean over its tokens)
     exceeds this; null: never."""
-    mismatch_stop: Annotated[float, MoreThan(0)] | Literal["auto"] | None = "auto"
+    mismatch_stop: AboveZero | Literal["auto"] | None = "auto"
     """The run stops if the log-probabilities of sampling and training differ by more than this on average before an update's
     first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser formats;
     null: never. Not applied with a correction or with engine.top_p below 1, where a difference is expected."""
     normalize: Literal["none", "minibatch"] = "none"
     """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
     are left out of both statistics."""
-    entropy: Annotated[float, AtLeast(0)] = 0.0
+    entropy: NonNegative = 0.0
     """Coefficient of the entropy bonus."""
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     skip_zero: bool = True
@@ -269,13 +256,13 @@ class CriticConfig:
     model is trained with it (the usual PPO; memory of a second model)."""
     hidden: Annotated[list[int], AtLeast(1)] = field(default_factory=lambda: [1024, 512])
     """Widths of the MLP's inner layers."""
-    lr: Annotated[float, MoreThan(0)] = 1e-5
+    lr: AboveZero = 1e-5
     """Learning rate, the same in every iteration."""
-    clip: Annotated[float, MoreThan(0)] | None = None
+    clip: AboveZero | None = None
     """Largest change of a value in one update, in units of reward (value clipping); null: no limit."""
-    coefficient: Annotated[float, MoreThan(0)] = 0.5
+    coefficient: AboveZero = 0.5
     """Coefficient of the value loss, half the squared error."""
-    grad_clip: Annotated[float, MoreThan(0)] = 1.0
+    grad_clip: AboveZero = 1.0
     """Largest norm of the gradient."""
     epochs: Positive | None = None
     """Passes over an iteration's episodes; null: optim.epochs."""
@@ -293,7 +280,7 @@ class WarmstartConfig:
     """Optimizer steps."""
     batch: Positive = 8
     """Demonstrations per step."""
-    lr: Annotated[float, MoreThan(0)] = 2e-3
+    lr: AboveZero = 2e-3
     """Learning rate."""
     observation_weight: Fraction = 0.1
     """Weight of observation tokens in the loss; action tokens have 1."""
@@ -404,7 +391,7 @@ class JudgeConfig:
     """Longest answer in tokens; a model that thinks before it answers needs many more."""
     concurrency: Positive = 8
     """Questions in flight at once."""
-    timeout_s: Annotated[float, MoreThan(0)] = 60.0
+    timeout_s: AboveZero = 60.0
     """kind=endpoint: seconds to wait for an answer; after that the question counts as failed and is asked again."""
     retries: Natural = 2
     """How often a failed question is asked again, after a growing pause."""
@@ -439,7 +426,7 @@ class TrainConfig:
     """Root of all randomness."""
     iterations: Natural = 100
     """Rollout-and-update iterations; 0: only warm start and evaluation."""
-    time_budget_s: Annotated[float, MoreThan(0)] | None = None
+    time_budget_s: AboveZero | None = None
     """Wall-clock seconds after which the run finishes its iteration and ends normally; null: no limit."""
     step_budget: Positive | None = None
     """Environment steps of training after which the run finishes its iteration and ends normally; null: no limit."""

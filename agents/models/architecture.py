@@ -38,9 +38,9 @@ def silence(shape: Any) -> None:
 def refusal(shape: Any, max_length: int) -> str | None:
     """Why a model of this shape cannot be used with contexts of `max_length`, and what to do; None if it can."""
     kind = shape.model_type
-    if method := _quantised(shape):
+    if method := _quantized(shape):
         return (
-            f"its weights are quantised ({method}), which cannot be trained here: name the model in float32, bfloat16 or "
+            f"its weights are quantized ({method}), which cannot be trained here: name the model in float32, bfloat16 or "
             "float16 (most makers publish both), or dequantise it first"
         )
     if getattr(shape, "is_encoder_decoder", False):
@@ -118,7 +118,7 @@ def changing_rotation(shape: Any) -> tuple[str, int] | None:
     return None
 
 
-def _quantised(shape: Any) -> str | None:
+def _quantized(shape: Any) -> str | None:
     found = getattr(shape, "quantization_config", None) or getattr(text(shape), "quantization_config", None)
     if not found:
         return None

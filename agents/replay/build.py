@@ -12,16 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agents.replay.view import CRITIC, Episode, Group, Step, Token, mean
+from agents.replay.view import CRITIC, Episode, Group, Step, Token
+from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
-from algorithms.segments import Credit, SubgoalSegment, by_subgoal, credit, reached, subgoal_segments
+from algorithms.segments import Credit, SubgoalSegment, by_subgoal, credit, mean, reached, subgoal_segments
 from envs.common.text import printable
 from envs.trajectory import Step as StoredStep
 from envs.trajectory import Trajectory
-
-GREEDY = "+greedy"
-"""How the group ids end of episodes that a method had played greedily, for a return to compare with."""
 
 Spell = Callable[[Sequence[int]], list[str | None]]
 """The texts of some token ids, None where they are not known."""
@@ -32,13 +30,13 @@ def view(
     spell: Spell,
     task: Callable[[str], str],
     gamma: float = 1.0,
-    shaped: Mapping[str, Entry] | None = None,
+    shaped_at: Mapping[str, Entry] | None = None,
 ) -> tuple[list[Group], bool]:
     """Groups in order of appearance, and whether the steps say with which ones they were compared.
 
-    `task` finds a task's words in a first observation; `gamma` and `shaped` are the method's settings of these names.
+    `task` finds a task's words in a first observation; `gamma` and `shaped_at` are the method's settings of these names.
     """
-    return_to_go = _returns(trajectories, gamma, shaped or {})
+    return_to_go = _returns(trajectories, gamma, shaped_at or {})
     compared = any(step.step_group is not None for t in trajectories for step in t.steps)
     credited = any(step.credit is not None for t in trajectories for step in t.steps)
     groups: dict[str, Group] = {}
@@ -183,8 +181,8 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped: Mapping[str, Entry]) -> dict[int, float]:
+def _returns(trajectories: Sequence[Trajectory], gamma: float, shaped_at: Mapping[str, Entry]) -> dict[int, float]:
     """Return from each step on, by the step's identity; episodes that a fault cut off have none."""
     kept = [t for t in trajectories if t.error is None and t.steps]
-    values = Algorithm(shaped_at=dict(shaped)).score(Batch(**columns(kept))).returns(gamma)
+    values = Algorithm(shaped_at=dict(shaped_at)).score(Batch(**columns(kept))).returns(gamma)
     return dict(zip((id(step) for t in kept for step in t.steps), values.tolist(), strict=True))

@@ -45,9 +45,9 @@ def bar(value: float | None, scale: Scale, half: int = 60, height: int = 12) -> 
     )
 
 
-def strip(steps: Sequence[Step], scale: Scale, room: int = 420) -> Markup:
+def strip(steps: Sequence[Step], scale: Scale) -> Markup:
     """A cell a step, each leading to it."""
-    width = max(4, min(16, room // max(1, len(steps))))
+    width = max(4, min(16, 420 // max(1, len(steps))))
     cells = [
         tag(
             "a",

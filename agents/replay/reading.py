@@ -18,9 +18,9 @@ from agents.replay.build import Spell, mean_segments, view
 from agents.replay.view import Episode, Iteration
 from agents.runs.folder import RunFolder
 from algorithms.base import Entry
-from envs import registry, trajectory
+from envs import registry, trajectory_file
 from envs.common.structured import ConfigError, suggestion
-from envs.common.text import printable
+from envs.common.text import first_line, printable
 
 
 class ReplayError(RuntimeError):
@@ -37,10 +37,10 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
     spell = _tokenizer(run, notes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        trajectories = list(trajectory.read(run.trajectories(number), truncated="warn"))
+        trajectories = list(trajectory_file.read(run.trajectories(number), truncated="warn"))
     notes += [printable(str(warning.message)) for warning in caught]
     if not any(t.steps for t in trajectories):
-        raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(_iterations(run))}")
+        raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(run.iterations())}")
     groups, compared = view(trajectories, spell, _task(env), gamma, shaped)
     if any(step.judged is not None for t in trajectories for step in t.steps):
         notes.append(
@@ -82,17 +82,12 @@ def _iteration(run: RunFolder, wanted: int | None) -> int:
         near = sorted(str(found.parent) for place in places for found in place.glob("*/trajectories"))
         known = f" Runs near it: {', '.join(near)}." if near else ""
         raise ConfigError(f"{run.path} is not the folder of a run.{known}{suggestion(str(run.path), near)}")
-    found = _iterations(run)
+    found = run.iterations()
     if not found:
         raise ConfigError(f"{run.path} has no episodes of a training iteration yet: the first ones come with iteration 1")
     if wanted is not None and wanted not in found:
         raise ConfigError(f"iteration is {wanted}; {run.path} has episodes of {_listed(found)}")
     return found[-1] if wanted is None else wanted
-
-
-def _iterations(run: RunFolder) -> list[int]:
-    names = (path.name.split(".")[0].rpartition("_")[2] for path in run.trajectories(0).parent.glob("iteration_*.jsonl.gz"))
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -105,7 +100,7 @@ def _config(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
         # Unresolved: an interpolation may name an environment variable, and the page goes to others.
         values = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
     except Exception as error:  # whatever is wrong with the settings, the episodes can be shown
-        return {}, [f"settings are not known: {run.config} cannot be read ({printable(str(error).splitlines()[0])})"]
+        return {}, [f"settings are not known: {run.config} cannot be read ({printable(first_line(error))})"]
     return ({str(key): value for key, value in values.items()} if isinstance(values, dict) else {}), []
 
 

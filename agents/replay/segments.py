@@ -21,11 +21,7 @@ def of_episode(episode: Episode, scale: Scale) -> Markup | None:
 
 def of_iteration(iteration: Iteration, scale: Scale) -> Markup | None:
     """A row a name: means over all episodes that were trained on."""
-    found = [
-        (name, [f"{credit.count} of {iteration.taken}", f"{credit.steps:.1f}"], credit)
-        for name, credit in iteration.segments.items()
-    ]
-    return _table(["segments, averaged", "episodes", "steps"], found, scale)
+    return _table(["segments, averaged", "episodes", "steps"], iteration.averages, scale)
 
 
 def _table(names: list[str], found: Sequence[tuple[str | None, Sequence[str], Credit]], scale: Scale) -> Markup | None:

@@ -36,11 +36,7 @@ def show(iteration: Iteration, episode: Episode, why: str, console: Console) -> 
     for note in iteration.notes:
         console.print(Text(f"note: {note}", "yellow"))
     console.print(listing(iteration, episode))
-    averages = [
-        (name, [f"{credit.count} of {iteration.taken}", f"{credit.steps:.1f}"], credit)
-        for name, credit in iteration.segments.items()
-    ]
-    _segments(["segments, averaged", "episodes", "steps"], averages, scale, console)
+    _segments(["segments, averaged", "episodes", "steps"], iteration.averages, scale, console)
     console.print(_members(iteration, episode, scale))
     console.print()
     console.print(Rule(Text(f"episode {episode.number}: {_outcome(episode)}", "bold"), align="left", characters="-"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from algorithms.segments import Credit, SubgoalSegment
+from algorithms.segments import Credit, SubgoalSegment, mean
 
 CRITIC = {"value": "critic's value", "return": "critic's target"}
 """Entries of a step's credit that are no part of its advantage: what the critic said, and what it was to say."""
@@ -178,9 +178,10 @@ class Iteration:
         return sum(episode.left_out is None for episode in self.episodes)
 
     @property
-    def part_names(self) -> list[str]:
-        """What advantages are made of here."""
-        return list(dict.fromkeys(name for e in self.episodes for step in e.steps for name in step.parts))
+    def averages(self) -> list[tuple[str | None, list[str], Credit]]:
+        """A row for each name of a segment: of how many episodes, its mean length, what it got."""
+        named = self.segments.items()
+        return [(name, [f"{mean.count} of {self.taken}", f"{mean.steps:.1f}"], mean) for name, mean in named]
 
     def group_of(self, episode: Episode) -> Group:
         """The group that `episode` belongs to."""
@@ -245,12 +246,6 @@ def scale_of(episodes: Sequence[Episode]) -> Scale:
     of_steps = _largest(step.credit for step in steps)
     of_tokens = _largest(token.credit for step in steps for token in step.tokens)
     return Scale(color=max(of_steps, of_tokens) or 1.0, length=of_steps or 1.0)
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of those that there are."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _largest(credits: Iterable[dict[str, float | None]]) -> float:

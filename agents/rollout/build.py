@@ -13,7 +13,7 @@ from agents.models.policy import Policy, PolicyError
 from agents.models.sources import check_scoring, load_policy
 from agents.rollout.choice import Scoring
 from agents.rollout.corpus import corpus
-from agents.rollout.dialogue import Chat, Plain, Prompter
+from agents.rollout.dialogue import Chat, Dialogue, Plain
 from agents.rollout.engines.base import Sampling
 from agents.rollout.sampler import Sampler
 from envs import registry
@@ -41,7 +41,7 @@ def fresh_policy(config: Config) -> Policy:
 def open_sampler(config: Config, policy: Policy) -> Sampler:
     """A sampler whose engine begins with the weights of `policy`. To be closed."""
     spec, c, prompt = registry.spec(config.env.name), config, _prompt(config)
-    prompter = _prompter(config, policy, prompt)
+    dialogue = _dialogue(config, policy, prompt)
     engine = engines.get(c.engine.name).open(policy, c.engine)
     try:
         pool = Pool(
@@ -54,18 +54,18 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
     except BaseException:
         engine.close()
         raise
-    sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens, stop=prompter.stop, stop_ids=prompter.stop_ids)
+    sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens, stop=dialogue.stop, stop_ids=dialogue.stop_ids)
     return Sampler(
         env_id=spec.id,
         engine=engine,
-        prompter=prompter,
+        dialogue=dialogue,
         prompt=prompt,
         pool=pool,
         sampling=sampling,
         context=c.env.context,
         history=c.env.history,
         constrained=c.engine.constrained == "admissible",
-        scoring=Scoring(prompter.tries, c.engine.length) if c.engine.constrained == "scored" else None,
+        scoring=Scoring(dialogue.tries, c.engine.length) if c.engine.constrained == "scored" else None,
         retries=c.env.pool.retries,
         concurrency=c.engine.max_batch,
     )
@@ -75,7 +75,7 @@ def _prompt(config: Config) -> Prompt:
     return registry.spec(config.env.name).prompt(thinking=config.env.thinking)
 
 
-def _prompter(config: Config, policy: Policy, prompt: Prompt) -> Prompter:
+def _dialogue(config: Config, policy: Policy, prompt: Prompt) -> Dialogue:
     model, stop = config.model, config.engine.stop
     if model.prompt == "plain":
         return Plain(policy.tokenizer, prompt, policy.end_ids, stop)

@@ -28,7 +28,7 @@ class Collected(NamedTuple):
     """One of each group at temperature 0; only for methods that need it."""
 
     @property
-    def learnt(self) -> list[Trajectory]:
+    def learned(self) -> list[Trajectory]:
         """The episodes to learn from, group by group."""
         return [trajectory for group in self.groups for trajectory in group]
 

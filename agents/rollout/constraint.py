@@ -57,12 +57,11 @@ class ActionTries:
         encode: Callable[[str], list[int]],
         end: int,
         wording: Callable[[Sequence[str]], Sequence[str]] = lambda actions: actions,
-        size: int = 8192,
     ) -> None:
         self._encode = lru_cache(maxsize=65536)(lambda words: tuple(encode(words)))
         self._wording = wording
         self._end = end
-        self._build = lru_cache(maxsize=size)(self._make)
+        self._build = lru_cache(maxsize=8192)(self._make)
 
     def _make(self, actions: tuple[str, ...]) -> tuple[Trie, dict[tuple[int, ...], str], Responses]:
         spelled: dict[tuple[int, ...], str] = {}

@@ -27,7 +27,7 @@ _ODD = re.compile(r"[^\S ]|^ | $|  |<|\[/?[A-Z]+\]")
 """Actions that reading an answer might change: white space that is not one blank, and what may be a tag."""
 
 
-class Prompter(Protocol):
+class Dialogue(Protocol):
     """What a rollout needs to speak with a model."""
 
     stop_ids: tuple[int, ...]

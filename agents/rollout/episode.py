@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.rollout.choice import Scoring
-from agents.rollout.dialogue import Prompter
+from agents.rollout.dialogue import Dialogue
 from agents.rollout.engines.base import Completion, Engine, Request, Sampling
 from agents.rollout.planner import Episode
 from envs.pool import Slot
@@ -23,7 +23,7 @@ class Player:
     """How episodes are played; the fields are those of the sampler."""
 
     engine: Engine
-    prompter: Prompter
+    dialogue: Dialogue
     prompt: Prompt
     sampling: Sampling
     context: str
@@ -43,13 +43,13 @@ class Player:
             t = len(trajectory.steps)
             if self.context == "window":
                 recent = past[-self.history :] if self.history else []
-                prompt_ids = self.prompter.window(Window(task, recent, t, observation, admissible, info["valid"]))
+                prompt_ids = self.dialogue.window(Window(task, recent, t, observation, admissible, info["valid"]))
                 ids = list(prompt_ids)
             else:
                 prompt_ids = (
-                    self.prompter.opening(observation, admissible)
+                    self.dialogue.opening(observation, admissible)
                     if t == 0
-                    else self.prompter.turn(observation, admissible, info["valid"], response)
+                    else self.dialogue.turn(observation, admissible, info["valid"], response)
                 )
                 ids.extend(prompt_ids)
             if self.scoring is not None and not admissible:
@@ -64,7 +64,7 @@ class Player:
                 return
             response = done.ids
             ids = [*ids, *response]
-            action, well_formed = self.prompter.action(response, admissible)
+            action, well_formed = self.dialogue.action(response, admissible)
             step = Step(
                 observation=observation,
                 action=action,
@@ -89,7 +89,7 @@ class Player:
             step.valid = bool(info["valid"]) and well_formed
             step.changed, step.subgoals = bool(info["changed"]), list(info["subgoals"])
             trajectory.steps.append(step)
-            past.append((step.observation, self.prompter.said(action, admissible)))
+            past.append((step.observation, self.dialogue.said(action, admissible)))
             if step.terminated or step.truncated:
                 trajectory.success = bool(info["success"]) and not step.truncated
                 _end(trajectory, observation, info)
@@ -98,7 +98,7 @@ class Player:
     async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int) -> Completion:
         """A response that was sampled token by token, or chosen as a whole."""
         if self.scoring is None or not admissible:
-            trie = self.prompter.tries.trie(admissible) if self.constrained and admissible else None
+            trie = self.dialogue.tries.trie(admissible) if self.constrained and admissible else None
             return await self.engine.generate(Request(session, ids, self.sampling, seed, trie))
         responses, lengths = self.scoring.candidates(admissible)
         scores = await self.engine.score(session, ids, responses)

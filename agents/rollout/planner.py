@@ -32,7 +32,7 @@ class Episode:
 class Planner:
     """Plans the episodes of training. Iterations are 1, 2, ..."""
 
-    split_tasks: Sequence[str]
+    train: Sequence[str]
     """Tasks of the train split."""
     groups: int
     group_size: int
@@ -47,15 +47,15 @@ class Planner:
         """The iteration's tasks: the split in a new order every pass, cut at where earlier iterations stopped."""
         chosen = []
         for place in range((iteration - 1) * self.groups, iteration * self.groups):
-            turn, index = divmod(place, len(self.split_tasks))
-            order = generator(self.seed, "panel", "train", turn).permutation(len(self.split_tasks))
-            chosen.append(self.split_tasks[int(order[index])])
+            turn, index = divmod(place, len(self.train))
+            order = generator(self.seed, "panel", "train", turn).permutation(len(self.train))
+            chosen.append(self.train[int(order[index])])
         return chosen
 
     def replacements(self, iteration: int, round_: int, missing: int) -> list[Episode]:
         """`missing` groups of other tasks, drawn from the whole split, for round 0, 1, ... of dynamic sampling."""
         draw = generator(self.seed, "panel", "resample", iteration, round_)
-        tasks = [self.split_tasks[int(i)] for i in draw.integers(len(self.split_tasks), size=missing)]
+        tasks = [self.train[int(i)] for i in draw.integers(len(self.train), size=missing)]
         return group_episodes(self.seed, "train", f"{iteration}+{round_ + 1}", tasks, self.group_size, "train")
 
     @staticmethod

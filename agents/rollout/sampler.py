@@ -10,17 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from agents.rollout.choice import Scoring
-from agents.rollout.dialogue import Prompter
+from agents.rollout.dialogue import Dialogue
 from agents.rollout.engines.base import Engine, Sampling, new_session
 from agents.rollout.episode import Player
 from agents.rollout.planner import Episode
-from envs.pool import EpisodeError, Pool
+from envs.pool import EpisodeError, Pool, Slot
 from envs.prompt import Prompt
 from envs.trajectory import Trajectory
 
 OnEpisode = Callable[[Trajectory], None]
+
+
+class Plays(Protocol):
+    """Who plays an episode: the policy (agents.rollout.episode.Player), or chance."""
+
+    async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Slot) -> None:
+        """Play to the end, adding steps to `trajectory`. Raises EpisodeError if the environment fails."""
 
 
 @dataclass(slots=True)
@@ -32,7 +40,7 @@ class Sampler:
 
     env_id: str
     engine: Engine
-    prompter: Prompter
+    dialogue: Dialogue
     prompt: Prompt
     pool: Pool
     sampling: Sampling
@@ -65,7 +73,7 @@ class Sampler:
             if len(group) == missing[trajectory.group_id]:
                 ended.put_nowait([group[i] for i in sorted(group)])
 
-        playing = asyncio.create_task(self._play(episodes, temperature, keep))
+        playing = asyncio.create_task(self.played_by(self._player(temperature), episodes, keep))
         playing.add_done_callback(lambda task: ended.put_nowait(None))
         try:
             while (group := await ended.get()) is not None:
@@ -78,33 +86,38 @@ class Sampler:
         self, episodes: Sequence[Episode], temperature: float, on_episode: OnEpisode | None = None
     ) -> list[Trajectory]:
         """Play all episodes; the result has their order, whichever ended first."""
-        return await self._play(episodes, temperature, lambda place, one: on_episode(one) if on_episode else None)
+        told = None if on_episode is None else lambda place, one: on_episode(one)
+        return await self.played_by(self._player(temperature), episodes, told)
 
     def close(self) -> None:
         """Let go of the engine's memory and of the pool's workers."""
         self.engine.close()
         self.pool.close()
 
-    async def _play(
-        self, episodes: Sequence[Episode], temperature: float, on_episode: Callable[[int, Trajectory], None]
-    ) -> list[Trajectory]:
+    def _player(self, temperature: float) -> Player:
         sampling = replace(self.sampling, temperature=temperature)
-        player = Player(
-            self.engine, self.prompter, self.prompt, sampling, self.context, self.history, self.constrained, self.scoring
+        return Player(
+            self.engine, self.dialogue, self.prompt, sampling, self.context, self.history, self.constrained, self.scoring
         )
+
+    async def played_by(
+        self, player: Plays, episodes: Sequence[Episode], on_episode: Callable[[int, Trajectory], None] | None = None
+    ) -> list[Trajectory]:
+        """As `play`, by anyone. on_episode is also told the place in `episodes`."""
         places = asyncio.Semaphore(self.concurrency)
 
         async def one(place: int, episode: Episode) -> Trajectory:
             async with places:
                 trajectory = await self._with_retries(player, episode)
-                on_episode(place, trajectory)
+                if on_episode:
+                    on_episode(place, trajectory)
                 return trajectory
 
         async with asyncio.TaskGroup() as tasks:
             played = [tasks.create_task(one(place, episode)) for place, episode in enumerate(episodes)]
         return [task.result() for task in played]
 
-    async def _with_retries(self, player: Player, episode: Episode) -> Trajectory:
+    async def _with_retries(self, player: Plays, episode: Episode) -> Trajectory:
         for attempt in range(self.retries + 1):
             session = new_session()
             trajectory = Trajectory(

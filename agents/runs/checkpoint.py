@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.config.compose import assignment, command_line
+from agents.config.overrides import assignment, command_line
 from agents.runs.state_tree import flatten, unflatten
 
 FORMAT = "stepcredit.checkpoint/1"
@@ -141,26 +141,23 @@ def load_latest(run: Path) -> Checkpoint | None:
     return None
 
 
-def random_states(generators: Mapping[str, np.random.Generator] | None = None) -> dict[str, Any]:
-    """The state of python's, numpy's and torch's global generators and of `generators`, for `save`."""
+def random_states() -> dict[str, Any]:
+    """The state of python's, numpy's and torch's global generators, for `save`."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "generators": {name: generator.bit_generator.state for name, generator in (generators or {}).items()},
     }
 
 
-def restore_random_states(states: Mapping[str, Any], generators: Mapping[str, np.random.Generator] | None = None) -> None:
+def restore_random_states(states: Mapping[str, Any]) -> None:
     """Put back what `random_states` took. GPUs that are not there any more are left out."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if states["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
-    for name, generator in (generators or {}).items():
-        generator.bit_generator.state = states["generators"][name]
 
 
 def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from agents.config.sections import ConsoleConfig
 from agents.runs.metrics import finite
-from agents.runs.tracker import Silent
+from agents.runs.tracker import Tracker
 
 ROWS = 10
 """Iterations that the live table shows."""
@@ -29,7 +29,7 @@ STAGE_INTERVAL = 10.0
 """Seconds of silence after which a stage says how far it is, where there is no live table."""
 
 
-class Console(Silent):
+class Console(Tracker):
     """Shows progress; `past` are the metrics of a resumed run so far."""
 
     def __init__(

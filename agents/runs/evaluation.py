@@ -47,11 +47,11 @@ class Rate:
         return wilson(self.successes, self.episodes)
 
 
-def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a proportion; (0, 1) without data."""
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a proportion; (0, 1) without data."""
     if episodes == 0:
         return 0.0, 1.0
-    p, n = successes / episodes, episodes
+    p, n, z = successes / episodes, episodes, 1.959964
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, center - half), min(1.0, center + half)

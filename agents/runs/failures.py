@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from agents.runs.folder import RunFolder, RunFolderError, Status
 from envs.common.structured import ConfigError
+from envs.common.text import first_line
 
 T = TypeVar("T")
 OWN = ("agents", "envs", "algorithms", "stepcredit")
@@ -130,7 +131,7 @@ def explain(exc: BaseException) -> str | None:
         return str(exc)
     if isinstance(exc, MemoryError) or (isinstance(exc, (RuntimeError, OSError)) and NO_MEMORY.search(str(exc))):
         return (
-            f"out of memory: {_first_line(exc)}\nLower optim.tokens_per_microbatch, engine.max_batch or model.max_length, or "
+            f"out of memory: {first_line(exc)}\nLower optim.tokens_per_microbatch, engine.max_batch or model.max_length, or "
             "set model.gradient_checkpointing=true; --dry-run estimates what a run needs"
         )
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -160,8 +161,8 @@ def _account(raised: BaseException) -> str:
     """What went wrong, and how many other errors there were at the same time."""
     told = innermost(raised)
     lines = [explain(told) or f"{type(told).__name__}: {told}"]
-    same = f"{type(told).__name__}: {_first_line(told)}"
-    others = Counter(f"{type(one).__name__}: {_first_line(one)}" for one in _leaves(raised))
+    same = f"{type(told).__name__}: {first_line(told)}"
+    others = Counter(f"{type(one).__name__}: {first_line(one)}" for one in _leaves(raised))
     if alike := others.pop(same) - 1:
         lines.append(f"{alike} more failed alike at the same time")
     if others:
@@ -169,10 +170,6 @@ def _account(raised: BaseException) -> str:
         left = len(others) - len(named)
         lines.append(f"{others.total()} failed otherwise: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
     return "\n".join(lines)
-
-
-def _first_line(exc: BaseException) -> str:
-    return next(iter(str(exc).splitlines()), "")[:300]
 
 
 def _note(raised: BaseException, folder: RunFolder, status: Status, reason: str, cure: str = "") -> None:

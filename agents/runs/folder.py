@@ -17,10 +17,11 @@ from typing import Any, Literal
 import orjson
 
 from agents.config import loading
-from agents.config.compose import assignment, command_line
+from agents.config.overrides import assignment, command_line
 from agents.config.sections import TrainConfig
-from envs import trajectory
+from envs import trajectory_file
 from envs.base import Split
+from envs.trajectory import Trajectory
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -89,7 +90,7 @@ class RunFolder:
                 self._claim()
                 self._new = True
             self.set_status("running")
-            self.write_config(config)
+            replace_file(self.config, loading.to_yaml(config).encode())
             content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in splits.items()}
             replace_file(self.splits, orjson.dumps(content, option=orjson.OPT_INDENT_2))
         except OSError as exc:
@@ -131,10 +132,6 @@ class RunFolder:
             lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
         return "\n".join(lines)
 
-    def write_config(self, config: TrainConfig) -> None:
-        """Record the whole configuration."""
-        replace_file(self.config, loading.to_yaml(config).encode())
-
     def add_warning(self, message: str) -> None:
         """Record what was said of the run: a line, with the time."""
         with self.warnings.open("a", encoding="utf-8") as file:
@@ -144,22 +141,25 @@ class RunFolder:
         """The file with an iteration's episodes."""
         return self.path / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"
 
-    def write_trajectories(self, iteration: int, trajectories: Iterable[trajectory.Trajectory]) -> Path:
+    def iterations(self) -> list[int]:
+        """Those that have a file of episodes."""
+        names = (
+            path.name.split(".")[0].rpartition("_")[2] for path in self.trajectories(0).parent.glob("iteration_*.jsonl.gz")
+        )
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
         path = self.trajectories(iteration)
         path.parent.mkdir(exist_ok=True)
-        trajectory.write(path, trajectories)
+        trajectory_file.write(path, trajectories)
         return path
-
-    def _older_name(self) -> None:
-        """A run of an earlier version has its tasks in panels.json."""
-        older = self.path / "panels.json"
-        if older.exists() and not self.splits.exists():
-            older.rename(self.splits)
 
     def refuse_other_tasks(self, splits: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
         """Raise RunFolderError if these are not the splits that the run began with."""
-        self._older_name()
+        older = self.path / "panels.json"
+        if older.exists() and not self.splits.exists():
+            older.rename(self.splits)  # of a run of an earlier version
         if not self.splits.exists():
             return
         before = orjson.loads(self.splits.read_bytes())

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from agents.runs.tracker import Silent
+from agents.runs.folder import replace_file
+from agents.runs.tracker import Tracker
 
 
-class MetricsFile(Silent):
+class MetricsFile(Tracker):
     """metrics.jsonl: one flushed line an iteration, `{"iteration": 3, "train/success": 0.5, ...}`."""
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:
         """`resume_at`: lines of later iterations are dropped, because they will be written again."""
         if path.exists():
             kept = [line for line in read_metrics(path) if resume_at is not None and line["iteration"] <= resume_at]
-            temporary = path.with_name(path.name + ".writing")
-            temporary.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in kept))
-            os.replace(temporary, path)
+            replace_file(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
         self._file = path.open("ab")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -6,7 +6,6 @@ depends on whether the floor was measured.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from agents.rollout.sampler import Sampler
 from agents.runs import checkpoint
 from agents.runs.evaluation import Rate, rate
 from envs.common.seeding import generator
-from envs.pool import EpisodeError, Pool
+from envs.pool import EpisodeError, Slot
 from envs.trajectory import NO_ACTIONS, Step, Trajectory
 
 SECONDS = 20.0
@@ -41,7 +40,7 @@ async def random_policy(sampler: Sampler, episodes: Sequence[Episode], seconds: 
     """Play `episodes` with random actions, in the pool of `sampler`."""
     before, began = checkpoint.random_states(), time.monotonic()
     try:
-        played = await _play(sampler, episodes, began + seconds)
+        played = await sampler.played_by(_Chance(began + seconds), episodes)
     except BaseExceptionGroup as raised:
         skipped, others = raised.split(_Skipped)
         if skipped is None or others is not None:
@@ -55,32 +54,17 @@ async def random_policy(sampler: Sampler, episodes: Sequence[Episode], seconds: 
     return Baseline(rate(played), "", time.monotonic() - began)
 
 
-async def _play(sampler: Sampler, episodes: Sequence[Episode], deadline: float) -> list[Trajectory]:
-    places = asyncio.Semaphore(sampler.concurrency)
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    deadline: float
 
-    async def one(episode: Episode) -> Trajectory:
-        async with places:
-            for _ in range(sampler.retries + 1):
-                trajectory = Trajectory(sampler.env_id, episode.task_id, episode.group_id, episode.seed, episode.split)
-                try:
-                    await _episode(sampler.pool, episode, trajectory, deadline)
-                    break
-                except EpisodeError as error:
-                    trajectory.error = f"{error.kind}: {error.detail}"
-            return trajectory
-
-    async with asyncio.TaskGroup() as tasks:
-        played = [tasks.create_task(one(episode)) for episode in episodes]
-    return [task.result() for task in played]
-
-
-async def _episode(pool: Pool, episode: Episode, trajectory: Trajectory, deadline: float) -> None:
-    rng = generator(episode.sample_seed, "random policy")
-    with pool.slot() as slot:
+    async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Slot) -> None:
+        """Play to the end. Raises EpisodeError, _Skipped."""
+        rng = generator(episode.sample_seed, "random policy")
         observation, info = await slot.reset(seed=episode.seed, task=episode.task_id)
         ended = False
         while not ended:
-            if time.monotonic() > deadline:
+            if time.monotonic() > self.deadline:
                 raise _Skipped(f"the environment is slow: it would take more than {SECONDS:.0f} s")
             actions = info["admissible_actions"]
             if actions is None:

@@ -71,7 +71,7 @@ class Signals:
         if measured["unknown_tokens"] > UNKNOWN:
             self._warn("unknown", self._unread(played, measured["unknown_tokens"], where))
 
-    def learnt(self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], compares: bool) -> None:
+    def learned(self, groups: Sequence[Sequence[Trajectory]], metrics: Mapping[str, float], compares: bool) -> None:
         """Say that updates had nothing to work with, after PATIENCE such iterations.
 
         groups: the episodes that were trained on; metrics: of the iteration; compares: whether the method compares the episodes

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from agents.config import compose, loading
+from agents.config import loading
+from agents.config.overrides import assignment, read
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
 from agents.runs.plots import compare
@@ -22,7 +23,7 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of each run: `seed=0,1 algo=gigpo,grpo` gives four lists. Raises ConfigError."""
     choices: list[list[str]] = []
     for line in overrides:
-        override = compose.read(line)
+        override = read(line)
         if override.is_sweep_override():
             prefix = line.partition("=")[0]
             choices.append([f"{prefix}={value}" for value in override.sweep_string_iterator()])
@@ -50,8 +51,8 @@ def sweep(overrides: Sequence[str]) -> int:
             "-m",
             "agents.train",
             *run,
-            compose.assignment("out", folder),
-            compose.assignment("run", name),
+            assignment("out", folder),
+            assignment("run", name),
         ]
         code = subprocess.run(command, check=False).returncode
         status = RunFolder(folder / name).get_status()

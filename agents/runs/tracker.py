@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from envs.trajectory import Trajectory
 
 
-class Tracker(Protocol):
-    """Something that shows or keeps a run's numbers."""
+class Tracker:
+    """Something that shows or keeps a run's numbers. By itself it does nothing; a subclass overrides what it shows."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """The metrics of iteration `step`; 0 is before training."""
@@ -39,19 +38,3 @@ class Tracker(Protocol):
 
     def close(self, status: str) -> None:
         """The run ended as `status`: finished, interrupted or failed."""
-
-
-class Silent:
-    """A tracker that does nothing; the others override what they show."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-
-    def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None: ...
-
-    def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None: ...
-
-    def say(self, message: str) -> None: ...
-
-    def artifact(self, path: Path) -> None: ...
-
-    def close(self, status: str) -> None: ...

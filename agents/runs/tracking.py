@@ -14,14 +14,14 @@ from typing import Any
 from agents.config.sections import TensorboardConfig, TrackerConfig
 from agents.runs.console import Console
 from agents.runs.metrics import MetricsFile, read_metrics
-from agents.runs.tracker import Silent, Tracker
+from agents.runs.tracker import Tracker
 from agents.runs.wandb import Wandb
 from envs.trajectory import Trajectory
 
 log = logging.getLogger("stepcredit.tracking")
 
 
-class Tensorboard(Silent):
+class Tensorboard(Tracker):
     """TensorBoard event files."""
 
     def __init__(self, config: TensorboardConfig, folder: Path, resume_at: int | None) -> None:
@@ -40,34 +40,27 @@ class Tensorboard(Silent):
 
 
 class Trackers:
-    """All trackers of a run as one."""
+    """All trackers of a run as one; the methods are those of Tracker."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = list(trackers)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The metrics of iteration `step`; 0 is before training."""
-        plain = {name: float(value) for name, value in metrics.items()}
-        self._each("log", step, plain)
+        self._each("log", step, {name: float(value) for name, value in metrics.items()})
 
     def episodes(self, step: int, trajectories: Sequence[Trajectory]) -> None:
-        """The iteration's episodes."""
         self._each("episodes", step, trajectories)
 
     def progress(self, stage: str, done: int, total: int, **metrics: float) -> None:
-        """How far a stage within an iteration is."""
         self._each("progress", stage, done, total, metrics)
 
     def say(self, message: str) -> None:
-        """Something to be read at once."""
         self._each("say", message)
 
     def artifact(self, path: Path) -> None:
-        """A file or folder the run produced."""
         self._each("artifact", path)
 
     def close(self, status: str) -> None:
-        """The run ended as `status`."""
         self._each("close", status)
         self._trackers = []
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.config.sections import WandbConfig
-from agents.runs.tracker import Silent
+from agents.runs.tracker import Tracker
+from envs.common.text import first_line
 from envs.trajectory import Trajectory
 
 CONNECT_S = 15.0
@@ -28,7 +29,7 @@ PUBLIC_SERVERS = ("https://api.wandb.ai", "https://api.forge.coreweave.com")
 """Names of W&B's public server, old and new: a key for either opens it."""
 
 
-class Wandb(Silent):
+class Wandb(Tracker):
     """Weights & Biases; a resumed run goes on under the same id. One that its server does not take is recorded offline."""
 
     def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class Wandb(Silent):
             if mode != "online":
                 raise
             wandb.teardown(exit_code=1)  # its service still holds the run's id
-            mode, why = "offline", f"the server did not take the run: {next(iter(str(exc).splitlines()), '')}"
+            mode, why = "offline", f"the server did not take the run: {first_line(exc)}"
             self._run = begin(mode)
         later = f"; upload it later: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*" if mode == "offline" else ""
         print(f"W&B: {mode} ({why}){later}", flush=True)

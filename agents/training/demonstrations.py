@@ -72,22 +72,22 @@ def demonstrated(
     env: TextEnv,
     settings: EnvConfig,
     warmstart: WarmstartConfig,
-    split_tasks: Sequence[str],
+    tasks: Sequence[str],
     count: int,
     root: int,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Demonstration]:
-    """`count` demonstrations on the tasks of `split`, careful ones first: those that are kept, or played now.
+    """`count` demonstrations on `tasks`, which are of one split, careful ones first: those that are kept, or played now.
 
-    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if no task of the split, or of its first
+    Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if none of them, or of the first
     PATIENCE, is any better.
     """
 
     def play(where: Place) -> Demonstration:
         seed = derive(root, "warmstart", where.turn)
-        return demonstrate(env, split_tasks[where.place], seed, warmstart.detours, where.dawdles)
+        return demonstrate(env, tasks[where.place], seed, warmstart.detours, where.dawdles)
 
-    key = _key(env, settings, warmstart, split_tasks, count, root)
+    key = _key(env, settings, warmstart, tasks, count, root)
     file = cache_folder() / "demonstrations" / f"{key}.z" if key else None
     if file and (found := _unpacked(kept(file))) is not None and _are_still_so(found, play):
         if on_made:
@@ -96,7 +96,7 @@ def demonstrated(
     made: list[tuple[Place, Demonstration]] = []
     careful, tried = round(count * (1 - warmstart.suboptimal_share)), 0
     while len(made) < count:
-        where = Place(*divmod(tried, len(split_tasks)), dawdles=len(made) >= careful)
+        where = Place(*divmod(tried, len(tasks)), dawdles=len(made) >= careful)
         tried += 1
         try:
             made.append((where, play(where)))
@@ -128,14 +128,14 @@ def _are_still_so(found: Sequence[tuple[Place, Demonstration]], play: Callable[[
 
 
 def _key(
-    env: TextEnv, settings: EnvConfig, warmstart: WarmstartConfig, split_tasks: Sequence[str], count: int, root: int
+    env: TextEnv, settings: EnvConfig, warmstart: WarmstartConfig, tasks: Sequence[str], count: int, root: int
 ) -> str | None:
     """32 hex digits that name everything the demonstrations depend on; None where its source cannot be found."""
     source = _source(type(env))
     if source is None:
         return None
     named = [
-        *(env.name, plain(settings.settings), env.max_steps, env.split_hash("train"), list(split_tasks)),
+        *(env.name, plain(settings.settings), env.max_steps, env.split_hash("train"), list(tasks)),
         *(count, root, warmstart.detours, warmstart.suboptimal_share),
         *(source, sorted({(one.name, one.version) for one in distributions()}), sys.version),
     ]

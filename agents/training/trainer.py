@@ -151,10 +151,10 @@ class Trainer:
         metrics = measures.of_rollout(played, answers, self.sampler.engine.stats.take(), rolled_out - started)
         self.signals.look(played.sampled, f"iteration {iteration}")
         metrics |= await self._learn(played, iteration, spent)
-        self.signals.learnt(played.groups, metrics, self._compares)
+        self.signals.learned(played.groups, metrics, self._compares)
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
         self.store.publish(iteration)
-        self.trackers.episodes(iteration, played.learnt)
+        self.trackers.episodes(iteration, played.learned)
         self.iteration = iteration
         self.over = iteration == c.iterations or self._out_of_budget()
         every = c.evaluation.every
@@ -174,7 +174,7 @@ class Trainer:
         finally:
             self.folder.write_trajectories(iteration, played.all)  # with each step's credit, if it came to that
         metrics |= self.learner.update(experience, iteration, spent)
-        metrics["train/left_out"] = float(len(played.learnt) - len(experience.trajectories))
+        metrics["train/left_out"] = float(len(played.learned) - len(experience.trajectories))
         return metrics
 
     def _watch(self, episodes: int) -> OnEpisode:
@@ -250,8 +250,8 @@ def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
 def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Sampler, policy: Policy) -> Experience:
     """What an iteration learns from. Raises RolloutError."""
     return Experience.of(
-        to_learn_from(played.learnt, iteration, config),
-        sampler.prompter.tries if config.engine.constrained == "admissible" else None,
+        to_learn_from(played.learned, iteration, config),
+        sampler.dialogue.tries if config.engine.constrained == "admissible" else None,
         sampler.scoring,
         policy.longest_row(config.optim.tokens_per_microbatch),
         played.greedy,

@@ -1,6 +1,6 @@
 """Warm start: behavior cloning of the environment's oracle, so that reinforcement learning begins with some successes.
 
-Demonstrations (`agents.training.demonstrations`) are laid out by the same prompter and packing as rollouts. The result is
+Demonstrations (`agents.training.demonstrations`) are laid out by the same dialogue and packing as rollouts. The result is
 cached by a hash of everything it depends on, the token rows included.
 """
 
@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch.nn import functional
 
 from agents.config.sections import TrainConfig, WarmstartConfig
 from agents.models.policy import Policy
-from agents.rollout.dialogue import Prompter
+from agents.rollout.dialogue import Dialogue
 from agents.training.demonstrations import Demonstration, demonstrated
 from agents.training.optimizer import Optimizer
 from agents.training.packing import Row, laid_out
@@ -38,7 +37,7 @@ CLONING = 3
 
 def as_trajectory(
     demonstration: Demonstration,
-    prompter: Prompter,
+    dialogue: Dialogue,
     prompt: Prompt,
     context: str,
     history: int,
@@ -50,34 +49,32 @@ def as_trajectory(
     response: list[int] = []
     for t, (observation, admissible, valid, action) in enumerate(demonstration):
         if context == "window":
-            ids = prompter.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
+            ids = dialogue.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
         elif t == 0:
-            ids = prompter.opening(observation, admissible)
+            ids = dialogue.opening(observation, admissible)
         else:
-            ids = prompter.turn(observation, admissible, valid, response)
-        response = [*prompter.spell(action, admissible), prompter.stop_ids[0]]
+            ids = dialogue.turn(observation, admissible, valid, response)
+        response = [*dialogue.spell(action, admissible), dialogue.stop_ids[0]]
         trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
-        past.append((observation, prompter.said(action, admissible)))
+        past.append((observation, dialogue.said(action, admissible)))
     return trajectory
 
 
 def demonstrations(
     env: TextEnv,
-    prompter: Prompter,
+    dialogue: Dialogue,
     prompt: Prompt,
     config: TrainConfig,
-    split_tasks: Sequence[str],
+    tasks: Sequence[str],
     count: int,
-    seed: int | None = None,
     on_made: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """`count` demonstrations on the tasks of `split`, careful ones first, in the layout of rollouts.
+    """`count` demonstrations on `tasks`, careful ones first, in the layout of rollouts.
 
-    Raises Unsolvable or NoOracle if the split has none.
+    Raises Unsolvable or NoOracle if they have none.
     """
-    root = config.seed if seed is None else seed
-    shown = demonstrated(env, config.env, config.warmstart, split_tasks, count, root, on_made)
-    return [as_trajectory(one, prompter, prompt, config.env.context, config.env.history) for one in shown]
+    shown = demonstrated(env, config.env, config.warmstart, tasks, count, config.seed, on_made)
+    return [as_trajectory(one, dialogue, prompt, config.env.context, config.env.history) for one in shown]
 
 
 def clone(
@@ -149,12 +146,11 @@ def warm_start(
     config: WarmstartConfig,
     seed: int,
     on_step: Callable[[int, float], None] | None = None,
-    cache: Path | None = None,
 ) -> dict[str, float | str | bool]:
     """Clone the demonstrations into `policy`, or load the cached result. Returns what was done."""
     packed = [row for one in demonstrations for row in laid_out(one)]
     key = fingerprint(policy, packed, config, seed)
-    file = (cache or cache_folder() / "warmstart") / f"{key[:32]}.weights"
+    file = cache_folder() / "warmstart" / f"{key[:32]}.weights"
     names = [name for name, _ in policy.trainable()]
     content = kept(file)
     if content is not None:

@@ -1,6 +1,6 @@
 """Shapings: further step rewards by name, stored beside the environment's reward. Plug-ins: group `stepcredit.shaping`.
 
-How a shaped reward reaches the advantage is the method's setting `shaped` (algorithms/base.py).
+How a shaped reward reaches the advantage is the method's setting `shaped_at` (algorithms/base.py).
 """
 
 from __future__ import annotations

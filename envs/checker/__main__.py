@@ -41,8 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     env = maker_of(given.env, config)()
     splits = {split: list(env.tasks(split)) for split in SPLITS}
     sizes = ", ".join(
-        f"{split} {len(split_tasks)} ({sha256(chr(10).join(split_tasks).encode()).hexdigest()[:8]})"
-        for split, split_tasks in splits.items()
+        f"{split} {len(tasks)} ({sha256(chr(10).join(tasks).encode()).hexdigest()[:8]})" for split, tasks in splits.items()
     )
     prompt = None if ":" in given.env else spec(given.env).prompt
     report = [

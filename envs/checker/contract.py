@@ -33,24 +33,24 @@ def check_splits(one: TextEnv, two: TextEnv, problems: Problems) -> None:
     owner: dict[str, str] = {}
     for split in SPLITS:
         with problems.on(f"tasks('{split}') fails", "return the ids of the splits train, eval and test"):
-            split_tasks = list(one.tasks(split))
-            if not split_tasks:
+            tasks = list(one.tasks(split))
+            if not tasks:
                 problems.add(f"split '{split}' is empty", "give each of the splits train, eval and test at least one task")
-            if not all(isinstance(task, str) and task for task in split_tasks):
+            if not all(isinstance(task, str) and task for task in tasks):
                 problems.add(f"split '{split}' holds a task id that is no text", "name tasks by non-empty strings")
-            if len(set(split_tasks)) < len(split_tasks):
+            if len(set(tasks)) < len(tasks):
                 problems.add(f"split '{split}' holds a task twice", "list each task of a split once")
-            for task in split_tasks:
+            for task in tasks:
                 if owner.setdefault(task, split) != split:
                     problems.add(
                         f"task {task!r} is in split '{owner[task]}' and in '{split}'",
                         "make the splits disjoint, or an evaluation measures what was trained on",
                     )
-            if list(one.tasks(split)) != split_tasks:
+            if list(one.tasks(split)) != tasks:
                 problems.add(
                     f"split '{split}' differs when it is asked for again", "list splits in an order that depends on nothing"
                 )
-            if list(two.tasks(split)) != split_tasks:
+            if list(two.tasks(split)) != tasks:
                 problems.add(
                     f"split '{split}' differs between two instances", "list splits in an order that depends on nothing"
                 )
@@ -192,8 +192,8 @@ def check_turns(env: TextEnv, play: Play, problems: Problems) -> None:
 def check_starts(env: TextEnv, problems: Problems) -> None:
     """Tasks of all splits can be started."""
     for split in SPLITS:
-        split_tasks = env.tasks(split)
-        for task in spread(split_tasks, min(STARTS, len(split_tasks))):
+        tasks = env.tasks(split)
+        for task in spread(tasks, min(STARTS, len(tasks))):
             with problems.on(
                 f"task {task!r} of split '{split}' cannot be started", "leave out of the splits what cannot be played"
             ):

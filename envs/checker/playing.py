@@ -93,9 +93,9 @@ def _record(action: str, observation: Any, reward: Any, terminated: Any, truncat
     }
 
 
-def spread(split_tasks: Any, count: int) -> list[str]:
+def spread(tasks: Any, count: int) -> list[str]:
     """`count` tasks spread over a split."""
-    return [split_tasks[n * len(split_tasks) // count] for n in range(count)]
+    return [tasks[n * len(tasks) // count] for n in range(count)]
 
 
 def in_fresh_process(luggage: bytes) -> str | tuple[dict[str, list[str]], list[list[Record]]]:

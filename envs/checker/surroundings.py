@@ -58,8 +58,8 @@ def check_global_random(
                 with problems.on(f"{play}: cannot be played {how}", own):
                     env = maker()
                     for split in SPLITS:
-                        split_tasks = list(env.tasks(split))
-                        if splits.setdefault(split, split_tasks) != split_tasks:
+                        tasks = list(env.tasks(split))
+                        if splits.setdefault(split, tasks) != tasks:
                             problems.add(f"split '{split}' differs {how}", own)
                     compare(play, found, replay(env, play), how, own, problems)
                 ends.append({one.name: _bytes(one.get()) for one in generators})

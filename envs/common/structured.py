@@ -86,6 +86,12 @@ def suggestion(word: str, words: Iterable[str]) -> str:
     return f" Did you mean '{match}'?" if match else ""
 
 
+def not_among(name: str, value: Any, allowed: Iterable[Any]) -> ConfigError:
+    """The error for a choice that does not exist."""
+    words = [str(one) for one in allowed]
+    return ConfigError(f"{name} is {value!r}; allowed: {', '.join(words)}.{suggestion(str(value), words)}")
+
+
 def build(cls: type[T], values: Any, path: str = "") -> T:
     """An instance of the dataclass `cls` from a mapping; `path` is the dotted name of the mapping. Raises ConfigError."""
     if not isinstance(values, Mapping):
@@ -153,8 +159,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
             if isinstance(rule, Bound) and converted is not None and not _holds(rule, converted):
                 raise ConfigError(f"{name} is {value!r}; it must be {rule}")
             if isinstance(rule, OneOf) and converted not in rule.names():
-                known = rule.names()
-                raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(known)}.{suggestion(converted, known)}")
+                raise not_among(name, value, rule.names())
         return converted
     if isinstance(value, str) and value == "???":
         raise ConfigError(f"{name} has no value; set it, for example {name}=<{describe(hint)}>")
@@ -165,9 +170,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     if origin is Literal:
         allowed = get_args(hint)
         if not any(type(value) is type(one) and value == one for one in allowed):
-            raise ConfigError(
-                f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}.{suggestion(str(value), map(str, allowed))}"
-            )
+            raise not_among(name, value, allowed)
         return value
     if is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else build(hint, value, name)

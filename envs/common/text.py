@@ -24,3 +24,8 @@ _spelled = _Spelled()
 def printable(text: str) -> str:
     """`text` with its hidden characters, tab and newline apart, spelled out (`\\x1b`)."""
     return text.translate(_spelled)
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """What an error says first; "" if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "")[:longest]

@@ -34,8 +34,8 @@ _SCORE = {
 def start_page(facts: str, splits: Mapping[str, int], task: str = "", error: str = "") -> str:
     """Where a visitor chooses a goal: a random one of a split (name -> number of goals), or `task`, which is filled in."""
     random = "".join(
-        f'<button class="btn" name="split" value="{split_tasks}">{split_tasks} <small>{count:,} goals</small></button>\n'
-        for split_tasks, count in splits.items()
+        f'<button class="btn" name="split" value="{split}">{split} <small>{count:,} goals</small></button>\n'
+        for split, count in splits.items()
     )
     return _document(
         "WebShop",

@@ -161,7 +161,7 @@ class Shopfront(ThreadingHTTPServer):
         config = self._config
         shop = open_shop(config)
         facts = f"{len(shop.products):,} products, {len(shop.goals):,} goals ({config.source}, {config.goals})."
-        splits = {name: len(split_tasks) for name, split_tasks in self._splits.items() if split_tasks}
+        splits = {name: len(ids) for name, ids in self._splits.items() if ids}
         page = browser.start_page(facts, splits, config.task or "", error)
         return Answer(page, HTTPStatus.BAD_REQUEST if error else HTTPStatus.OK)
 

@@ -141,7 +141,7 @@ def measure(repeats: int) -> dict[str, float]:
     few = max(3, repeats // 10)
     return {
         "steps": len(found),
-        "vectorised_s": median_seconds(lambda: method.advantages(batch), repeats),
+        "vectorized_s": median_seconds(lambda: method.advantages(batch), repeats),
         "per_token_s": median_seconds(lambda: method.advantages(batch).per_token(batch), repeats),
         "batch_s": median_seconds(lambda: Batch(**columns(trajectories)), few),
         "one_pass_s": median_seconds(lambda: one_pass(data, method.gamma, method.epsilon), few),
@@ -154,20 +154,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time GiGPO's advantages at 25,600 steps against plain Python.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
-        "--repeats", type=int, default=50, metavar="N", help="timed calls of the vectorised version (default 50)"
+        "--repeats", type=int, default=50, metavar="N", help="timed calls of the vectorized version (default 50)"
     )
     arguments = parser.parse_args()
     figures = measure(arguments.repeats)
-    fast = figures["vectorised_s"]
+    fast = figures["vectorized_s"]
     figures["ratio_per_row"], figures["ratio_one_pass"] = figures["per_row_s"] / fast, figures["one_pass_s"] / fast
     table = Table(title=f"GiGPO advantages of {figures['steps']:,.0f} steps (median wall time)")
-    for heading in ("version", "ms", "times vectorised"):
+    for heading in ("version", "ms", "times vectorized"):
         table.add_column(heading, justify="left" if heading == "version" else "right")
     names = {
-        "vectorised_s": "vectorised (algorithms/gigpo.py)",
+        "vectorized_s": "vectorized (algorithms/gigpo.py)",
         "one_pass_s": "plain Python, one pass",
         "per_row_s": "plain Python, per row",
-        "per_token_s": "vectorised, one value a token as tensors",
+        "per_token_s": "vectorized, one value a token as tensors",
         "batch_s": "building the batch from trajectories",
     }
     for key, name in names.items():

@@ -36,9 +36,10 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.config import compose, loading
+from agents.config.overrides import assignment
 from agents.config.sections import TrainConfig
 from algorithms import base as algorithms
-from envs import trajectory
+from envs import trajectory_file
 from envs.common.structured import ConfigError, suggestion
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def compare(
         "iterations=0",
         "evaluation.before=false",
         "run=start",
-        compose.assignment("out", folder),
+        assignment("out", folder),
         f"algo={REFERENCE}",
         *options.overrides,
     ]
@@ -177,8 +178,8 @@ def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     seconds, work = clock.spent()
     sampler.close()
     episodes.mkdir()
-    trajectory.write(episodes / SAMPLED, played.learnt)
-    trajectory.write(episodes / GREEDY, played.greedy)
+    trajectory_file.write(episodes / SAMPLED, played.learned)
+    trajectory_file.write(episodes / GREEDY, played.greedy)
     return {"rollout_s": seconds, "rollout_work_s": work, "env_steps": sum(len(t.steps) for t in played.all)}
 
 
@@ -197,7 +198,7 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
     before = peak_mb(policy)
     for _ in range(repeats + 1):
         policy.model.load_state_dict(weights)
-        sampled, greedy = (list(trajectory.read(episodes / name)) for name in (SAMPLED, GREEDY))
+        sampled, greedy = (list(trajectory_file.read(episodes / name)) for name in (SAMPLED, GREEDY))
         learner = Learner(policy, config)
         credit = Credit(learner, config, partial(judges.build, config.judge, config, env, sampler, policy))
         clock = Clock(policy)

@@ -44,7 +44,7 @@ def splits(run: Run) -> dict[str, str]:
     """Hashes of the run's task splits."""
     if not run.folder.splits.exists():
         return {}
-    return {name: split_tasks["hash"] for name, split_tasks in json.loads(run.folder.splits.read_bytes()).items()}
+    return {name: of_split["hash"] for name, of_split in json.loads(run.folder.splits.read_bytes()).items()}
 
 
 def refuse_unequal(plan: Plan) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents.config import compose, loading
+from agents.config.overrides import assignment
+from agents.config.overrides import read as read_override
 from agents.config.sections import TrainConfig
 from agents.runs.folder import RunFolder
 from envs.common.structured import ConfigError, keys, paths, unknown_key
@@ -141,7 +143,7 @@ def read(arguments: Sequence[str]) -> Plan:
         for seed in seeds:
             folder = f"{name}-seed{seed}"
             one = replace(config, seed=seed, run=folder, out=str(out))
-            lines = [*wanted, f"seed={seed}", compose.assignment("run", folder), compose.assignment("out", out)]
+            lines = [*wanted, f"seed={seed}", assignment("run", folder), assignment("out", out)]
             runs.append(Run(name, seed, one, lines, RunFolder(out / folder)))
     jobs = _natural(own, "jobs", None) or _jobs(runs[0].config)
     repeats = _natural(own, "repeats", 1)
@@ -190,11 +192,11 @@ def _words(key: str, value: str) -> list[str]:
 
 def _own(key: str, value: str) -> Any:
     """The value of one of the comparison's own keys; a list may do without its brackets."""
-    override = compose.read(f"{key}={value}")
+    override = read_override(f"{key}={value}")
     if override.is_sweep_override():
         if key not in ("algos", "seeds"):
             raise ConfigError(f"{key} is {value}; give one value")
-        override = compose.read(f"{key}=[{value}]")
+        override = read_override(f"{key}=[{value}]")
     return override.value()
 
 

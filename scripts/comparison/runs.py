@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agents.config.compose import assignment, command_line
+from agents.config.overrides import assignment, command_line
 from envs.common.text import printable
 
 from . import evidence

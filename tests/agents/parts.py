@@ -29,8 +29,8 @@ class Parts:
         episodes = evaluation_episodes(self.config.evaluation, self.env, self.config.seed)
         return self.runner.run(self.sampler.play(episodes, temperature))
 
-    def demonstrations(self, split_tasks: list[str], count: int) -> list[Trajectory]:
-        return demonstrations(self.env, self.sampler.prompter, self.sampler.prompt, self.config, split_tasks, count)  # type: ignore
+    def demonstrations(self, tasks: list[str], count: int) -> list[Trajectory]:
+        return demonstrations(self.env, self.sampler.dialogue, self.sampler.prompt, self.config, tasks, count)  # type: ignore
 
 
 @contextmanager

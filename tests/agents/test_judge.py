@@ -242,7 +242,7 @@ def test_a_trained_policy_can_play(tmp_path: Path) -> None:
 
 
 def test_each_form_s_episodes_are_kept_with_their_verdicts(tmp_path: Path) -> None:
-    from envs.trajectory import read
+    from envs.trajectory_file import read
 
     measured(tmp_path, "episodes=3")
     (file,) = tmp_path.glob("out/*/form-1.jsonl.gz")

@@ -13,7 +13,8 @@ from agents.config import loading
 from agents.config.compose import groups
 from agents.runs.metrics import read_metrics
 from algorithms import base
-from envs.trajectory import Trajectory, read
+from envs.trajectory import Trajectory
+from envs.trajectory_file import read
 from tests.agents.test_training import SMALL
 
 METHODS = groups()["algo"]

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from agents.config import loading
-from agents.config.compose import assignment, command_line, parse
+from agents.config.overrides import assignment, command_line, parse
 from agents.replay import __main__ as replay
 from agents.runs.checkpoint import _what_happened
 from agents.runs.folder import RunFolder, RunFolderError

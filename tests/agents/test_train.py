@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +47,6 @@ class Locked(toys.Corridor):
 
 registry.register("locked", "tests/Locked-v0", Locked, toys.CorridorConfig, toys.CorridorPrompt)
 registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None:

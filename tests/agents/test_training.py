@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from agents import train as training
 from agents.models.precision import bfloat16_on
 from agents.runs.checkpoint import latest
 from agents.runs.metrics import read_metrics
-from envs.trajectory import read
+from envs.trajectory_file import read
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -52,13 +51,6 @@ SMALL = [
     "iterations=5",
     "threads=1",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def start(run: Path, **environment: str) -> subprocess.Popen[str]:

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from agents.judges.measuring.measure import RATIOS, Confusion, confusion, ratios
 from algorithms.shaping import answers
-from algorithms.shaping.confusion import Confusion, confusion
 from algorithms.shaping.subgoal_reward import additive
 from tests.algorithms.golden_rows import Case, Check, close
 
@@ -46,10 +46,10 @@ def evaluate(case: Case, tolerance: float) -> None:
 def scores(case: Case, tolerance: float) -> None:
     given = case["inputs"]
     assert given["n"] == sum(given[name] for name in ("tp", "fp", "fn", "tn"))
-    found = Confusion(given["tp"], given["fp"], given["fn"], given["tn"])
-    for name, value in case["outputs"].items():
+    found = ratios(np.array([given[name] for name in ("tp", "fp", "fn", "tn")]))
+    for name, value in zip(RATIOS, np.nan_to_num(found), strict=True):  # accuracy is not computed here
         # The official ratios have 1e-9 added below, so that those of nothing are 0; here they are exact.
-        close(getattr(found, name), value, 1e-8)
+        close(value, case["outputs"][name], 1e-8)
 
 
 def attach_rewards(case: Case, tolerance: float) -> None:

@@ -20,7 +20,6 @@ from algorithms.base import Bools, Floats
 from algorithms.shaping import answers
 from algorithms.shaping.answers import parse_answer
 from algorithms.shaping.calm import Calm
-from algorithms.shaping.confusion import Confusion, confusion
 from algorithms.shaping.subgoal_reward import additive, potential, potential_based
 
 quick = settings(max_examples=60, deadline=None)
@@ -176,24 +175,7 @@ def test_times_are_read_in_every_way_the_official_evaluation_reads_them() -> Non
     assert answers.read(None) == []
 
 
-# -- scoring, attaching, counting -------------------------------------------------------------------------------------------
-
-
-@quick
-@given(pairs=st.lists(st.tuples(st.booleans(), st.booleans())))
-def test_each_pair_of_verdict_and_label_is_counted_once(pairs: list[tuple[bool, bool]]) -> None:
-    verdict, label = np.array(pairs, bool).reshape(-1, 2).T
-    score = confusion(verdict, label)
-    assert score == Confusion(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
-    if score.tp:
-        assert score.f1 == pytest.approx(2 / (1 / score.precision + 1 / score.recall))
-    else:
-        assert score.f1 == score.precision == score.recall == 0
-
-
-def test_verdicts_must_fit_their_labels() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        confusion(np.zeros(2, bool), np.zeros((2, 1), bool))
+# -- attaching -------------------------------------------------------------------------------------------
 
 
 def test_a_time_belongs_to_the_step_before_it_and_a_window_counts_from_its_first_step() -> None:

@@ -122,7 +122,7 @@ def verl_policy_losses(case: Case, tolerance: float) -> None:
             close((old - logp).mean().item(), output["metrics"]["actor/ppo_kl"], tolerance)
 
 
-SURROGATES: dict[str, tuple[str, losses.Aggregation]] = {
+SURROGATES: dict[str, tuple[str, surrogates.Aggregation]] = {
     "gspo": ("gspo", "seq-mean-token-mean"),
     "gpg": ("gpg", "token-mean"),
     "sapo": ("sapo", "seq-mean-token-mean"),
@@ -153,7 +153,7 @@ def surrogate(case: Case, tolerance: float) -> None:
 
 def kl_penalty(case: Case, tolerance: float) -> None:
     tokens = Padded(case["inputs"])
-    outputs, known = case["outputs"], get_args(losses.Estimator)
+    outputs, known = case["outputs"], get_args(surrogates.Estimator)
     for estimator, output in ((name, outputs[name]) for name in known):
         logp = tokens.flat("logprob").requires_grad_()
         value = losses.kl(logp, tokens.flat("ref_logprob"), estimator)

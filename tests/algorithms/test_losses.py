@@ -13,7 +13,7 @@ from torch import Tensor
 from algorithms import correction, losses, surrogates
 from algorithms.surrogates import CISPO, GMPO, PPO, Clip, SequencePPO, TokenLoss, Tokens
 
-MODES = get_args(losses.Aggregation)
+MODES = get_args(surrogates.Aggregation)
 modes = pytest.mark.parametrize("mode", MODES)
 every = pytest.mark.parametrize("name", surrogates.names())
 quick = settings(max_examples=20, deadline=None)

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.trajectory import SCHEMA, Step, Trajectory, TrajectoryFileError, TruncatedFile, append, read, repair, write
+from envs.trajectory import Step, Trajectory
+from envs.trajectory_file import SCHEMA, TrajectoryFileError, TruncatedFile, append, read, repair, write
 
 TEXT = st.text(st.characters(codec=None), max_size=20)  # any code point, lone surrogates too
 FLOAT = st.floats(allow_nan=False)

@@ -199,8 +199,8 @@ class ShufflesPanels(Corridor):
         self.number = next(self.instances)
 
     def tasks(self, split: Split) -> Sequence[str]:
-        split_tasks = super().tasks(split)
-        return split_tasks if self.number % 2 else split_tasks[::-1]
+        tasks = super().tasks(split)
+        return tasks if self.number % 2 else tasks[::-1]
 
 
 class EarlySuccess(Corridor):
@@ -323,9 +323,9 @@ class PanelsByGlobalRandom(Corridor):
     name = "splits-by-global-random"
 
     def tasks(self, split: Split) -> Sequence[str]:
-        split_tasks = list(super().tasks(split))
-        random.Random(random.getrandbits(64)).shuffle(split_tasks)
-        return split_tasks
+        tasks = list(super().tasks(split))
+        random.Random(random.getrandbits(64)).shuffle(tasks)
+        return tasks
 
 
 class EndsAtOnce(Corridor):

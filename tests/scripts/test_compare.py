@@ -168,9 +168,9 @@ def test_lists_may_do_without_brackets(tmp_path: Path, written: str) -> None:
     assert list(plan.read([*SMALL, "algos=grpo", f"out={tmp_path}"]).arms) == ["grpo"]
 
 
-def begin(run: Run, split_tasks: str = "abc") -> RunFolder:
+def begin(run: Run, train_hash: str = "abc") -> RunFolder:
     folder = RunFolder.open(run.config)
-    folder.begin(run.config, {"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": split_tasks, "eval": "e", "test": "t"})
+    folder.begin(run.config, {"train": ["1"], "eval": ["2"], "test": ["3"]}, {"train": train_hash, "eval": "e", "test": "t"})
     return folder
 
 
@@ -188,9 +188,9 @@ def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: 
 # -- what runs wrote --------------------------------------------------------------------------------------------------------
 
 
-def write(run: Run, success: list[tuple[int, float, float]], split_tasks: str = "abc", start: float = 0.25) -> None:
+def write(run: Run, success: list[tuple[int, float, float]], train_hash: str = "abc", start: float = 0.25) -> None:
     """A finished run of two task types: (environment steps, success at either) of each evaluation."""
-    folder = begin(run, split_tasks)
+    folder = begin(run, train_hash)
     lines = []
     for number, (steps, pick, heat) in enumerate([(0, start, start), *success]):
         line = {"iteration": number, "env/steps": steps, "time/cpu": 5.0 + steps / 10, "time/wall": 7.0 + steps / 5}

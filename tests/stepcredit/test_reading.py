@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import stepcredit
-from envs.trajectory import Trajectory, append, write
+from envs.trajectory import Trajectory
+from envs.trajectory_file import append, write
 from tests.algorithms.examples import episode
 
 

@@ -11,7 +11,8 @@ import pytest
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 import stepcredit
-from envs.trajectory import Trajectory, read
+from envs.trajectory import Trajectory
+from envs.trajectory_file import read
 from stepcredit import RecordTrajectories
 from tests.envs import toys
 

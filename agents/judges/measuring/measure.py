@@ -14,7 +14,6 @@ import numpy as np
 
 from algorithms.base import Bools, Floats, Ints
 from algorithms.segments import reached
-from algorithms.shaping.confusion import Confusion, confusion
 from envs.common.seeding import generator
 from envs.trajectory import Trajectory
 
@@ -22,6 +21,25 @@ RATIOS = ("precision", "recall", "f1")
 ALL = "all"
 """Name of the sum over subgoals."""
 RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Counts of verdicts against labels."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+def confusion(verdict: Bools, label: Bools) -> Confusion:
+    """Counts of two arrays of one shape."""
+    if verdict.shape != label.shape:
+        raise ValueError(f"verdicts of shape {verdict.shape} for labels of shape {label.shape}; give one verdict a label")
+    return Confusion(
+        *(int((v & w).sum()) for v, w in ((verdict, label), (verdict, ~label), (~verdict, label), (~verdict, ~label)))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +117,14 @@ def ratios(counts: Ints | Floats) -> Floats:
         return np.stack([tp / (tp + fp), tp / (tp + fn), 2 * tp / (2 * tp + fp + fn)], axis=-1)
 
 
-def intervals(counts: Ints, seed: int, resamples: int = RESAMPLES) -> Floats:
+def intervals(counts: Ints, seed: int) -> Floats:
     """95% percentile intervals [K, 3, 2] of `ratios`, from episodes drawn with replacement. counts [E, K, 4].
 
     Draws in which a ratio is one of nothing are left out; nan where that is all of them.
     """
     episodes, columns = counts.shape[:2]
-    drawn = generator(seed, "bootstrap").multinomial(episodes, np.full(episodes, 1 / max(1, episodes)), size=resamples)
-    found = ratios((drawn @ counts.reshape(episodes, -1)).reshape(resamples, columns, 4))  # [R, K, 3]
+    drawn = generator(seed, "bootstrap").multinomial(episodes, np.full(episodes, 1 / max(1, episodes)), size=RESAMPLES)
+    found = ratios((drawn @ counts.reshape(episodes, -1)).reshape(RESAMPLES, columns, 4))  # [R, K, 3]
     bounds = np.full((columns, len(RATIOS), 2), np.nan)
     for place in np.argwhere(np.isfinite(found).any(axis=0)):
         bounds[tuple(place)] = np.nanquantile(found[(slice(None), *place)], (0.025, 0.975))

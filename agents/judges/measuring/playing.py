@@ -99,20 +99,7 @@ def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:
     while not ended and (action := choose(info["admissible_actions"])) is not None:
         seen, before = observation, info
         observation, reward, terminated, truncated, info = env.step(action)
-        trajectory.steps.append(
-            Step(
-                observation=seen,
-                action=action,
-                reward=reward,
-                valid=info["valid"],
-                terminated=terminated,
-                truncated=truncated,
-                state_key=before["state_key"],
-                admissible_actions=before["admissible_actions"],
-                changed=bool(info["changed"]),
-                subgoals=list(info["subgoals"]),
-            )
-        )
+        trajectory.steps.append(Step.taken(seen, before, action, reward, terminated, truncated, info))
         ended = terminated or truncated
     if trajectory.steps:
         trajectory.final_observation, trajectory.reason = observation, info.get("reason")

@@ -114,8 +114,8 @@ def plot(results: Mapping[str, Any], path: Path) -> Path:
     size = (3.4 + 2.6 * columns, 0.9 + lines * (0.7 + 0.45 * len(forms)))
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    splits = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    for axes, name in zip(splits, names):
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes, name in zip(panels, names):
         for place, ratio in enumerate(RATIOS):
             found = [form["scores"].get(name, {}).get(ratio, {"value": None}) for form in forms]
             shown = [(at + 0.22 * (place - 1), r) for at, r in enumerate(found) if r["value"] is not None]
@@ -129,7 +129,7 @@ def plot(results: Mapping[str, Any], path: Path) -> Path:
         axes.grid(alpha=0.25)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    for axes in splits[len(names) :]:
+    for axes in panels[len(names) :]:
         axes.set_visible(False)
     first = figure.axes[0]
     first.set_ylim(len(forms) - 0.5, -0.5)

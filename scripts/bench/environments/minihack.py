@@ -36,8 +36,8 @@ def measure(options: argparse.Namespace) -> dict[str, list[Any]]:
 
 
 def _level(level: str, options: argparse.Namespace) -> list[Row]:
-    split_tasks = MiniHackEnv(MiniHackConfig([level])).tasks("train")
-    rounds = [split_tasks[options.number * n : options.number * (n + 1)] for n in range(options.repeats + 1)]
+    task_ids = MiniHackEnv(MiniHackConfig([level])).tasks("train")
+    rounds = [task_ids[options.number * n : options.number * (n + 1)] for n in range(options.repeats + 1)]
     official = median_speed(rounds, partial(_bare, Game(level)))
     rows = [Row(level, "MiniHack itself", official)]
     settings: dict[str, Any] = {"levels": [level], "max_steps": MAX_STEPS}

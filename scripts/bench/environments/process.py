@@ -71,7 +71,7 @@ def sizes(source: str, measured: dict[str, Any]) -> list[Size]:
     return [Size(source, 1, after, *memory) for after, memory in measured["memory"].items()]
 
 
-def size_of_workers(source: str, settings: dict[str, Any], split_tasks: Sequence[str], workers: int, episodes: int) -> Size:
+def size_of_workers(source: str, settings: dict[str, Any], task_ids: Sequence[str], workers: int, episodes: int) -> Size:
     """The row of a pool's processes, each of which has played."""
     import envs
     from environments.play import play_slot
@@ -80,7 +80,7 @@ def size_of_workers(source: str, settings: dict[str, Any], split_tasks: Sequence
     async def visits(pool: Pool, worker: int) -> Any:
         slot = pool.slot()  # kept until all have played: the next one goes to another worker
         for number in range(worker * episodes, (worker + 1) * episodes):
-            await play_slot(slot, split_tasks[number % len(split_tasks)], number)
+            await play_slot(slot, task_ids[number % len(task_ids)], number)
         return slot
 
     async def measured() -> list[tuple[float, float]]:

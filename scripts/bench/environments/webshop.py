@@ -58,21 +58,21 @@ def measure(options: argparse.Namespace) -> dict[str, list[Any]]:
             first = process.measure(settings, [])
             shop = open_shop(WebShopConfig(**settings))
             source = f"{name}, {len(shop.products):,}"
-            split_tasks = tasks.split(WebShopConfig(**settings), "train")
-            ids = [split_tasks[number % len(split_tasks)] for number in range(options.episodes)]
+            task_ids = tasks.split_tasks(WebShopConfig(**settings), "train")
+            ids = [task_ids[number % len(task_ids)] for number in range(options.episodes)]
             measured = [process.measure(settings, ids) for _ in range(options.repeats)]
             openings += [process.opening(source, "cold", [first]), process.opening(source, "warm", measured)]
             sizes += process.sizes(source, measured[-1])
             if options.workers:
-                sizes.append(process.size_of_workers(source, settings, split_tasks, options.workers, options.episodes))
-            speeds += _speeds(source, settings, shop, split_tasks, options)
+                sizes.append(process.size_of_workers(source, settings, task_ids, options.workers, options.episodes))
+            speeds += _speeds(source, settings, shop, task_ids, options)
     return {"WebShop, one process": speeds, "WebShop, a fresh process": openings, "WebShop, memory": sizes}
 
 
 def _speeds(
-    source: str, settings: dict[str, Any], shop: Shop, split_tasks: Sequence[str], options: argparse.Namespace
+    source: str, settings: dict[str, Any], shop: Shop, task_ids: Sequence[str], options: argparse.Namespace
 ) -> Iterator[Row]:
-    goals, counted = itertools.cycle(split_tasks), range(options.repeats + 1)
+    goals, counted = itertools.cycle(task_ids), range(options.repeats + 1)
 
     def rounds() -> Rounds:
         return [[task for task in itertools.islice(goals, options.number) for _ in range(GROUP)] for _ in counted]

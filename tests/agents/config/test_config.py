@@ -155,13 +155,13 @@ def test_the_environments_own_keys_stand_beside_the_common_ones() -> None:
 
 def test_a_saved_configuration_reads_back_equal(tmp_path: Path) -> None:
     loaded = loading.load(["env.max_steps=7", "tracker=[wandb,tensorboard]", "shaping=invalid_action", "optim.betas=[0.8,0.9]"])
-    loading.save(loaded, tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(loaded))
     again = loading.finish(config.TrainConfig, yaml.safe_load((tmp_path / "config.yaml").read_text()))
     assert again == loaded
 
 
 def test_resume_takes_the_runs_own_configuration_and_single_values(tmp_path: Path) -> None:
-    loading.save(loading.load(["algo=grpo", "seed=5"]), tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(loading.load(["algo=grpo", "seed=5"])))
     resumed = loading.load([f"resume={tmp_path}", "iterations=300"])
     assert (resumed.algo["name"], resumed.seed, resumed.iterations, resumed.resume) == ("grpo", 5, 300, str(tmp_path))
     assert "(iterations=300) may be changed" in refusal(f"resume={tmp_path}", "algo=gigpo")
@@ -169,7 +169,7 @@ def test_resume_takes_the_runs_own_configuration_and_single_values(tmp_path: Pat
 
 @pytest.mark.parametrize("override", ["run=other", "out=elsewhere", "seed=3"])
 def test_what_makes_a_run_the_one_it_is_cannot_be_given_with_resume(tmp_path: Path, override: str) -> None:
-    loading.save(loading.load(["run=it", "seed=5"]), tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(loading.load(["run=it", "seed=5"])))
     message = refusal(f"resume={tmp_path}", override)
     for part in (f"'{override}' together with resume={tmp_path}", "Leave it away", "start a new run"):
         assert part in message
@@ -177,7 +177,7 @@ def test_what_makes_a_run_the_one_it_is_cannot_be_given_with_resume(tmp_path: Pa
 
 @pytest.mark.parametrize("override", ["shaping.implicit_prm.rank=4", "shaping.implicit_prm.kind=copy", "critic.hidden=[16]"])
 def test_what_gives_saved_weights_their_shape_cannot_be_given_with_resume(tmp_path: Path, override: str) -> None:
-    loading.save(loading.load(["algo=oprl"]), tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(loading.load(["algo=oprl"])))
     assert "the weights that were saved have another shape" in refusal(f"resume={tmp_path}", override)
     assert loading.load([f"resume={tmp_path}", "shaping.implicit_prm.lr=0.01"]).shaping["implicit_prm"]["lr"] == 0.01
 

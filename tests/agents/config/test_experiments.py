@@ -32,7 +32,7 @@ def test_an_evaluation_refuses_what_only_training_has() -> None:
 
 def test_an_evaluation_of_a_run_takes_the_runs_own_choices(tmp_path: Path) -> None:
     trained = loading.load(["env.max_steps=7", "engine.max_tokens=9", "evaluation.temperature=[0.4]", "seed=3"])
-    loading.save(trained, tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(trained))
     loaded = loading.load_evaluate([f"run={tmp_path}", "evaluation.split=test"])
     assert (loaded.env, loaded.model, loaded.engine, loaded.seed) == (trained.env, trained.model, trained.engine, 3)
     assert (loaded.evaluation.split, loaded.evaluation.temperature, loaded.out) == ("test", [0.4], None)

@@ -93,7 +93,7 @@ def test_help_of_a_section_says_value_source_default_and_meaning() -> None:
 
 
 def test_help_of_a_run_shows_what_the_run_was_given(tmp_path: Path) -> None:
-    loading.save(loading.load(["algo=grpo", "rollout.groups=5"]), tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(loading.load(["algo=grpo", "rollout.groups=5"])))
     for job in ("train", "evaluate", "judge"):
         named: list[str] = [f"{'resume' if job == 'train' else 'run'}={tmp_path}"]
         keys = {key.name: key for key in usage.keys(job, named)}  # type: ignore[arg-type]

@@ -8,9 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.judges.measuring.matching import match
-from agents.judges.measuring.measure import ALL, RESAMPLES, filtered, intervals, latency, ratios, score, total
+from agents.judges.measuring.measure import (
+    ALL,
+    RESAMPLES,
+    Confusion,
+    confusion,
+    filtered,
+    intervals,
+    latency,
+    ratios,
+    score,
+    total,
+)
 from agents.judges.measuring.playing import NotRepeatable, at_random, told_by
-from algorithms.shaping.confusion import Confusion
 from envs.common.structured import ConfigError
 from envs.trajectory import Step, Trajectory
 from tests.agents.test_judge import Hall, HallConfig
@@ -58,11 +68,19 @@ def test_the_filter_s_losses_are_events_at_steps_that_changed_nothing() -> None:
     assert (found["transitions"], found["kept"], found["events"], found["events_lost"]) == (5, 2, 2, 1)
 
 
-@given(st.lists(st.integers(0, 9), min_size=4, max_size=4))
-def test_ratios_are_those_of_the_confusion_where_these_are_any(counts: list[int]) -> None:
-    one = Confusion(*counts)
-    for mine, theirs in zip(ratios(np.array(counts)), (one.precision, one.recall, one.f1)):
-        assert np.isnan(mine) or mine == pytest.approx(theirs)
+@given(pairs=st.lists(st.tuples(st.booleans(), st.booleans())))
+def test_each_pair_of_verdict_and_label_is_counted_once(pairs: list[tuple[bool, bool]]) -> None:
+    verdict, label = np.array(pairs, bool).reshape(-1, 2).T
+    found = confusion(verdict, label)
+    assert found == Confusion(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
+    if found.tp:
+        precision, recall, f1 = ratios(np.array([found.tp, found.fp, found.fn, found.tn]))
+        assert f1 == pytest.approx(2 / (1 / precision + 1 / recall))
+
+
+def test_verdicts_must_fit_their_labels() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        confusion(np.zeros(2, bool), np.zeros((2, 1), bool))
 
 
 def test_an_interval_of_a_share_is_as_wide_as_theory_says() -> None:

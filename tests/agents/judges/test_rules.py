@@ -6,8 +6,8 @@ import asyncio
 
 import numpy as np
 
+from agents.judges.measuring.measure import confusion
 from agents.judges.rules import Rules
-from algorithms.shaping.confusion import confusion
 from envs.trajectory import Trajectory
 from tests.agents.judges.episodes import SUBGOALS, all_moves, episode, step, walk
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +25,6 @@ from tests.agents.models.families import FAMILIES, OTHERS, SIZE, WINDOW, folder,
 
 OWN = {"qwen3_5_text", "gemma2", "gemma3_text", "phi3", "mistral", "gpt_oss"}
 """Families whose layers no slot holds: they are sampled through their own cache."""
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def load(path: Path, max_length: int = 1024) -> Policy:

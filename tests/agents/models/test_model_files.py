@@ -122,7 +122,7 @@ def remove(path: Path, *names: str) -> None:
         (path / name).unlink()
 
 
-def quantised(path: Path, method: str) -> None:
+def quantized(path: Path, method: str) -> None:
     settings(path, quantization_config={"quant_method": method, "bits": 4, "load_in_4bit": True})
 
 
@@ -152,9 +152,9 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
         (lambda path: settings(path, model_type=None), r"cannot be loaded.*model type `None`"),
         (lambda path: settings(path, hidden_size="wide"), r"cannot be loaded.*hidden_size"),
         (lambda path: settings(path, num_attention_heads=5), r"model\.name=.* (cannot be loaded|in the file and)"),
-        (lambda path: quantised(path, "gptq"), r"weights are quantised \(gptq\).*float32, bfloat16"),
-        (lambda path: quantised(path, "bitsandbytes"), r"weights are quantised \(bitsandbytes\)"),
-        (lambda path: quantised(path, "fp8"), r"weights are quantised \(fp8\)"),
+        (lambda path: quantized(path, "gptq"), r"weights are quantized \(gptq\).*float32, bfloat16"),
+        (lambda path: quantized(path, "bitsandbytes"), r"weights are quantized \(bitsandbytes\)"),
+        (lambda path: quantized(path, "fp8"), r"weights are quantized \(fp8\)"),
         (
             lambda path: add_token(path, "household", special=False),
             r"the model 259 embeddings: 'household' \(259\)",

@@ -320,11 +320,11 @@ def talkative_policy() -> Policy:
 
 def play(engine: Any, tokenizer: Any, context: str, temperature: float = 1.0, n: int = 8) -> tuple[list[Trajectory], Scoring]:
     prompt = CorridorPrompt()
-    prompter = Plain(tokenizer, prompt)
-    sampling = Sampling(max_tokens=6, stop_ids=prompter.stop_ids)
-    one = Scoring(prompter.tries, "tokens")
+    dialogue = Plain(tokenizer, prompt)
+    sampling = Sampling(max_tokens=6, stop_ids=dialogue.stop_ids)
+    one = Scoring(dialogue.tries, "tokens")
     with Pool(lambda: Talkative(CorridorConfig()), workers=1, mode="inline") as pool:
-        made = Sampler("test", engine, prompter, prompt, pool, sampling, context=context, scoring=one)
+        made = Sampler("test", engine, dialogue, prompt, pool, sampling, context=context, scoring=one)
         return asyncio.run(made.play(episodes(n), temperature)), one
 
 
@@ -372,10 +372,10 @@ def test_an_environment_that_lists_nothing_cuts_the_episode_off_with_the_reason(
             return turn
 
     policy = talkative_policy()
-    prompter = Plain(policy.tokenizer, CorridorPrompt())
+    dialogue = Plain(policy.tokenizer, CorridorPrompt())
     with Pool(lambda: Silent(CorridorConfig()), workers=1, mode="inline") as pool:
-        sampling, one = Sampling(), Scoring(prompter.tries)
-        made = Sampler("test", HFEngine(policy), prompter, CorridorPrompt(), pool, sampling, scoring=one)
+        sampling, one = Sampling(), Scoring(dialogue.tries)
+        made = Sampler("test", HFEngine(policy), dialogue, CorridorPrompt(), pool, sampling, scoring=one)
         (played,) = asyncio.run(made.play(episodes(1), 1.0))
     assert played.error is not None
     assert "lists no action" in played.error

@@ -107,9 +107,9 @@ def test_the_corpus_is_the_same_whatever_the_process_drew_before() -> None:
 def test_a_demonstration_of_a_foreign_environment_has_no_unknown_token(prompt: Prompt, listed: bool) -> None:
     env = Riddle(RiddleConfig(listed=listed))
     policy = load_policy(ModelConfig(name="tiny", prompt="plain"), prompt, corpus(env, prompt), "cpu", 0)
-    prompter = Plain(policy.tokenizer, prompt)
+    dialogue = Plain(policy.tokenizer, prompt)
     for task in env.tasks("train")[70:72]:
-        shown = as_trajectory(demonstrate(env, task, 0, 0.0, False), prompter, prompt, "full", 0)
+        shown = as_trajectory(demonstrate(env, task, 0, 0.0, False), dialogue, prompt, "full", 0)
         ids = [i for step in shown.steps for i in (*step.prompt_ids, *step.response_ids)]
         assert policy.tokenizer.convert_tokens_to_ids(UNK) not in ids
 
@@ -131,8 +131,8 @@ def test_the_setting_says_what_is_kept_of_texts(text: str, prompt: Prompt, read:
 def test_an_answer_in_free_text_is_executed_as_it_was_written() -> None:
     env, prompt = Riddle(RiddleConfig()), Prompt()
     policy = load_policy(ModelConfig(name="tiny", prompt="plain"), prompt, corpus(env, prompt), "cpu", 0)
-    prompter = Plain(policy.tokenizer, prompt)
-    assert prompter.action([*prompter.spell("[12]", None), *prompter.stop_ids], None) == ("[12]", True)
+    dialogue = Plain(policy.tokenizer, prompt)
+    assert dialogue.action([*dialogue.spell("[12]", None), *dialogue.stop_ids], None) == ("[12]", True)
 
 
 def test_the_vocabulary_of_an_environment_whose_lexicon_is_whole_stays_that_of_its_published_numbers() -> None:

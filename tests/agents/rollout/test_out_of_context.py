@@ -1,4 +1,4 @@
-"""An episode that outgrows what the model can read is lost, counted, shown and learnt from like one that ran out of time."""
+"""An episode that outgrows what the model can read is lost, counted, shown and learned from like one that ran out of time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from algorithms import base
 from envs import registry
 from envs.base import StepResult
 from envs.pool import Pool
-from envs.trajectory import CONTEXT, NO_ACTIONS, Trajectory, read, write
+from envs.trajectory import CONTEXT, NO_ACTIONS, Trajectory
+from envs.trajectory_file import read, write
 from tests.agents.parts import opened
 from tests.agents.rollout.test_sampler import CORRIDOR, corridor_policy, episodes, sampler, writes
 from tests.algorithms.batches import as_batch
@@ -244,7 +245,7 @@ def test_where_no_first_prompt_fits_training_stops_and_names_the_setting(
     )
 
 
-def test_an_episode_without_a_step_does_not_keep_the_others_from_being_learnt_from() -> None:
+def test_an_episode_without_a_step_does_not_keep_the_others_from_being_learned_from() -> None:
     config = load([*SMALL, "algo=gigpo"])
     empty = Trajectory("e", "t", "other", 0, "train")
     with opened(config) as parts:

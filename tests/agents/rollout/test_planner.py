@@ -59,13 +59,13 @@ def only_even_tasks_differ(episode: Episode, member: int) -> float:
 
 def test_without_resampling_groups_that_are_alike_stay() -> None:
     played = play(lambda episode, member: 1.0)
-    assert len(played.learnt) == 10
+    assert len(played.learned) == 10
     assert not played.dropped
 
 
 def test_groups_that_are_alike_are_replaced_by_other_tasks() -> None:
     played = play(only_even_tasks_differ, rounds=20)
-    assert len(played.learnt) == 10
+    assert len(played.learned) == 10
     assert not any(map(returns_alike, played.groups))
     assert played.dropped
     assert all(map(returns_alike, played.dropped))
@@ -74,7 +74,7 @@ def test_groups_that_are_alike_are_replaced_by_other_tasks() -> None:
 
 def test_where_every_group_is_alike_the_rounds_end_and_nothing_is_missing() -> None:
     played = play(lambda episode, member: 0.0, rounds=3)
-    assert len(played.learnt) == 10
+    assert len(played.learned) == 10
     assert sum(map(len, played.dropped)) == 30
 
 

@@ -1,4 +1,4 @@
-"""Episodes through engine, prompter and pool: what is stored is what was sampled, and a fault stays with its episode."""
+"""Episodes through engine, dialogue and pool: what is stored is what was sampled, and a fault stays with its episode."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def writes(text: str) -> list[int]:
 def sampler(engine, pool: Pool, **settings) -> Sampler:
     tokenizer = engine.policy.tokenizer if isinstance(engine, HFEngine) else TOKENIZER
     prompt = CorridorPrompt()
-    prompter = Plain(tokenizer, prompt)
-    sampling = Sampling(max_tokens=6, stop_ids=prompter.stop_ids)
-    return Sampler("test", engine, prompter, prompt, pool, sampling, **settings)
+    dialogue = Plain(tokenizer, prompt)
+    sampling = Sampling(max_tokens=6, stop_ids=dialogue.stop_ids)
+    return Sampler("test", engine, dialogue, prompt, pool, sampling, **settings)
 
 
 def episodes(n: int) -> list[Episode]:

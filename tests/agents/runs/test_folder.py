@@ -14,7 +14,8 @@ from agents.config import loading
 from agents.config.sections import TrainConfig
 from agents.runs.folder import RunFolder, RunFolderError
 from envs.base import Split
-from envs.trajectory import Step, Trajectory, read
+from envs.trajectory import Step, Trajectory
+from envs.trajectory_file import read
 
 SPLIT_TASKS: dict[Split, list[str]] = {"train": ["a", "b"], "eval": ["c"], "test": []}
 HASHES: dict[Split, str] = {"train": "0f", "eval": "1e", "test": "2d"}

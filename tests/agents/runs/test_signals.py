@@ -25,7 +25,8 @@ from agents.train import main as train
 from envs import registry
 from envs.base import StepResult
 from envs.pool import Pool
-from envs.trajectory import Trajectory, read
+from envs.trajectory import Trajectory
+from envs.trajectory_file import read
 from tests.agents.parts import opened
 from tests.agents.rollout.test_out_of_context import SMALL
 from tests.agents.rollout.test_sampler import CORRIDOR, TOKENIZER, corridor_policy, episodes, sampler, writes
@@ -175,7 +176,7 @@ def learning(iterations, compares: bool = True) -> list[str]:
     found: list[str] = []
     watch = Signals(config(), TOKENIZER, found.append)
     for groups, metrics in iterations:
-        watch.learnt(groups, metrics, compares)
+        watch.learned(groups, metrics, compares)
     return found
 
 
@@ -231,8 +232,8 @@ def test_every_warning_has_its_section_in_the_documentation() -> None:
 
 def floor(*settings: str, seconds: float = 20.0):
     with opened(load_evaluate(list(settings))) as parts:
-        split_tasks = evaluation_episodes(parts.config.evaluation, parts.env, parts.config.seed)
-        return parts.runner.run(random_policy(parts.sampler, split_tasks, seconds))
+        episodes = evaluation_episodes(parts.config.evaluation, parts.env, parts.config.seed)
+        return parts.runner.run(random_policy(parts.sampler, episodes, seconds))
 
 
 def test_random_actions_are_the_same_in_every_process_and_of_every_model() -> None:

@@ -16,7 +16,7 @@ from rich.console import Console as Terminal
 from agents.config.sections import ConsoleConfig, TensorboardConfig, TrackerConfig, WandbConfig
 from agents.runs.console import Console, sparkline
 from agents.runs.metrics import MetricsFile, read_metrics
-from agents.runs.tracker import Silent
+from agents.runs.tracker import Tracker
 from agents.runs.tracking import Trackers, open_trackers
 from agents.runs.wandb import _logged_in, _mode
 from envs.trajectory import Step, Trajectory
@@ -116,7 +116,7 @@ def test_a_sparkline_goes_from_lowest_to_highest_bar() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
 
 
-class Failing(Silent):
+class Failing(Tracker):
     """A tracker whose service is gone."""
 
     def log(self, step: int, metrics: object) -> None:

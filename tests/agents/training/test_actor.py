@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from agents.rollout.constraint import ActionTries
 from agents.training.actor import Actor
 from agents.training.experience import Experience
 from agents.training.target import corrected
-from algorithms import correction, losses, surrogates
+from algorithms import losses, surrogates
 from envs.trajectory import Step, Trajectory
 from tests.agents.models.models_for_tests import WORDS, full_logprobs, small_policy
 from tests.agents.training.test_packing import conversation
@@ -230,10 +229,6 @@ def test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probabilit
         norms[kind] = actor.update(experience(trajectories, credit(trajectories)), 0)["grad_norm"]
     # Without correction the ratio itself is exp(0.25); with it the ratio is 1 and the weight exp(0.25): the same gradient.
     assert norms["token"] == pytest.approx(norms["none"], rel=1e-3)
-
-
-def test_the_configuration_allows_the_measures_that_there_are() -> None:
-    assert list(get_args(get_type_hints(CorrectionConfig)["reject"])) == ["none", *get_args(correction.Measure)]
 
 
 def sampled_elsewhere(trajectories: list[Trajectory], gaps: list[float]) -> None:

@@ -56,8 +56,8 @@ def played(
     env = Counting(config)
     env.says = says
     warmstart = WarmstartConfig(detours=detours, suboptimal_share=suboptimal)
-    split_tasks = env.tasks("train")[:games]
-    return demonstrated(env, EnvConfig(name="alfworld", settings=config), warmstart, split_tasks, count, seed), env.asked
+    tasks = env.tasks("train")[:games]
+    return demonstrated(env, EnvConfig(name="alfworld", settings=config), warmstart, tasks, count, seed), env.asked
 
 
 def test_a_second_run_has_the_same_demonstrations_and_plays_but_a_sample() -> None:

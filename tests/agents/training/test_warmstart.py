@@ -68,7 +68,7 @@ def test_tasks_that_the_oracle_cannot_win_in_time_are_passed_over_unless_all_are
         ]
     )
     with opened(config) as parts:
-        split_tasks = list(parts.env.tasks("train"))
+        tasks = list(parts.env.tasks("train"))
 
         def in_time(task: str) -> bool:
             try:
@@ -76,13 +76,13 @@ def test_tasks_that_the_oracle_cannot_win_in_time_are_passed_over_unless_all_are
             except Unsolvable:
                 return False
 
-        short = [task for task in split_tasks if in_time(task)]
-        assert 0 < len(short) < len(split_tasks)
-        made = parts.demonstrations(split_tasks, 2 * len(short))
+        short = [task for task in tasks if in_time(task)]
+        assert 0 < len(short) < len(tasks)
+        made = parts.demonstrations(tasks, 2 * len(short))
         assert len(made) == 2 * len(short)
         assert all(len(t.steps) <= 7 for t in made)
         with pytest.raises(Unsolvable, match=r"more than env\.max_steps=7"):
-            parts.demonstrations([task for task in split_tasks if task not in short], 3)
+            parts.demonstrations([task for task in tasks if task not in short], 3)
 
 
 def test_training_reaches_the_last_demonstrations_last() -> None:
@@ -116,7 +116,8 @@ def test_steps_too_small_for_bf16_add_up() -> None:
     assert moved > 0.5
 
 
-def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path) -> None:
+def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path))
     config = load(["env=alfworld", "algo=gigpo", "env.train_games=5", "warmstart.steps=3", "warmstart.batch=2", "device=cpu"])
     with opened(config) as parts:
         made = parts.demonstrations(parts.env.tasks("train"), 4)
@@ -124,7 +125,7 @@ def test_a_warm_start_is_cached_by_all_that_it_depends_on(tmp_path: Path) -> Non
 
         def begin(settings: WarmstartConfig = config.warmstart, seed: int = 0) -> bool:
             parts.policy.model.load_state_dict(untrained)
-            return bool(warm_start(parts.policy, made, settings, seed, cache=tmp_path)["cached"])
+            return bool(warm_start(parts.policy, made, settings, seed)["cached"])
 
         assert not begin()
         trained = weights(parts.policy)

@@ -197,10 +197,10 @@ def test_what_is_not_possible_is_told_and_changes_nothing(shopfront: Shopfront) 
 
 def test_the_entrance_takes_a_split_a_number_or_a_name(shopfront: Shopfront) -> None:
     env = WebShopEnv(CONFIG)
-    for split_tasks in SPLITS:
-        assert f'name="split" value="{split_tasks}"' in page(shopfront, "/")
-        text = page(shopfront, send(shopfront, "/", split=split_tasks).place)
-        assert re.search(r"<span>(goal/\d{6})</span>", text)[1] in env.tasks(split_tasks)  # type: ignore[index]
+    for split in SPLITS:
+        assert f'name="split" value="{split}"' in page(shopfront, "/")
+        text = page(shopfront, send(shopfront, "/", split=split).place)
+        assert re.search(r"<span>(goal/\d{6})</span>", text)[1] in env.tasks(split)  # type: ignore[index]
     for task in ("42", " 42 ", "goal/000042"):
         assert "<span>goal/000042</span>" in page(shopfront, enter(shopfront, task))
 
