@@ -50,6 +50,7 @@ INVARIANTS = {
         "agents/rollout/test_sampler.py::test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success",
         "agents/rollout/test_sampler.py::test_a_retry_plays_the_same_episode_again",
         "envs/test_pool_faults.py::test_hung_worker_is_replaced_and_others_go_on",
+        "agents/rollout/test_sampler.py::test_a_request_that_the_engine_cannot_answer_costs_its_episode_alone",
     ],
     "9 shaping never overwrites the environment's reward": [
         "algorithms/test_advantages.py::test_shaping_never_changes_the_environments_reward",

@@ -1,8 +1,9 @@
 """Plays episodes: one coroutine each, joined only in the engine's batch, and gives finished groups as they end.
 
-A finished episode takes no further part in any batch. An episode whose environment fails is played again alone; if it fails
-again it is returned with `error` set, neither success nor ordinary failure, and the others never notice. Any number of calls
-may play at once (training and evaluation, say): every episode has a session of its own for the life of the engine.
+A finished episode takes no further part in any batch. An episode whose environment fails, or whose request the engine cannot
+answer, is played again alone; if it fails again it is returned with `error` set, neither success nor ordinary failure, and the
+others never notice. Any number of calls may play at once (training and evaluation, say): every episode has a session of its own
+for the life of the engine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Protocol
 
 from agents.rollout.choice import Scoring
 from agents.rollout.dialogue import Dialogue
-from agents.rollout.engines.base import Engine, Sampling, new_session
+from agents.rollout.engines.base import Engine, EngineError, Sampling, new_session
 from agents.rollout.episode import Player
 from agents.rollout.planner import Episode
 from envs.pool import EpisodeError, Pool, Slot
@@ -136,6 +137,8 @@ class Sampler:
             except EpisodeError as error:
                 trajectory.error = f"{error.kind}: {error.detail}"
                 trajectory.success = False
+            except EngineError as error:
+                trajectory.error = f"engine: {error}"
             finally:
                 self.engine.release(session)
         return trajectory

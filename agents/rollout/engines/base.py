@@ -103,6 +103,10 @@ class EngineStats:
         return counts
 
 
+class EngineError(RuntimeError):
+    """One request got no answer, and why. Its episode alone is played again; any other error of an engine ends the run."""
+
+
 class Engine(Protocol):
     """Sampling engine. `generate` and `score` may be awaited by any number of sessions at once; the engine batches them."""
 

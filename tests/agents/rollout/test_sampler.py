@@ -11,7 +11,7 @@ import pytest
 from agents.models.policy import Policy
 from agents.models.tokenizer import build
 from agents.rollout.dialogue import Plain
-from agents.rollout.engines.base import Completion, Request, Sampling, Weights
+from agents.rollout.engines.base import Completion, EngineError, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
 from agents.rollout.episode import derive_seed
@@ -121,6 +121,29 @@ def test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success(word: 
     summary = rate(played)
     assert summary.faults >= 1
     assert summary.episodes + summary.faults == 4
+
+
+def test_a_request_that_the_engine_cannot_answer_costs_its_episode_alone() -> None:
+    bad = {derive_seed(102, t) for t in range(1, 99)}
+
+    class Shaky(ScriptedEngine):
+        left = 1
+
+        async def generate(self, request: Request) -> Completion:
+            if request.seed in bad and self.left > 0:
+                self.left -= 1
+                raise EngineError("connection lost")
+            return await super().generate(request)
+
+    clean = play(ScriptedEngine(lambda r: writes("look")), CORRIDOR, "inline", n=4)
+    engine = Shaky(lambda r: writes("look"))
+    played = play(engine, CORRIDOR, "inline", n=4, retries=1)
+    assert [t.attempt for t in played] == [0, 0, 1, 0]
+    assert [t.steps for t in played] == [t.steps for t in clean]
+    engine.left = 9
+    lost = play(engine, CORRIDOR, "inline", n=4, retries=1)[2]
+    assert lost.error == "engine: connection lost"
+    assert not lost.success
 
 
 def test_a_retry_plays_the_same_episode_again() -> None:
