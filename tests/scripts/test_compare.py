@@ -370,9 +370,9 @@ def begun(tmp_path: Path, *arguments: str) -> tuple[Plan, Run, Run]:
 
 def test_runs_of_other_tasks_are_an_error_that_names_them(tmp_path: Path) -> None:
     found, one, two = begun(tmp_path, "arm.two=algo=gigpo")
-    write(one, [], split="abc")
+    write(one, [], train_hash="abc")
     evidence.refuse_unequal(found)
-    write(two, [], split="abd")
+    write(two, [], train_hash="abd")
     with pytest.raises(ConfigError, match=r"one, seed 0 and two, seed 0 have other tasks: split 'train' is abc and abd"):
         evidence.refuse_unequal(found)
 

@@ -21,7 +21,8 @@ from agents.runs.folder import RunFolder
 from agents.training.credit import Credit
 from agents.training.experience import Experience
 from agents.training.learner import Learner
-from envs.trajectory import Trajectory, read
+from envs.trajectory import Trajectory
+from envs.trajectory_file import read
 from tests.agents.test_training import SMALL, comparable, weights
 
 FEW = [*SMALL, "algo=ppo", "critic.hidden=[16]", "iterations=2", "evaluation.before=false", "evaluation.after=false"]
