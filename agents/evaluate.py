@@ -49,8 +49,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     policy = policy_of_run(config) if config.run else fresh_policy(config)
     sampler = open_sampler(config, policy)
     console.print(f"weights: {in_words(policy, config.model)}", soft_wrap=True)
-    if sampler.dialogue.summary:
-        console.print(f"dialogue: {sampler.dialogue.summary}", soft_wrap=True, markup=False)
+    if sampler.player.dialogue.summary:
+        console.print(f"dialogue: {sampler.player.dialogue.summary}", soft_wrap=True, markup=False)
     try:
         return asyncio.run(_evaluate(config, sampler, policy.tokenizer, console))
     finally:

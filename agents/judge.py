@@ -83,7 +83,7 @@ async def _measure(
         read = told(config, played, form)
         judge = judges.build(form.judge(config.judge), playing, env, sampler, policy)
         try:
-            found = await measured(config, judge, env, sampler.prompt, read, form, folder, console)
+            found = await measured(config, judge, env, sampler.player.prompt, read, form, folder, console)
             results["forms"].append(found)
         except asyncio.CancelledError:  # by Ctrl-C
             console.print(f"stopped at form {number} of {len(to_measure)}; what was answered is kept, except by judge=policy")

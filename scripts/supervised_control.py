@@ -46,11 +46,11 @@ def main() -> None:
     budget = metrics[-1]["time/cpu"] - metrics[0]["time/cpu"]
     policy, env = fresh_policy(config), make_env(config)
     sampler, held_out = open_sampler(config, policy), evaluation_episodes(config.evaluation, env, config.seed)
-    store = WeightStore(policy, [sampler.engine])
+    store = WeightStore(policy, [sampler.player.engine])
 
     def shown(settings: TrainConfig, count: int, seed: int) -> list[Trajectory]:
         settings = replace(settings, seed=seed)
-        return demonstrations(env, sampler.dialogue, sampler.prompt, settings, env.tasks("train"), count)
+        return demonstrations(env, sampler.player.dialogue, sampler.player.prompt, settings, env.tasks("train"), count)
 
     warm_start(policy, shown(config, config.warmstart.demonstrations, config.seed), config.warmstart, config.seed)
     warm = copy.deepcopy(policy.model.state_dict())

@@ -65,7 +65,7 @@ def build(config: JudgeConfig, run: TrainConfig | EvaluateConfig, env: TextEnv, 
     client = _client(config, run, sampler, policy)
     cache = AnswerCache(_folder() / "answers.sqlite3") if config.cache and client.identity is not None else None
     asking = RetryingClient(client, cache, config.concurrency, config.retries, config.budget)
-    return TextJudge(asking, sampler.prompt, subgoals, config.window, config.actions)
+    return TextJudge(asking, sampler.player.prompt, subgoals, config.window, config.actions)
 
 
 def proposals_file(config: JudgeConfig, env: str, policy: str) -> Path:
@@ -95,7 +95,7 @@ def _client(config: JudgeConfig, run: TrainConfig | EvaluateConfig, sampler: Sam
     if config.kind == "policy":
         m = run.model
         template = Template(policy.tokenizer, arguments=m.chat_template_kwargs, date=m.date, end_ids=policy.end_ids)
-        return Local(sampler.engine, template, config.max_tokens, identity=None)
+        return Local(sampler.player.engine, template, config.max_tokens, identity=None)
     from agents.models.policy import PolicyError
     from agents.models.sources import in_words, load_pretrained, within_reach
     from agents.rollout.engines.hf import HFEngine

@@ -15,6 +15,7 @@ from agents.rollout.choice import Scoring
 from agents.rollout.corpus import corpus
 from agents.rollout.dialogue import Chat, Dialogue, Plain
 from agents.rollout.engines.base import Sampling
+from agents.rollout.episode import Player
 from agents.rollout.sampler import Sampler
 from envs import registry
 from envs.base import TextEnv
@@ -55,20 +56,10 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
         engine.close()
         raise
     sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens, stop=dialogue.stop, stop_ids=dialogue.stop_ids)
-    return Sampler(
-        env_id=spec.id,
-        engine=engine,
-        dialogue=dialogue,
-        prompt=prompt,
-        pool=pool,
-        sampling=sampling,
-        context=c.env.context,
-        history=c.env.history,
-        constrained=c.engine.constrained == "admissible",
-        scoring=Scoring(dialogue.tries, c.engine.length) if c.engine.constrained == "scored" else None,
-        retries=c.env.pool.retries,
-        concurrency=c.engine.max_batch,
-    )
+    scoring = Scoring(dialogue.tries, c.engine.length) if c.engine.constrained == "scored" else None
+    constrained = c.engine.constrained == "admissible"
+    player = Player(engine, dialogue, prompt, sampling, c.env.context, c.env.history, constrained, scoring)
+    return Sampler(spec.id, player, pool, retries=c.env.pool.retries, concurrency=c.engine.max_batch)
 
 
 def _prompt(config: Config) -> Prompt:

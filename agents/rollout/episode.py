@@ -20,16 +20,18 @@ from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """How episodes are played; the fields are those of the sampler."""
+    """How the policy plays an episode: an engine that writes, and the dialogue between it and the environment."""
 
     engine: Engine
     dialogue: Dialogue
     prompt: Prompt
     sampling: Sampling
-    context: str
-    history: int
-    constrained: bool
-    scoring: Scoring | None
+    context: str = "full"
+    history: int = 2
+    """Turns that a rebuilt prompt shows; context=window only."""
+    constrained: bool = False
+    scoring: Scoring | None = None
+    """If given, an admissible action is chosen as a whole (see agents.rollout.choice)."""
 
     async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Slot) -> None:
         """Play to the end, adding steps to `trajectory`. Raises EpisodeError if the environment fails."""

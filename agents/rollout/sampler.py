@@ -13,13 +13,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agents.rollout.choice import Scoring
-from agents.rollout.dialogue import Dialogue
-from agents.rollout.engines.base import Engine, EngineError, Sampling, new_session
+from agents.rollout.engines.base import EngineError, new_session
 from agents.rollout.episode import Player
 from agents.rollout.planner import Episode
 from envs.pool import EpisodeError, Pool, Slot
-from envs.prompt import Prompt
 from envs.trajectory import Trajectory
 
 OnEpisode = Callable[[Trajectory], None]
@@ -34,24 +31,15 @@ class Plays(Protocol):
 
 @dataclass(slots=True)
 class Sampler:
-    """Holds what episodes are played with: an engine, a pool of environments, and the dialogue between them.
+    """Holds what episodes are played with: a player with its engine and dialogue, and a pool of environments.
 
     It owns no weights that are trained: an engine samples from the version it was given last.
     """
 
     env_id: str
-    engine: Engine
-    dialogue: Dialogue
-    prompt: Prompt
+    player: Player
+    """How the policy plays; the temperature is said at each call."""
     pool: Pool
-    sampling: Sampling
-    """Of all but the temperature, which is said at each call."""
-    context: str = "full"
-    history: int = 2
-    """Turns that a rebuilt prompt shows; context=window only."""
-    constrained: bool = False
-    scoring: Scoring | None = None
-    """If given, an admissible action is chosen as a whole (see agents.rollout.choice)."""
     retries: int = 1
     concurrency: int = 128
     """Episodes alive at once in one call; as one ends the next enters."""
@@ -74,7 +62,7 @@ class Sampler:
             if len(group) == missing[trajectory.group_id]:
                 ended.put_nowait([group[i] for i in sorted(group)])
 
-        playing = asyncio.create_task(self.played_by(self._player(temperature), episodes, keep))
+        playing = asyncio.create_task(self.played_by(self._at(temperature), episodes, keep))
         playing.add_done_callback(lambda task: ended.put_nowait(None))
         try:
             while (group := await ended.get()) is not None:
@@ -88,18 +76,15 @@ class Sampler:
     ) -> list[Trajectory]:
         """Play all episodes; the result has their order, whichever ended first."""
         told = None if on_episode is None else lambda place, one: on_episode(one)
-        return await self.played_by(self._player(temperature), episodes, told)
+        return await self.played_by(self._at(temperature), episodes, told)
 
     def close(self) -> None:
         """Let go of the engine's memory and of the pool's workers."""
-        self.engine.close()
+        self.player.engine.close()
         self.pool.close()
 
-    def _player(self, temperature: float) -> Player:
-        sampling = replace(self.sampling, temperature=temperature)
-        return Player(
-            self.engine, self.dialogue, self.prompt, sampling, self.context, self.history, self.constrained, self.scoring
-        )
+    def _at(self, temperature: float) -> Player:
+        return replace(self.player, sampling=replace(self.player.sampling, temperature=temperature))
 
     async def played_by(
         self, player: Plays, episodes: Sequence[Episode], on_episode: Callable[[int, Trajectory], None] | None = None
@@ -127,18 +112,15 @@ class Sampler:
                 episode.group_id,
                 episode.seed,
                 episode.split,
-                context=self.context,
+                context=self.player.context,
                 attempt=attempt,
             )
             try:
                 with self.pool.slot() as slot:
                     await player.play(session, episode, trajectory, slot)
                 return trajectory
-            except EpisodeError as error:
-                trajectory.error = f"{error.kind}: {error.detail}"
-                trajectory.success = False
-            except EngineError as error:
-                trajectory.error = f"engine: {error}"
+            except (EpisodeError, EngineError) as error:
+                trajectory.error, trajectory.success = str(error), False
             finally:
-                self.engine.release(session)
+                self.player.engine.release(session)
         return trajectory

@@ -77,8 +77,8 @@ def _opened(
         folder.refuse_other_tasks(splits, hashes)
         print("tasks:", ", ".join(f"{split} {len(ids)} ({hashes[split]})" for split, ids in splits.items()), flush=True)
         print("weights:", in_words(policy, config.model), flush=True)
-        if sampler.dialogue.summary:
-            print("dialogue:", sampler.dialogue.summary, flush=True)
+        if sampler.player.dialogue.summary:
+            print("dialogue:", sampler.player.dialogue.summary, flush=True)
         folder.begin(config, splits, hashes)
         began = {name: now - spent[name] for name, now in clocks().items()}
         trackers = open_trackers(config.tracker, folder.path, asdict(config), config.iterations, at)
@@ -100,7 +100,9 @@ def _warm_up(config: TrainConfig, policy: Policy, env: TextEnv, sampler: Sampler
         if n % 50 == 0 or n == wanted:
             trackers.progress("demonstrations", n, wanted)
 
-    shown = demonstrations(env, sampler.dialogue, sampler.prompt, config, env.tasks("train"), wanted, on_made=made)
+    shown = demonstrations(
+        env, sampler.player.dialogue, sampler.player.prompt, config, env.tasks("train"), wanted, on_made=made
+    )
     done = warm_start(
         policy,
         shown,

@@ -66,7 +66,7 @@ class Trainer:
         self.held_out = evaluation_episodes(config.evaluation, env, config.seed)
         self.learner = Learner(policy, config)
         self.credit = Credit(self.learner, config, partial(judges.build, config.judge, config, env, sampler, policy))
-        self.store = WeightStore(policy, [sampler.engine])
+        self.store = WeightStore(policy, [sampler.player.engine])
         self.signals = Signals(config, policy.tokenizer, self._warn)
         method = self.credit.method
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
@@ -141,14 +141,14 @@ class Trainer:
     async def _iterate(self, iteration: int) -> None:
         """One rollout and update, and what is due after it."""
         c, started = self.config, time.perf_counter()
-        self.sampler.engine.stats.take()
+        self.sampler.player.engine.stats.take()
         rounds, temperature = c.rollout.dynamic_sampling.rounds, c.engine.temperature
         played = await collect(self.planner, self.sampler, iteration, temperature, rounds, self._greedy, self._watch)
         spent = self.env_steps / c.step_budget if c.step_budget else 0.0
         self.env_steps += sum(len(t.steps) for t in played.all)
         rolled_out = time.perf_counter()
         answers = self.signals.measure([t for t in played.sampled if t.error is None])
-        metrics = measures.of_rollout(played, answers, self.sampler.engine.stats.take(), rolled_out - started)
+        metrics = measures.of_rollout(played, answers, self.sampler.player.engine.stats.take(), rolled_out - started)
         self.signals.look(played.sampled, f"iteration {iteration}")
         metrics |= await self._learn(played, iteration, spent)
         self.signals.learned(played.groups, metrics, self._compares)
@@ -251,8 +251,8 @@ def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Samp
     """What an iteration learns from. Raises RolloutError."""
     return Experience.of(
         to_learn_from(played.learned, iteration, config),
-        sampler.dialogue.tries if config.engine.constrained == "admissible" else None,
-        sampler.scoring,
+        sampler.player.dialogue.tries if config.engine.constrained == "admissible" else None,
+        sampler.player.scoring,
         policy.longest_row(config.optim.tokens_per_microbatch),
         played.greedy,
     )

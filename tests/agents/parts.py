@@ -30,7 +30,7 @@ class Parts:
         return self.runner.run(self.sampler.play(episodes, temperature))
 
     def demonstrations(self, tasks: list[str], count: int) -> list[Trajectory]:
-        return demonstrations(self.env, self.sampler.dialogue, self.sampler.prompt, self.config, tasks, count)  # type: ignore
+        return demonstrations(self.env, self.sampler.player.dialogue, self.sampler.player.prompt, self.config, tasks, count)  # type: ignore
 
 
 @contextmanager

@@ -106,6 +106,9 @@ class EngineStats:
 class EngineError(RuntimeError):
     """One request got no answer, and why. Its episode alone is played again; any other error of an engine ends the run."""
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"engine: {detail}")
+
 
 class Engine(Protocol):
     """Sampling engine. `generate` and `score` may be awaited by any number of sessions at once; the engine batches them."""

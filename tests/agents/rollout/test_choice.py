@@ -21,6 +21,7 @@ from agents.rollout.dialogue import Plain
 from agents.rollout.engines.base import Sampling
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
+from agents.rollout.episode import Player
 from agents.rollout.sampler import Sampler
 from agents.training.actor import Actor
 from agents.training.experience import Experience
@@ -324,7 +325,7 @@ def play(engine: Any, tokenizer: Any, context: str, temperature: float = 1.0, n:
     sampling = Sampling(max_tokens=6, stop_ids=dialogue.stop_ids)
     one = Scoring(dialogue.tries, "tokens")
     with Pool(lambda: Talkative(CorridorConfig()), workers=1, mode="inline") as pool:
-        made = Sampler("test", engine, dialogue, prompt, pool, sampling, context=context, scoring=one)
+        made = Sampler("test", Player(engine, dialogue, prompt, sampling, context=context, scoring=one), pool)
         return asyncio.run(made.play(episodes(n), temperature)), one
 
 
@@ -375,7 +376,7 @@ def test_an_environment_that_lists_nothing_cuts_the_episode_off_with_the_reason(
     dialogue = Plain(policy.tokenizer, CorridorPrompt())
     with Pool(lambda: Silent(CorridorConfig()), workers=1, mode="inline") as pool:
         sampling, one = Sampling(), Scoring(dialogue.tries)
-        made = Sampler("test", HFEngine(policy), dialogue, CorridorPrompt(), pool, sampling, scoring=one)
+        made = Sampler("test", Player(HFEngine(policy), dialogue, CorridorPrompt(), sampling, scoring=one), pool)
         (played,) = asyncio.run(made.play(episodes(1), 1.0))
     assert played.error is not None
     assert "lists no action" in played.error

@@ -14,7 +14,7 @@ from agents.rollout.dialogue import Plain
 from agents.rollout.engines.base import Completion, EngineError, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
-from agents.rollout.episode import derive_seed
+from agents.rollout.episode import Player, derive_seed
 from agents.rollout.planner import Episode, group_episodes
 from agents.rollout.sampler import Sampler
 from agents.runs.evaluation import by_type, pass_at, rate, wilson
@@ -36,7 +36,8 @@ def sampler(engine, pool: Pool, **settings) -> Sampler:
     prompt = CorridorPrompt()
     dialogue = Plain(tokenizer, prompt)
     sampling = Sampling(max_tokens=6, stop_ids=dialogue.stop_ids)
-    return Sampler("test", engine, dialogue, prompt, pool, sampling, **settings)
+    of_sampler = {name: settings.pop(name) for name in ("retries", "concurrency") if name in settings}
+    return Sampler("test", Player(engine, dialogue, prompt, sampling, **settings), pool, **of_sampler)
 
 
 def episodes(n: int) -> list[Episode]:

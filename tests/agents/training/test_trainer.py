@@ -124,7 +124,7 @@ def test_stopped_at_once_in_the_middle_of_a_pass_everything_is_closed(
         return really(self, *arguments)
 
     def closing(self: Sampler) -> None:
-        closed.append(len(self.engine._slots))  # type: ignore[attr-defined]
+        closed.append(len(self.player.engine._slots))  # type: ignore[attr-defined]
         close(self)
 
     monkeypatch.setattr(owner, name, interrupted)
