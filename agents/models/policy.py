@@ -134,8 +134,7 @@ class Policy:
 
     def named_tensors(self) -> dict[str, Tensor]:
         """The weights by the model's own names, by reference; those below a LoRA adapter are merged with it, in new tensors."""
-        plain = ((name, p) for name, p in self.causal.named_parameters() if ".lora_" not in name)
-        found = {name.replace(".base_layer.", "."): p.detach() for name, p in plain}
+        found = {name: p.detach() for name, p in self._published(adapter=False).items()}
         for path, module in self.causal.named_modules():
             if hasattr(module, "get_delta_weight"):
                 found[f"{path}.weight"] = found[f"{path}.weight"] + module.get_delta_weight("default").detach()
@@ -143,19 +142,22 @@ class Policy:
 
     def adapter_tensors(self) -> dict[str, Tensor]:
         """The weights of the LoRA adapter by the names that its file has, by reference; {} without one."""
-        mine = ((name, p) for name, p in self.model.named_parameters() if ".lora_" in name and ".default." in name)
-        return {name.replace(".default.", "."): p.detach() for name, p in mine}
+        return {name: p.detach() for name, p in self._published(adapter=True).items()}
+
+    def _published(self, adapter: bool) -> dict[str, nn.Parameter]:
+        """Parameters of the LoRA adapter, or of the model below it, by the names that they are published under."""
+        if adapter:
+            named = ((name, p) for name, p in self.model.named_parameters() if ".lora_" in name and ".default." in name)
+            return {name.replace(".default.", "."): p for name, p in named}
+        named = ((name, p) for name, p in self.causal.named_parameters() if ".lora_" not in name)
+        return {name.replace(".base_layer.", "."): p for name, p in named}
 
     @torch.no_grad()
     def take(self, tensors: Mapping[str, Tensor], adapter: bool = False) -> None:
         """Use `tensors` (by the names of `named_tensors`, or of `adapter_tensors`) from now on: by reference where device and
         format are the same. Whole weights have the adapter merged in: one of this policy's own is switched off from then on.
         Raises ValueError for weights of another model."""
-        if adapter:
-            mine = {name.replace(".default.", "."): p for name, p in self.model.named_parameters()}
-        else:
-            plain = ((name, p) for name, p in self.causal.named_parameters() if ".lora_" not in name)
-            mine = {name.replace(".base_layer.", "."): p for name, p in plain}
+        mine = self._published(adapter)
         if unknown := sorted(tensors.keys() - mine.keys()):
             raise ValueError(f"these weights are of another model: here is no '{unknown[0]}'")
         for name, tensor in tensors.items():

@@ -16,8 +16,8 @@ from envs.base import TextEnv
 from envs.trajectory import CONTEXT
 
 
-def of_rollout(played: Collected, answers: Mapping[str, float], tokens: Mapping[str, int], seconds: float) -> dict[str, float]:
-    """Of an iteration's episodes. answers: what `Signals.measure` says of them; tokens: of the engine's `stats.take`."""
+def of_rollout(played: Collected, signals: Signals, tokens: Mapping[str, int], seconds: float) -> dict[str, float]:
+    """Of an iteration's episodes. tokens: of the engine's `stats.take`."""
     summary = rate(played.sampled)
     ended = [t for t in played.sampled if t.error is None]
     metrics = {
@@ -25,7 +25,7 @@ def of_rollout(played: Collected, answers: Mapping[str, float], tokens: Mapping[
         "train/score": summary.score,
         "train/reward": mean(t.total_reward for t in ended),
         "train/steps": summary.steps,
-        **{f"train/{name}": value for name, value in answers.items()},
+        **{f"train/{name}": value for name, value in signals.measure(ended).items()},
         **_apart(summary, "train/{}"),
         "train/retried": float(sum(t.attempt for t in played.all)),
         "train/dropped": float(sum(map(len, played.dropped))),

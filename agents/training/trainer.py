@@ -147,8 +147,7 @@ class Trainer:
         spent = self.env_steps / c.step_budget if c.step_budget else 0.0
         self.env_steps += sum(len(t.steps) for t in played.all)
         rolled_out = time.perf_counter()
-        answers = self.signals.measure([t for t in played.sampled if t.error is None])
-        metrics = measures.of_rollout(played, answers, self.sampler.player.engine.stats.take(), rolled_out - started)
+        metrics = measures.of_rollout(played, self.signals, self.sampler.player.engine.stats.take(), rolled_out - started)
         self.signals.look(played.sampled, f"iteration {iteration}")
         metrics |= await self._learn(played, iteration, spent)
         self.signals.learned(played.groups, metrics, self._compares)

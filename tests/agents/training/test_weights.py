@@ -1,4 +1,4 @@
-"""Weights on their way from learner to engines: versions, by reference or as copies, whole or as an adapter."""
+"""Weights on their way from learner to engines: versions, by reference, whole or as an adapter."""
 
 from __future__ import annotations
 
@@ -64,16 +64,6 @@ def test_in_one_process_weights_are_handed_over_without_a_copy() -> None:
     assert not any(p.requires_grad for p in theirs.values())
 
 
-def test_a_snapshot_stays_as_it_was_while_the_learner_learns() -> None:
-    policy = small_policy()
-    engine = opened(policy)
-    WeightStore(policy, [engine], snapshot=True).publish(0)
-    before = sample(engine)
-    engine.release("x")
-    shift(policy)
-    assert sample(engine).logprobs == before.logprobs
-
-
 def test_what_is_done_to_the_trained_model_object_does_not_reach_the_engine() -> None:
     policy = lora_policy()
     shift(policy)
@@ -98,8 +88,7 @@ def test_an_engine_that_takes_no_adapter_gets_it_merged(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(sample(engine).logprobs), torch.tensor(sample(HFEngine(policy)).logprobs))
 
 
-@pytest.mark.parametrize("snapshot", [False, True])
-def test_an_engine_opened_with_an_adapter_and_given_merged_weights_applies_it_once(snapshot: bool) -> None:
+def test_an_engine_opened_with_an_adapter_and_given_merged_weights_applies_it_once() -> None:
     policy = lora_policy()
     shift(policy)
 
@@ -107,7 +96,7 @@ def test_an_engine_opened_with_an_adapter_and_given_merged_weights_applies_it_on
         takes_adapter = False
 
     engine = Whole.open(policy, EngineConfig())
-    store = WeightStore(policy, [engine], snapshot)
+    store = WeightStore(policy, [engine])
     before = sample(engine)
     for version in (1, 2):
         store.publish(version)
