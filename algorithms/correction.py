@@ -14,14 +14,14 @@ from torch import Tensor
 from algorithms.surrogates import LOG_RATIO, Level, Measure, sequence_sums
 
 
-def mismatch(train_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
+def mismatch(train_logprobs: Tensor, rollout_logprobs: Tensor) -> dict[str, float]:
     """How far the two are apart over [T] tokens: |r| mean and max, k3 estimate of KL(rollout || train), effective sample share.
 
     effective_share is (sum w)^2 / (T sum w^2) of the token weights w = exp(r): 1 if the engines agree. {} for no tokens.
     """
-    if not len(train_logp):
+    if not len(train_logprobs):
         return {}
-    r = (train_logp - rollout_logp).detach().double()
+    r = (train_logprobs - rollout_logprobs).detach().double()
     w = r.clamp(-LOG_RATIO, LOG_RATIO).exp()
     return {
         "mean_abs": float(r.abs().mean()),
@@ -32,8 +32,8 @@ def mismatch(train_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
 
 
 def correction_weights(
-    train_logp: Tensor,
-    rollout_logp: Tensor,
+    train_logprobs: Tensor,
+    rollout_logprobs: Tensor,
     level: Level = "token",
     *,
     sequence: Tensor | None = None,
@@ -46,7 +46,7 @@ def correction_weights(
     floor=None truncates at `cap` (TIS); else weights outside [floor, cap] become 0 (IcePop). mean_one divides by the mean, over
     tokens or over sequences.
     """
-    r = (train_logp - rollout_logp).detach()
+    r = (train_logprobs - rollout_logprobs).detach()
     if level == "token":
         weights = r.clamp(-LOG_RATIO, LOG_RATIO).exp()
     elif level == "sequence":
@@ -64,8 +64,8 @@ def correction_weights(
 
 
 def kept_tokens(
-    train_logp: Tensor,
-    rollout_logp: Tensor,
+    train_logprobs: Tensor,
+    rollout_logprobs: Tensor,
     measure: Measure,
     *,
     cap: float,
@@ -81,7 +81,7 @@ def kept_tokens(
         raise ValueError(f"the measure is {measure!r}; allowed: {', '.join(get_args(Measure))}")
     if cap <= 0 or (floor is not None and not 0 <= floor <= cap):
         raise ValueError(f"cap is {cap} and floor {floor}; the cap must be above 0, the floor between 0 and the cap")
-    r = (train_logp - rollout_logp).detach().clamp(-LOG_RATIO, LOG_RATIO)
+    r = (train_logprobs - rollout_logprobs).detach().clamp(-LOG_RATIO, LOG_RATIO)
     over, _, estimate = measure.rpartition("_")
     value = {"k1": -r, "k2": 0.5 * r.square(), "k3": r.exp() - 1 - r}[estimate]
     if over != "token":

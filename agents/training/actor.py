@@ -70,9 +70,11 @@ class Actor:
         if c.kind == "none" and c.reject == "none":
             return Target(experience.rollout_logprobs, defined, None, {})
         batches = passes(experience, experience.rows(), self.policy, self.optim.tokens_per_microbatch)
-        own = per_token(experience, batches, lambda batch: logprobs(self.policy, batch, self.temperature)[0], otherwise=0.0)
+        train_logprobs = per_token(
+            experience, batches, lambda batch: logprobs(self.policy, batch, self.temperature)[0], otherwise=0.0
+        )
         sequence = self._sequence(experience)
-        return corrected(experience.rollout_logprobs, own.float(), experience.chosen, defined, sequence, c)
+        return corrected(experience.rollout_logprobs, train_logprobs.float(), experience.chosen, defined, sequence, c)
 
     # -- one optimizer step ---------------------------------------------------------------------------------------------
 

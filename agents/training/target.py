@@ -30,15 +30,20 @@ class Target:
 
 
 def corrected(
-    engine: Tensor, own: Tensor, chosen: Tensor, defined: Tensor, sequence: Tensor, config: CorrectionConfig
+    rollout_logprobs: Tensor,
+    train_logprobs: Tensor,
+    chosen: Tensor,
+    defined: Tensor,
+    sequence: Tensor,
+    config: CorrectionConfig,
 ) -> Target:
     """All [T]: log-probabilities of engine and trainer, whether a token was a choice (not forced), whether it has an advantage,
     the number of its sequence. Forced tokens, and those without an advantage, enter no weight and no sequence."""
     at = (chosen & defined).nonzero()[:, 0]  # [M]
-    pair, of = (own[at], engine[at]), sequence[at]
+    pair, of = (train_logprobs[at], rollout_logprobs[at]), sequence[at]
     gap = mismatch(*pair) or dict.fromkeys(("mean_abs", "max_abs", "kl", "effective_share"), 0.0)
     metrics = {"mismatch_mean": gap["mean_abs"], "mismatch_max": gap["max_abs"], "mismatch_kl": gap["kl"]}
-    target = Target(own, defined, None, {**metrics, "effective_share": gap["effective_share"]})
+    target = Target(train_logprobs, defined, None, {**metrics, "effective_share": gap["effective_share"]})
     if config.kind != "none":
         weights = correction_weights(
             *pair, config.kind, sequence=of, cap=config.cap, floor=config.floor, mean_one=config.mean_one
