@@ -56,10 +56,10 @@ def main() -> None:
     warm = copy.deepcopy(policy.model.state_dict())
 
     async def played() -> dict[float, Rate]:
+        await store.publish(0)
         return {t: rate(await sampler.play(held_out, t)) for t in config.evaluation.temperature}
 
     def evaluate() -> dict[float, float]:
-        store.publish(0)
         found = asyncio.run(played())
         for t, one in found.items():
             if one.faults or one.out_of_context:

@@ -75,7 +75,7 @@ class Player:
                 prompt_ids=prompt_ids,
                 response_ids=response,
                 rollout_logprobs=done.logprobs,
-                weights_version=done.weights_version,
+                weights_version=done.versions[0],
                 stop=done.stop_reason,
                 frame=info.get("frame"),
                 well_formed=well_formed,
@@ -105,12 +105,13 @@ class Player:
         responses, lengths = self.scoring.candidates(admissible)
         scores = await self.engine.score(session, ids, responses)
         if not scores:
-            return Completion([], [], "context", self.engine.weights_version)
+            return Completion([], [], "context", [])
+        version = self.engine.weights_version
         chosen, logprob = self.scoring.choose(scores, lengths, self.sampling.temperature, seed)
         response = list(responses[chosen])
         self.engine.stats.sampled_tokens += len(response)
         # The whole decision falls on the first token, the others are forced: their sum is the action's log-probability.
-        return Completion(response, [logprob] + [0.0] * (len(response) - 1), "stop", self.engine.weights_version)
+        return Completion(response, [logprob] + [0.0] * (len(response) - 1), "stop", [version] * len(response))
 
 
 def _cut_off(trajectory: Trajectory, reason: str, observation: str, info: dict[str, Any]) -> None:

@@ -35,7 +35,6 @@ def start(config: TrainConfig, folder: RunFolder) -> Trainer:
         metrics = _warm_up(config, policy, env, sampler, trackers) if config.warm_starts else {}
         run = Trainer(config, folder, env, policy, sampler, trackers, began)
         run.metrics = metrics | {f"model/{name}": float(value) for name, value in policy.size.items()}
-        run.store.publish(0)
         return run
 
 
@@ -58,7 +57,6 @@ def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint)
         checkpoint.restore_random_states(state["random"])
         run.iteration = run.saved = state["iteration"]
         run.env_steps = state["env_steps"]
-        run.store.publish(run.iteration)
         return run
 
 

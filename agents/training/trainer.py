@@ -88,6 +88,7 @@ class Trainer:
         status, asked = "failed", stop or threading.Event()
         try:
             with _asking_to_stop(asked):
+                self.runner.run(self.store.publish(self.iteration))
                 if self.saved < 0:
                     self._before_training()
                 while self.iteration < self.config.iterations and not (self.over or asked.is_set()):
@@ -152,7 +153,7 @@ class Trainer:
         metrics |= await self._learn(played, iteration, spent)
         self.signals.learned(played.groups, metrics, self._compares)
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
-        self.store.publish(iteration)
+        await self.store.publish(iteration)
         self.trackers.episodes(iteration, played.learned)
         self.iteration = iteration
         self.over = iteration == c.iterations or self._out_of_budget()

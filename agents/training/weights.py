@@ -1,7 +1,7 @@
 """The weights between learner and engines: a version at a time, as named tensors, to any number of engines.
 
 A version is published by reference: in this process that costs no copy, and an engine must not sample while the learner changes
-the weights (it refuses new ones while it does). An engine elsewhere copies what it is given.
+the weights. An engine elsewhere copies what it is given.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class WeightStore:
     def __init__(self, policy: Policy, engines: Sequence[Engine]) -> None:
         self._policy, self._engines = policy, engines
 
-    def publish(self, version: int) -> None:
+    async def publish(self, version: int) -> None:
         """Give the weights as they are now to all engines: LoRA merged, or the adapter alone where an engine takes one."""
         adapter = self._policy.adapter_tensors()
         whole: Weights | None = None
         for engine in self._engines:
             if adapter and engine.takes_adapter:
-                engine.update_weights(Weights(version, adapter, adapter=True))
+                await engine.update_weights(Weights(version, adapter, adapter=True))
             else:
                 whole = whole or Weights(version, self._policy.named_tensors())
-                engine.update_weights(whole)
+                await engine.update_weights(whole)

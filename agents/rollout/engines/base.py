@@ -54,8 +54,8 @@ class Completion:
     logprobs: list[float]
     stop_reason: str
     """stop (a stop id or string, or the end of an allowed response), length (max_tokens) or context (model's limit)."""
-    weights_version: int
-    """Version of the weights that sampled it."""
+    versions: list[int]
+    """[tokens] version of the weights that sampled each: of one alone, unless weights changed while it was sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,12 @@ class Engine(Protocol):
     def release(self, session: str) -> None:
         """Forget a session: its episode is over."""
 
-    def update_weights(self, weights: Weights) -> None:
-        """Sample from these weights from now on; everything kept from older weights is dropped."""
+    async def update_weights(self, weights: Weights) -> None:
+        """Sample from these weights from the next token on; everything kept from older weights is dropped.
+
+        Requests under way go on: what they have read and sampled is read again by the new weights. An engine that samples
+        elsewhere, or may be started anew, reads `weights.tensors` again then: they stay as they are until the next call.
+        """
 
     def close(self) -> None: ...
 

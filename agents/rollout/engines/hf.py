@@ -50,6 +50,7 @@ class _Slot:
     future: asyncio.Future[Any] | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
     node: Node | None = None
     listener: Listener | None = None
     waited: int = 0
@@ -117,15 +118,14 @@ class HFEngine:
             self._index[self._slots[place].session] = place
         self._slots.pop()
 
-    def update_weights(self, weights: Weights) -> None:
-        if any(slot.request or slot.scoring for slot in self._slots):
-            raise RuntimeError("weights must not change while responses are being sampled")
+    async def update_weights(self, weights: Weights) -> None:
         self.policy.take(weights.tensors, weights.adapter)
         self.weights_version = weights.version
-        for place in range(len(self._slots)):
+        for place, slot in enumerate(self._slots):
             self._memory.forget(place)
-        self._slots.clear()
-        self._index.clear()
+            slot.pending, slot.computed = [*slot.computed, *slot.pending], []
+            if slot.scoring:  # all candidates of a choice are scored by the same weights
+                slot.scoring.found.clear()
 
     def close(self) -> None:
         self._slots.clear()
@@ -182,7 +182,7 @@ class HFEngine:
                 continue
             ids = list(request.ids)
             if isinstance(request, Request) and len(ids) >= self.policy.max_length:
-                future.set_result(Completion([], [], "context", self.weights_version))
+                future.set_result(Completion([], [], "context", []))
                 continue
             wanted = min(_shared(slot.computed, ids), len(ids) - 1)
             kept = self._memory.keep(self._index[request.session], len(slot.computed), wanted)
@@ -193,7 +193,7 @@ class HFEngine:
                 slot.scoring = request
                 continue
             slot.request, slot.waited = request, 0
-            slot.ids, slot.logprobs = [], []
+            slot.ids, slot.logprobs, slot.versions = [], [], []
             slot.node = request.trie.root if request.trie else None
             stop = request.sampling.stop
             slot.listener = Listener(stop, self.policy.tokenizer) if stop.listens and not request.trie else None
@@ -262,7 +262,7 @@ class HFEngine:
             if reason:
                 assert slot.future is not None
                 if not slot.future.done():
-                    slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, self.weights_version))
+                    slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, slot.versions))
                 slot.request = slot.future = None
 
     def _append(self, slot: _Slot, token: int, logprob: float) -> str | None:
@@ -270,6 +270,7 @@ class HFEngine:
         slot.pending.append(token)
         slot.ids.append(token)
         slot.logprobs.append(logprob)
+        slot.versions.append(self.weights_version)
         self.stats.sampled_tokens += 1
         return self._stop_reason(slot, token)
 

@@ -39,7 +39,7 @@ class ScriptedEngine:
     async def generate(self, request: Request) -> Completion:
         ids = list(self.script(request))
         self.stats.sampled_tokens += len(ids)
-        return Completion(ids, [0.0] * len(ids), "stop", self.weights_version)
+        return Completion(ids, [0.0] * len(ids), "stop", [self.weights_version] * len(ids))
 
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
         return [[0.0] * len(candidate) for candidate in candidates]
@@ -47,7 +47,7 @@ class ScriptedEngine:
     def release(self, session: str) -> None:
         self.released.append(session)
 
-    def update_weights(self, weights: Weights) -> None:
+    async def update_weights(self, weights: Weights) -> None:
         self.weights_version = weights.version
 
     def close(self) -> None:

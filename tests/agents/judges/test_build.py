@@ -75,7 +75,7 @@ def test_the_policy_judges_itself_and_plays_on(parts: Parts, cache: Path) -> Non
     assert parts.runner.run(judge.judge(first)) == [[()] * 3]
     assert judge.metrics["broken"] == 3
     assert judge.metrics["calls"] == judge.metrics["questions"] > 0
-    parts.sampler.player.engine.update_weights(Weights(1, parts.policy.named_tensors()))
+    parts.runner.run(parts.sampler.player.engine.update_weights(Weights(1, parts.policy.named_tensors())))
     assert [s.response_ids for s in play(parts)[0].steps] == [s.response_ids for s in first[0].steps]
     parts.runner.run(judge.judge(first))
     assert judge.metrics["calls"] > 0  # its weights have changed: no answer of its own is kept

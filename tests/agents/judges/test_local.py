@@ -104,7 +104,7 @@ def test_the_engine_can_be_used_for_play_before_and_after(runner: asyncio.Runner
     request = Request("0.0", [5, 6, 7], Sampling(max_tokens=6), seed=3)
     before = runner.run(engine.generate(request))
     ask(engine, runner, "Was it?")
-    engine.update_weights(Weights(1, engine.policy.named_tensors()))
+    runner.run(engine.update_weights(Weights(1, engine.policy.named_tensors())))
     assert runner.run(engine.generate(request)).ids == before.ids
 
 

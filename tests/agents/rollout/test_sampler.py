@@ -294,7 +294,7 @@ def test_groups_that_nobody_waits_for_any_more_leave_nothing_behind(mode: str, w
         assert not engine._slots
         assert not engine._waiting
         assert not any(worker.seats for worker in pool._workers)
-        engine.update_weights(Weights(1, {}))
+        await engine.update_weights(Weights(1, {}))
         return await asyncio.wait_for(playing.play(episodes(6), 1.0), timeout=60)
 
     with Pool(CORRIDOR, workers=2, mode=mode) as pool:  # type: ignore[arg-type]

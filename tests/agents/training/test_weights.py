@@ -14,7 +14,7 @@ from agents.models.policy import Policy
 from agents.rollout.engines.base import Completion, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
 from agents.training.weights import WeightStore
-from tests.agents.models.models_for_tests import small_policy
+from tests.agents.models.models_for_tests import full_logprobs, small_policy
 
 
 def lora_policy(seed: int = 0) -> Policy:
@@ -44,13 +44,13 @@ def test_an_engine_samples_from_the_version_that_was_published_last(make) -> Non
     policy = make()
     engine = opened(policy)
     store = WeightStore(policy, [engine])
-    store.publish(0)
+    asyncio.run(store.publish(0))
     before = sample(engine)
     engine.release("x")
     shift(policy)
-    store.publish(1)
+    asyncio.run(store.publish(1))
     after = sample(engine)
-    assert (before.weights_version, after.weights_version) == (0, 1)
+    assert (set(before.versions), set(after.versions)) == ({0}, {1})
     assert before.logprobs != after.logprobs
     assert after.logprobs == sample(HFEngine(policy)).logprobs
 
@@ -58,7 +58,7 @@ def test_an_engine_samples_from_the_version_that_was_published_last(make) -> Non
 def test_in_one_process_weights_are_handed_over_without_a_copy() -> None:
     policy = small_policy()
     engine = opened(policy)
-    WeightStore(policy, [engine]).publish(0)
+    asyncio.run(WeightStore(policy, [engine]).publish(0))
     mine, theirs = dict(policy.causal.named_parameters()), dict(engine.policy.causal.named_parameters())
     assert all(mine[name].data_ptr() == theirs[name].data_ptr() for name in mine)
     assert not any(p.requires_grad for p in theirs.values())
@@ -83,7 +83,7 @@ def test_an_engine_that_takes_no_adapter_gets_it_merged(tmp_path: Path) -> None:
 
     plain = small_policy(0)
     engine = Whole(plain)
-    WeightStore(policy, [engine]).publish(4)
+    asyncio.run(WeightStore(policy, [engine]).publish(4))
     assert engine.weights_version == 4
     torch.testing.assert_close(torch.tensor(sample(engine).logprobs), torch.tensor(sample(HFEngine(policy)).logprobs))
 
@@ -99,7 +99,7 @@ def test_an_engine_opened_with_an_adapter_and_given_merged_weights_applies_it_on
     store = WeightStore(policy, [engine])
     before = sample(engine)
     for version in (1, 2):
-        store.publish(version)
+        asyncio.run(store.publish(version))
         engine.release("x")
         mine = sample(HFEngine(policy))
         torch.testing.assert_close(torch.tensor(sample(engine).logprobs), torch.tensor(mine.logprobs))
@@ -117,7 +117,7 @@ def test_any_number_of_engines_is_served_each_in_its_own_way() -> None:
 
     engines = [opened(policy), Whole(small_policy(0)), opened(policy)]
     shift(policy)
-    WeightStore(policy, engines).publish(2)
+    asyncio.run(WeightStore(policy, engines).publish(2))
     assert [engine.weights_version for engine in engines] == [2, 2, 2]
     assert len({tuple(sample(engine).ids) for engine in engines}) == 1
 
@@ -133,21 +133,26 @@ def test_an_adapter_has_the_names_of_its_file(tmp_path: Path) -> None:
 
 def test_weights_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="these weights are of another model: here is no 'other'"):
-        HFEngine(small_policy()).update_weights(Weights(1, {"other": torch.zeros(1)}))
+        asyncio.run(HFEngine(small_policy()).update_weights(Weights(1, {"other": torch.zeros(1)})))
 
 
-def test_weights_do_not_change_while_responses_are_being_sampled() -> None:
-    policy = small_policy()
-    engine = opened(policy)
+@pytest.mark.parametrize("wait", [2, 9])
+def test_a_response_goes_on_with_weights_that_come_while_it_is_sampled(wait: int) -> None:
+    older, newer = small_policy(0), small_policy(1)
+    prompt = [1, 5, 6]
 
-    async def main() -> None:
-        going = asyncio.create_task(engine.generate(Request("x", [1, 5], Sampling(max_tokens=40), seed=0)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        try:
-            WeightStore(policy, [engine]).publish(1)
-        finally:
-            await going
+    async def main() -> Completion:
+        engine = opened(older)
+        going = asyncio.create_task(engine.generate(Request("x", prompt, Sampling(max_tokens=12), seed=0)))
+        for _ in range(wait):
+            await asyncio.sleep(0)
+        await engine.update_weights(Weights(7, newer.named_tensors()))
+        return await going
 
-    with pytest.raises(RuntimeError, match="must not change while"):
-        asyncio.run(main())
+    done = asyncio.run(main())
+    first = done.versions.index(7)
+    assert 0 < first < len(done.ids) == len(done.versions)
+    assert set(done.versions[:first]) == {0}
+    for policy, part in ((small_policy(0), slice(None, first)), (newer, slice(first, None))):
+        expected = full_logprobs(policy, [*prompt, *done.ids])[len(prompt) :]
+        torch.testing.assert_close(torch.tensor(done.logprobs)[part], expected[part], atol=1e-4, rtol=1e-4)
