@@ -37,7 +37,9 @@ class Step:
     rollout_logprobs: list[float] = field(default_factory=list)
     """The sampling engine's log-probability of each sampled id."""
     weights_version: int = 0
-    """Version of the weights that sampled the response."""
+    """Version of the weights that sampled the response: the oldest, where they changed while it was sampled."""
+    versions: list[int] | None = None
+    """Version of the weights that sampled each id; None: it is the same for all."""
     stop: str = ""
     """Why the response ended: stop, length, context; "" where no model wrote it."""
     well_formed: bool = True
@@ -58,6 +60,11 @@ class Step:
     """Number of the group of steps that this one was compared in, for methods that compare steps."""
     info: dict[str, Any] = field(default_factory=dict)
     """What an environment adds of its own."""
+
+    @property
+    def token_versions(self) -> list[int]:
+        """Version of the weights that sampled each id of the response."""
+        return [self.weights_version] * len(self.response_ids) if self.versions is None else self.versions
 
     @classmethod
     def taken(

@@ -146,12 +146,22 @@ class DynamicSamplingConfig:
 
 @dataclass
 class RolloutConfig:
-    """How many episodes an iteration plays: groups x group_size."""
+    """How many episodes an iteration plays: groups x group_size, and whether updates wait for them."""
 
     groups: Positive = 16
     """Tasks per iteration."""
     group_size: Positive = 8
     """Episodes per task; many methods compare them with each other."""
+    overlap: Natural = 0
+    """How many versions old a token may be when it is learned from. 0: the newest weights sample every iteration; rollout and
+    update take turns. Above: groups that have ended are learned from while others are still played, and the engine goes on
+    sampling during an update. Such a run cannot be repeated to the bit."""
+    weights: Literal["in_flight", "between"] = "in_flight"
+    """overlap: how an engine gets new weights. in_flight: at once, in the middle of answers too; between: answers under way end
+    with the old ones, and new requests wait until the new ones are there."""
+    late: Literal["wait", "drop"] = "wait"
+    """overlap: what becomes of groups that take so long that they would be too old. wait: the update waits for them; drop: they
+    are ended, counted (train/too_old) and replaced by others, which is faster, and learns less from long episodes."""
     dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
     out_of_context: Literal["lose", "drop"] = "lose"
     """Episodes that outgrow model.max_length. lose: they count as lost, and are learned from; drop: they are not learned from.
@@ -192,14 +202,17 @@ class KLConfig:
 
 @dataclass
 class CorrectionConfig:
-    """Importance weight exp(logp_train - logp_rollout) where sampling and training engines differ numerically."""
+    """Importance weight exp(logp_train - logp_rollout) where sampling and training engines differ numerically, or older weights
+    sampled (rollout.overlap); logp_train is the trainer's before the update."""
 
-    kind: Literal["none", surrogates.Level] = "none"
-    """token: a weight for each token; sequence: for every token the product of its sequence's weights; none: 1."""
+    kind: Literal["auto", "none", surrogates.Level] = "auto"
+    """token: a weight for each token; sequence: for every token the product of its sequence's weights; none: 1; auto: token if
+    rollout.overlap is above 0, else none."""
     cap: AboveZero = 2.0
     """Largest weight."""
     floor: NonNegative | None = None
-    """null: weights above the cap are set to it (truncated); a number: weights outside [floor, cap] are set to 0 (banded)."""
+    """null: weights above the cap are set to it (truncated, TIS); a number: weights outside [floor, cap] are set to 0 (banded;
+    IcePop's two-sided mask is kind=token floor=0.5 cap=5)."""
     mean_one: bool = False
     """Divide the weights by their mean over the iteration's tokens or sequences."""
     reject: Literal["none", surrogates.Measure] = "none"
@@ -236,7 +249,8 @@ class LossConfig:
     mismatch_stop: AboveZero | Literal["auto"] | None = "auto"
     """The run stops if the log-probabilities of sampling and training differ by more than this on average before an update's
     first step: it would learn from another policy than the one that acted. auto: 1e-3 in float32, 0.05 in coarser formats;
-    null: never. Not applied with a correction or with engine.top_p below 1, where a difference is expected."""
+    null: never. Tokens that older weights sampled do not count (rollout.overlap). Not applied with a correction that was asked
+    for (loss.correction.kind other than auto) or with engine.top_p below 1, where a difference is expected."""
     normalize: Literal["none", "minibatch"] = "none"
     """minibatch: advantages are shifted and scaled to mean 0 and variance 1 over the tokens of each mini-batch; exact zeros
     are left out of both statistics."""

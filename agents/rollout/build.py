@@ -16,6 +16,7 @@ from agents.rollout.corpus import corpus
 from agents.rollout.dialogue import Chat, Dialogue, Plain
 from agents.rollout.engines.base import Sampling
 from agents.rollout.episode import Player
+from agents.rollout.gate import Gate
 from agents.rollout.sampler import Sampler
 from envs import registry
 from envs.base import TextEnv
@@ -43,7 +44,8 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
     """A sampler whose engine begins with the weights of `policy`. To be closed."""
     spec, c, prompt = registry.spec(config.env.name), config, _prompt(config)
     dialogue = _dialogue(config, policy, prompt)
-    engine = engines.get(c.engine.name).open(policy, c.engine)
+    waits = isinstance(c, TrainConfig) and c.rollout.overlap > 0 and c.rollout.weights == "between"
+    engine = (Gate if waits else engines.get(c.engine.name)).open(policy, c.engine)
     try:
         pool = Pool(
             partial(spec.env, c.env.settings),

@@ -26,6 +26,10 @@ class Collected(NamedTuple):
     """Those that dynamic sampling replaced."""
     greedy: list[Trajectory]
     """One of each group at temperature 0; only for methods that need it."""
+    late: int = 0
+    """Groups that were too old to be learned from (rollout.overlap), and are not among the others."""
+    late_steps: int = 0
+    """Steps of environments in them."""
 
     @property
     def learned(self) -> list[Trajectory]:

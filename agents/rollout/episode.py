@@ -75,7 +75,8 @@ class Player:
                 prompt_ids=prompt_ids,
                 response_ids=response,
                 rollout_logprobs=done.logprobs,
-                weights_version=done.versions[0],
+                weights_version=min(done.versions),
+                versions=done.versions if len(set(done.versions)) > 1 else None,
                 stop=done.stop_reason,
                 frame=info.get("frame"),
                 well_formed=well_formed,
@@ -103,10 +104,12 @@ class Player:
             trie = self.dialogue.tries.trie(admissible) if self.constrained and admissible else None
             return await self.engine.generate(Request(session, ids, self.sampling, seed, trie))
         responses, lengths = self.scoring.candidates(admissible)
+        version = (
+            self.engine.weights_version
+        )  # where weights come meanwhile it was a newer one: none is called newer than it is
         scores = await self.engine.score(session, ids, responses)
         if not scores:
             return Completion([], [], "context", [])
-        version = self.engine.weights_version
         chosen, logprob = self.scoring.choose(scores, lengths, self.sampling.temperature, seed)
         response = list(responses[chosen])
         self.engine.stats.sampled_tokens += len(response)

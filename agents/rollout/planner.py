@@ -43,6 +43,11 @@ class Planner:
         """The episodes of an iteration, group by group."""
         return group_episodes(self.seed, "train", iteration, self.tasks(iteration), self.group_size, "train")
 
+    def group(self, number: int) -> list[Episode]:
+        """The episodes of a group; 0, 1, ... are those of iteration 1, and so on."""
+        iteration, place = divmod(number, self.groups)
+        return self.episodes(iteration + 1)[place * self.group_size : (place + 1) * self.group_size]
+
     def tasks(self, iteration: int) -> list[str]:
         """The iteration's tasks: the split in a new order every pass, cut at where earlier iterations stopped."""
         chosen = []
@@ -59,7 +64,7 @@ class Planner:
         return group_episodes(self.seed, "train", f"{iteration}+{round_ + 1}", tasks, self.group_size, "train")
 
     @staticmethod
-    def greedy(groups: Sequence[Sequence[Trajectory]]) -> list[Episode]:
+    def greedy(groups: Sequence[Sequence[Trajectory | Episode]]) -> list[Episode]:
         """An episode for each group, in the same task and environment, to be played at temperature 0."""
         firsts = [group[0] for group in groups]
         return [Episode(t.task_id, f"{t.group_id}{GREEDY}", t.seed, 0, t.split) for t in firsts]

@@ -62,7 +62,7 @@ class Sampler:
             if len(group) == missing[trajectory.group_id]:
                 ended.put_nowait([group[i] for i in sorted(group)])
 
-        playing = asyncio.create_task(self.played_by(self._at(temperature), episodes, keep))
+        playing = asyncio.create_task(self.played_by(self.at(temperature), episodes, keep))
         playing.add_done_callback(lambda task: ended.put_nowait(None))
         try:
             while (group := await ended.get()) is not None:
@@ -76,24 +76,29 @@ class Sampler:
     ) -> list[Trajectory]:
         """Play all episodes; the result has their order, whichever ended first."""
         told = None if on_episode is None else lambda place, one: on_episode(one)
-        return await self.played_by(self._at(temperature), episodes, told)
+        return await self.played_by(self.at(temperature), episodes, told)
 
     def close(self) -> None:
         """Let go of the engine's memory and of the pool's workers."""
         self.player.engine.close()
         self.pool.close()
 
-    def _at(self, temperature: float) -> Player:
+    def at(self, temperature: float) -> Player:
+        """How the policy plays at a temperature."""
         return replace(self.player, sampling=replace(self.player.sampling, temperature=temperature))
 
     async def played_by(
-        self, player: Plays, episodes: Sequence[Episode], on_episode: Callable[[int, Trajectory], None] | None = None
+        self,
+        player: Plays,
+        episodes: Sequence[Episode],
+        on_episode: Callable[[int, Trajectory], None] | None = None,
+        places: asyncio.Semaphore | None = None,
     ) -> list[Trajectory]:
-        """As `play`, by anyone. on_episode is also told the place in `episodes`."""
-        places = asyncio.Semaphore(self.concurrency)
+        """As `play`, by anyone. on_episode is also told the place in `episodes`. places: of several calls that share them."""
+        alive = places or asyncio.Semaphore(self.concurrency)
 
         async def one(place: int, episode: Episode) -> Trajectory:
-            async with places:
+            async with alive:
                 trajectory = await self._with_retries(player, episode)
                 if on_episode:
                     on_episode(place, trajectory)

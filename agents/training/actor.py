@@ -54,7 +54,7 @@ class Actor:
     def update(self, experience: Experience, iteration: int, spent: float = 0.0) -> dict[str, float]:
         """One pass or more over the experience of iteration 0, 1, ... Returns metrics."""
         lr = self.optimizer.lr = self.learning_rate(iteration, spent)
-        sums, target = Sums(float), self._target(experience)
+        sums, target = Sums(float), self._target(experience, iteration)
         batches = experience.mini_batches(self.optim.minibatch_episodes, self.optim.epochs, self.seed, "minibatches", iteration)
         for number, members in enumerate(batches):
             if not self._step(experience, target, members, sums, fresh=number == 0):
@@ -62,19 +62,20 @@ class Actor:
                 break
         return {**self._summary(sums), **target.metrics, "learning_rate": lr}
 
-    def _target(self, experience: Experience) -> Target:
-        """What the update trains on, and relative to what."""
+    def _target(self, experience: Experience, version: int) -> Target:
+        """What the update of this version of the weights trains on, and relative to what."""
         # An action that was chosen as a whole is one decision, which stands at its first token.
         defined = experience.defined if experience.scoring is None else experience.defined & experience.begins
-        c = self.loss.correction
-        if c.kind == "none" and c.reject == "none":
-            return Target(experience.rollout_logprobs, defined, None, {})
+        c, current = self.loss.correction, experience.weights_version == version
+        if c.kind not in ("token", "sequence") and c.reject == "none":
+            return Target(experience.rollout_logprobs, defined, None, current, {})
         batches = passes(experience, experience.rows(), self.policy, self.optim.tokens_per_microbatch)
         train_logprobs = per_token(
             experience, batches, lambda batch: logprobs(self.policy, batch, self.temperature)[0], otherwise=0.0
         )
         sequence = self._sequence(experience)
-        return corrected(experience.rollout_logprobs, train_logprobs.float(), experience.chosen, defined, sequence, c)
+        seen = experience.rollout_logprobs, train_logprobs.float()
+        return corrected(*seen, experience.chosen, defined, sequence, current, c)
 
     # -- one optimizer step ---------------------------------------------------------------------------------------------
 
@@ -130,11 +131,11 @@ class Actor:
         old, advantage, weight = (x[batch.tokens].to(device) for x in (target.old, advantages, weights))
         trained = target.trained[batch.tokens].to(device)
         if fresh and not target.metrics:
-            # Before the first step the trainer's policy is the sampling policy: any difference is numerical.
-            gap = (logp.detach() - old).abs()
+            # Before the first step the trainer's policy is the one that sampled these: any difference is numerical.
+            gap = (logp.detach() - old).abs()[target.current[batch.tokens].to(device)]
             sums["mismatch_sum"] += float(gap.sum())
             sums["mismatch_tokens"] += len(gap)
-            sums["mismatch_max"] = max(sums["mismatch_max"], float(gap.max()))
+            sums["mismatch_max"] = max(sums["mismatch_max"], float(gap.max()) if len(gap) else 0.0)
         # Tokens that are not trained on stand apart, so that they enter no ratio of a sequence.
         sequence = torch.where(trained, self._sequence(experience)[batch.tokens].to(device), -1)
         result = self.surrogate(surrogates.Tokens(logp, old, advantage, sequence))
@@ -186,8 +187,8 @@ class Actor:
             "entropy": sums["entropy"] / choices,
             "clip_fraction": sums["clipped"] / choices,
             "kl_to_sampler": sums["kl_old"] / choices,
-            "mismatch_mean": sums["mismatch_sum"] / max(1.0, sums["mismatch_tokens"]),
-            "mismatch_max": sums["mismatch_max"],
+            "mismatch_mean": sums["mismatch_sum"] / sums["mismatch_tokens"] if sums["mismatch_tokens"] else math.nan,
+            "mismatch_max": sums["mismatch_max"] if sums["mismatch_tokens"] else math.nan,
             **{name: sums[name] for name in counts},
         }
         if self.loss.target_kl is not None:

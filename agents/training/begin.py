@@ -56,6 +56,8 @@ def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint)
         run.credit.load_state(state["update"])
         checkpoint.restore_random_states(state["random"])
         run.iteration = run.saved = state["iteration"]
+        if run.stream is not None:
+            run.stream.load_state(state.get("stream") or {"next": run.iteration * config.rollout.groups, "open": []})
         run.env_steps = state["env_steps"]
         return run
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from agents import judges
 from agents.config.sections import TrainConfig
+from agents.training.aside import IN_TURN, Aside
 from agents.training.experience import Experience
 from agents.training.learner import Learner
 from algorithms import base as algorithms
@@ -23,9 +25,15 @@ from algorithms.shaping import Shaping
 class Credit:
     """Holds the method, the shapings and the judge of a run; has the learner make the critic and reward models they need."""
 
-    def __init__(self, learner: Learner, config: TrainConfig, build_judge: Callable[[], judges.Judge]) -> None:
-        """build_judge: called once if a shaping asks for a judge."""
-        self.learner = learner
+    def __init__(
+        self,
+        learner: Learner,
+        config: TrainConfig,
+        build_judge: Callable[[], judges.Judge],
+        aside: Aside = IN_TURN,
+    ) -> None:
+        """build_judge: called once if a shaping asks for a judge. aside: where models compute."""
+        self.learner, self._aside = learner, aside
         self.method = algorithms.build(config.algo)
         self.shapings: dict[str, Shaping] = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
         self.judge: judges.Judge | None = None
@@ -48,7 +56,7 @@ class Credit:
         for name in self.shapings:
             metrics |= await self._shape(name, experience)
         shaped = time.perf_counter()
-        self.learner.observe(experience, self.method.needs)
+        await self._aside.run(partial(self.learner.observe, experience, self.method.needs))
         observed = time.perf_counter()
         found = self.method.advantages(experience)
         if "values" in self.method.needs and found.returns is None:
@@ -68,7 +76,8 @@ class Credit:
     async def _shape(self, name: str, experience: Experience) -> dict[str, float]:
         """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience."""
         one = self.shapings[name]
-        rewards = await one.shape(experience)  # [S]
+        shaping = one.shape(experience)
+        rewards = await (self._aside.finish(shaping) if one.needs_model and not one.needs_judge else shaping)  # [S]
         has = ~np.isnan(rewards)
         if has.any():
             # In the order of names, in which they are summed.

@@ -28,8 +28,8 @@ from envs.trajectory import Step, Trajectory
 class Experience(Batch):
     """Adds to the columns over steps those over all sampled tokens [T]."""
 
-    weights_version: Ints
-    """[S] version of the weights that sampled the response."""
+    weights_version: Tensor
+    """[T] version of the weights that sampled the token."""
     rollout_logprobs: Tensor
     """[T] log-probability under the policy that sampled (by the engine), float32."""
     token_episode: Tensor
@@ -76,7 +76,7 @@ class Experience(Batch):
         per_episode = np.bincount(token_episode, minlength=len(trajectories))
         made = cls(
             **base,
-            weights_version=np.array([step.weights_version for step in steps], dtype=np.int64),
+            weights_version=torch.tensor([version for step in steps for version in step.token_versions]),
             rollout_logprobs=logprobs,
             logprobs=logprobs.double().numpy(),
             token_episode=torch.from_numpy(token_episode),

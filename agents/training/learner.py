@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
@@ -25,6 +26,14 @@ COARSE = 0.05
 """Of all other formats."""
 
 
+def staleness(versions: Tensor, version: int) -> dict[str, float]:
+    """How old the weights that sampled each token [T] are as `version` is trained: in versions, and the share of each age."""
+    age = version - versions
+    shares = {f"update/stale_{old}": float((age == old).double().mean()) for old in age[age > 0].unique().tolist()}
+    most = float(age.max()) if len(age) else 0.0
+    return {"update/stale_mean": float(age.double().mean()) if len(age) else 0.0, "update/stale_max": most, **shares}
+
+
 class MismatchError(RuntimeError):
     """Sampling and training compute different probabilities; the message says by how much, and what to try."""
 
@@ -36,7 +45,10 @@ class Learner:
 
     def __init__(self, policy: Policy, config: TrainConfig) -> None:
         self.policy, self.config = policy, config
-        self.actor = Actor(policy, config.optim, config.loss, config.iterations, config.seed, config.engine.temperature)
+        loss = config.loss
+        if loss.correction.kind == "auto" and config.rollout.overlap:
+            loss = replace(loss, correction=replace(loss.correction, kind="token"))
+        self.actor = Actor(policy, config.optim, loss, config.iterations, config.seed, config.engine.temperature)
         self.critic: Critic | None = None
         self.reward_models: dict[str, RewardModel] = {}
 
@@ -67,7 +79,7 @@ class Learner:
 
         spent: share of the run's budget of environment steps that was used up before this iteration.
         """
-        metrics: dict[str, float] = {}
+        metrics = staleness(experience.weights_version, iteration - 1)
         started = time.perf_counter()
         if self.critic is not None:
             found = self.critic.update(experience, iteration - 1)
@@ -76,8 +88,6 @@ class Learner:
         if self.critic is None or iteration > self.config.critic.warmup:
             found = self.actor.update(experience, iteration - 1, spent)
             self._stop_at_mismatch(found["mismatch_mean"], found["mismatch_max"])
-            lag = iteration - 1 - experience.weights_version  # [S]
-            found |= {"stale_steps": float(np.mean(lag > 0)), "stale_versions": float(np.mean(lag))}
             metrics |= {f"update/{key}": value for key, value in found.items()}
         beside = float(sum(one.take_tokens() for one in (self.critic, *self.reward_models.values()) if one is not None))
         metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + beside
@@ -88,8 +98,9 @@ class Learner:
         """Raises MismatchError if what was sampled is not what is trained; nothing of this iteration is then saved."""
         loss = self.config.loss
         bound = ROUNDING.get(self.policy.dtype, COARSE) if loss.mismatch_stop == "auto" else loss.mismatch_stop
-        expected = loss.correction.kind != "none" or loss.correction.reject != "none" or self.config.engine.top_p < 1
-        if bound is None or expected or mean <= bound:
+        asked = loss.correction.kind in ("token", "sequence") or loss.correction.reject != "none"
+        expected = asked or self.config.engine.top_p < 1
+        if bound is None or expected or not mean > bound:  # nan: no token of the newest weights
             return
         raise MismatchError(
             f"before any step, the log-probabilities of sampling and training differ by {mean:.2g} on average (at most "

@@ -29,6 +29,7 @@ def of_rollout(played: Collected, signals: Signals, tokens: Mapping[str, int], s
         **_apart(summary, "train/{}"),
         "train/retried": float(sum(t.attempt for t in played.all)),
         "train/dropped": float(sum(map(len, played.dropped))),
+        "train/too_old": float(played.late),
         "tokens_per_s": tokens["sampled"] / max(seconds, 1e-9),
         "tokens/prefill": float(tokens["prefill"]),
         "tokens/sampled": float(tokens["sampled"]),

@@ -22,6 +22,7 @@ from agents.models.policy import Policy
 from agents.rollout.collect import Collected, collect
 from agents.rollout.planner import Planner, evaluation_episodes
 from agents.rollout.sampler import OnEpisode, Sampler
+from agents.rollout.stream import Stream
 from agents.runs import checkpoint
 from agents.runs.failures import Interrupted
 from agents.runs.folder import RunFolder
@@ -29,6 +30,7 @@ from agents.runs.plots import plot_run
 from agents.runs.signals import Signals
 from agents.runs.tracking import Trackers
 from agents.training import measures
+from agents.training.aside import Aside
 from agents.training.credit import Credit
 from agents.training.experience import Experience
 from agents.training.learner import Learner
@@ -65,11 +67,18 @@ class Trainer:
         self.planner = Planner(env.tasks("train"), rollout.groups, rollout.group_size, config.seed)
         self.held_out = evaluation_episodes(config.evaluation, env, config.seed)
         self.learner = Learner(policy, config)
-        self.credit = Credit(self.learner, config, partial(judges.build, config.judge, config, env, sampler, policy))
-        self.store = WeightStore(policy, [sampler.player.engine])
+        self.aside = Aside(threaded=rollout.overlap > 0)
+        build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
+        self.credit = Credit(self.learner, config, build_judge, self.aside)
+        self.store = WeightStore(policy, [sampler.player.engine], copies=rollout.overlap > 0)
         self.signals = Signals(config, policy.tokenizer, self._warn)
         method = self.credit.method
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
+        self.stream: Stream | None = None
+        """With overlap: what is played ahead."""
+        if rollout.overlap:
+            temperature = config.engine.temperature
+            self.stream = Stream(self.planner, sampler, rollout, temperature, self._greedy, config.iterations)
         self.iteration = 0
         """The last one that is done."""
         self.env_steps = 0
@@ -80,6 +89,7 @@ class Trainer:
         """Of iteration 0: what happened before the first evaluation."""
         self.over = False
         """The last iteration, or the last that a budget allows, is done."""
+        self._counted_since = time.perf_counter()
 
     # -- the run --------------------------------------------------------------------------------------------------------
 
@@ -91,6 +101,7 @@ class Trainer:
                 self.runner.run(self.store.publish(self.iteration))
                 if self.saved < 0:
                     self._before_training()
+                self._count_anew()
                 while self.iteration < self.config.iterations and not (self.over or asked.is_set()):
                     self.runner.run(self._iterate(self.iteration + 1))
             if self.saved != self.iteration:
@@ -111,6 +122,8 @@ class Trainer:
                 closing.callback(self.runner.close)
                 closing.callback(self.sampler.close)
                 closing.callback(lambda: self.runner.run(self.credit.close()))
+                if self.stream is not None:
+                    closing.callback(lambda stream: self.runner.run(stream.close()), self.stream)
                 closing.callback(self._abandon)
                 closing.callback(self.trackers.close, status)
                 if status != "failed":
@@ -141,16 +154,21 @@ class Trainer:
 
     async def _iterate(self, iteration: int) -> None:
         """One rollout and update, and what is due after it."""
-        c, started = self.config, time.perf_counter()
-        self.sampler.player.engine.stats.take()
-        rounds, temperature = c.rollout.dynamic_sampling.rounds, c.engine.temperature
-        played = await collect(self.planner, self.sampler, iteration, temperature, rounds, self._greedy, self._watch)
+        c, stream, started = self.config, self.stream, time.perf_counter()
+        if stream is None:
+            self._count_anew()
+        played = await self._collected(iteration)
         spent = self.env_steps / c.step_budget if c.step_budget else 0.0
-        self.env_steps += sum(len(t.steps) for t in played.all)
-        rolled_out = time.perf_counter()
-        metrics = measures.of_rollout(played, self.signals, self.sampler.player.engine.stats.take(), rolled_out - started)
+        self.env_steps += sum(len(t.steps) for t in played.all) + played.late_steps
+        rolled_out, counted_since = time.perf_counter(), self._counted_since
+        metrics = measures.of_rollout(played, self.signals, self._count_anew(), rolled_out - counted_since)
         self.signals.look(played.sampled, f"iteration {iteration}")
-        metrics |= await self._learn(played, iteration, spent)
+        if stream is None:
+            metrics |= await self._learn(played, iteration, spent)
+        else:
+            idle = stream.idle
+            metrics |= await stream.beside(self._learn(played, iteration, spent))
+            metrics["time/sampler_idle"] = stream.idle - idle
         self.signals.learned(played.groups, metrics, self._compares)
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
         await self.store.publish(iteration)
@@ -164,18 +182,31 @@ class Trainer:
         if c.checkpoint.every and iteration % c.checkpoint.every == 0:
             self._save()
 
+    async def _collected(self, iteration: int) -> Collected:
+        """The episodes that an iteration learns from."""
+        if self.stream is not None:
+            return await self.stream.take(iteration, self._watch)
+        rounds, temperature = self.config.rollout.dynamic_sampling.rounds, self.config.engine.temperature
+        return await collect(self.planner, self.sampler, iteration, temperature, rounds, self._greedy, self._watch)
+
     async def _learn(self, played: Collected, iteration: int, spent: float) -> dict[str, float]:
         """Credit and update. The episodes are on disk before anything is learned from them. Raises RolloutError."""
+        write = partial(self.folder.write_trajectories, iteration, played.all)
         if self.credit.shapings:  # they may learn themselves, or ask a judge for minutes
-            self.folder.write_trajectories(iteration, played.all)
+            await self.aside.run(write)
         try:
             experience = gather(played, iteration, self.config, self.sampler, self.policy)
             metrics = await self.credit.assign(experience)
         finally:
-            self.folder.write_trajectories(iteration, played.all)  # with each step's credit, if it came to that
-        metrics |= self.learner.update(experience, iteration, spent)
+            await self.aside.run(write)  # with each step's credit, if it came to that
+        metrics |= await self.aside.run(partial(self.learner.update, experience, iteration, spent))
         metrics["train/left_out"] = float(len(played.learned) - len(experience.trajectories))
         return metrics
+
+    def _count_anew(self) -> dict[str, int]:
+        """The engine's tokens since the last call; with overlap those of an evaluation in between are among them."""
+        self._counted_since = time.perf_counter()
+        return self.sampler.player.engine.stats.take()
 
     def _watch(self, episodes: int) -> OnEpisode:
         """Shows how far a rollout of so many episodes is."""
@@ -208,7 +239,7 @@ class Trainer:
             "env_steps": self.env_steps,
             "update": self.learner.state() | self.credit.state(),
             "random": checkpoint.random_states(),
-        }
+        } | ({} if self.stream is None else {"stream": self.stream.state()})
         weights = {name: p.detach() for name, p in self.policy.model.state_dict().items()}
         checkpoint.save(target, weights, state, self.config.checkpoint.keep)
         self.saved = self.iteration
