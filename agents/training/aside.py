@@ -10,7 +10,7 @@ import asyncio
 import ctypes
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class _Abandoned(BaseException):
-    """Raised in a thread that nobody waits for."""
+class _Abandoned(SystemExit):
+    """Raised in a thread that nobody waits for; as any SystemExit it ends the thread without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +43,22 @@ IN_TURN = Aside(threaded=False)
 
 async def _in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def settle(set_: Callable[[Any], None], value: Any) -> None:
-        if not result.done():
-            set_(value)
+    outcome: Future[T] = Future()
+    ended = asyncio.Event()
 
     def run() -> None:
-        with suppress(_Abandoned):
-            try:
-                done = work()
-            except Exception as raised:
-                loop.call_soon_threadsafe(settle, result.set_exception, raised)
-            else:
-                loop.call_soon_threadsafe(settle, result.set_result, done)
+        try:
+            outcome.set_result(work())
+        except BaseException as raised:
+            outcome.set_exception(raised)
+        loop.call_soon_threadsafe(ended.set)
 
     thread = threading.Thread(target=run, name="update", daemon=True)
     thread.start()
     try:
-        return await result
+        await ended.wait()
     finally:
-        if not result.done() or result.cancelled():
+        if not ended.is_set():
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Abandoned))
         thread.join()
+    return outcome.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import pytest
@@ -254,6 +255,19 @@ def test_weights_by_sequence_are_equal_within_it_and_truncated() -> None:
     assert band[2] == 0
     with pytest.raises(ValueError, match="sequence"):
         correction.correction_weights(train, rollout, "sequence")
+
+
+@given(st.lists(st.floats(-4, 4), min_size=1, max_size=20))
+@quick
+def test_a_two_sided_mask_keeps_the_weights_within_it_and_nothing_else(gaps: list[float]) -> None:
+    """IcePop: M(w) = w for alpha <= w <= beta, else 0, of each token's w = pi_train / pi_rollout."""
+    rollout = torch.full((len(gaps),), -5.0, dtype=torch.float64)
+    r = torch.tensor(gaps, dtype=torch.float64)
+    found = correction.correction_weights(rollout + r, rollout, "token", floor=0.5, cap=5.0)
+    ratios = [math.exp(gap) for gap in (rollout + r - rollout).tolist()]
+    assert found.tolist() == pytest.approx([w if 0.5 <= w <= 5.0 else 0.0 for w in ratios])
+    mask = correction.kept_tokens(rollout + r, rollout, "token_k1", cap=2.0, floor=0.2)  # of pi_rollout / pi_train
+    assert mask.tolist() == [-math.log(2.0) <= gap <= -math.log(0.2) for gap in (rollout + r - rollout).tolist()]
 
 
 def test_weights_divided_by_their_mean_have_mean_1() -> None:

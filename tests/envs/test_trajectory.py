@@ -43,6 +43,7 @@ STEP = st.builds(
     response_ids=st.lists(st.integers(0, 1 << 20), max_size=5),
     rollout_logprobs=st.lists(FLOAT, max_size=5),
     weights_version=st.integers(0, 1 << 40),
+    versions=st.none() | st.lists(st.integers(0, 1 << 40), max_size=5),
     stop=st.sampled_from(["", "stop", "length", "context"]),
     well_formed=st.booleans(),
     executed=st.booleans(),
@@ -91,6 +92,17 @@ OLD = (
     rb'"final_frame":["@"],"reason":"context","credit":3,"own":1}}]}'
 )
 """An episode as version 1 wrote it."""
+
+
+def test_a_version_for_each_token_is_kept_where_they_differ_and_one_number_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    mixed = Step("a", "b", response_ids=[1, 2, 3], weights_version=4, versions=[4, 4, 5])
+    plain = Step("a", "b", response_ids=[1, 2, 3], weights_version=4)
+    write(path, [Trajectory("e", "t", "g", 1, "train", steps=[mixed, plain])])
+    assert path.read_bytes().count(b'"versions"') == 1
+    (found,) = read(path)
+    assert [step.token_versions for step in found.steps] == [[4, 4, 5], [4, 4, 4]]
+    assert found.steps == [mixed, plain]
 
 
 def test_an_episode_of_the_first_version_is_read_with_what_it_noted_in_fields(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_a_forced_token_of_a_rejected_sequence_counts_no_longer() -> None:
     defined, sequence = torch.ones(6, dtype=torch.bool), torch.tensor([0, 0, 0, 1, 1, 2])
     chosen = torch.tensor([True, True, False, True, False, False])
     engine, own = torch.zeros(6), torch.tensor([-3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    found = corrected(engine, own, chosen, defined, sequence, CorrectionConfig(reject="seq_sum_k1"))
+    found = corrected(engine, own, chosen, defined, sequence, defined, CorrectionConfig(reject="seq_sum_k1"))
     assert found.trained.tolist() == [False, False, False, True, True, True]
     assert found.metrics["rejected"] == pytest.approx(2 / 3)
 

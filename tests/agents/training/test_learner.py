@@ -59,17 +59,46 @@ def test_credit_is_in_the_experience_and_in_its_steps(parts: Parts) -> None:
     np.testing.assert_allclose(told, found.advantages.numpy(), atol=1e-6)
 
 
-def test_steps_of_older_weights_are_counted(parts: Parts) -> None:
+def test_the_age_of_every_token_is_measured(parts: Parts) -> None:
     learner, credit = owners(parts)
     found = experience(parts)
     asyncio.run(credit.assign(found))
     assert not found.weights_version.any()
-    assert learner.update(found, 1)["update/stale_steps"] == 0.0
+    assert not any(value for name, value in learner.update(found, 1).items() if name.startswith("update/stale_"))
     found.weights_version[:] = 3
-    found.weights_version[0] = 1
+    found.weights_version[:2] = torch.tensor([1, 2])
     metrics = learner.update(found, 4)
-    assert metrics["update/stale_steps"] == pytest.approx(1 / len(found.steps))
-    assert metrics["update/stale_versions"] == pytest.approx(2 / len(found.steps))
+    assert {name: value for name, value in metrics.items() if name.startswith("update/stale_")} == {
+        "update/stale_mean": pytest.approx(3 / found.sampled),
+        "update/stale_max": 2.0,
+        "update/stale_1": pytest.approx(1 / found.sampled),
+        "update/stale_2": pytest.approx(1 / found.sampled),
+    }
+
+
+@pytest.mark.parametrize("kind", ["auto", "none"])
+def test_what_older_weights_sampled_is_no_difference_between_sampling_and_training(parts: Parts, kind: str) -> None:
+    """With and without a correction: the run stops for tokens of the newest weights alone."""
+    assert isinstance(parts.config, TrainConfig)
+    parts.config.rollout.overlap, parts.config.loss.correction.kind = 1, kind  # type: ignore[assignment]
+    learner, credit = owners(parts)
+    found = experience(parts)
+    asyncio.run(credit.assign(found))
+    learner.config.loss.mismatch_stop = "auto"
+    older = torch.arange(found.sampled) % 3 == 0
+    found.weights_version[:] = 1
+    found.weights_version[older] = 0
+    found.rollout_logprobs[older] -= 0.25
+    metrics = learner.update(found, 2)
+    assert metrics["update/mismatch_max"] < 1e-4
+    if kind == "auto":
+        assert metrics["update/effective_share"] < 0.999
+    found.weights_version[:] = 1
+    assert learner.update(found, 3)["update/stale_1"] == 1.0, "nothing is left to compare, and nothing stops the run"
+    found.weights_version[:] = 3
+    found.rollout_logprobs -= 0.25
+    with pytest.raises(MismatchError, match=r"loss\.mismatch_stop allows 0\.001"):
+        learner.update(found, 4)
 
 
 def test_a_difference_between_sampling_and_training_stops_the_run_before_it_is_saved(parts: Parts) -> None:

@@ -13,7 +13,7 @@ from agents.models.lora import with_new_adapter
 from agents.models.policy import Policy
 from agents.rollout.engines.base import Completion, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
-from agents.training.weights import WeightStore
+from agents.training.weights import WeightsError, WeightStore
 from tests.agents.models.models_for_tests import full_logprobs, small_policy
 
 
@@ -156,3 +156,49 @@ def test_a_response_goes_on_with_weights_that_come_while_it_is_sampled(wait: int
     for policy, part in ((small_policy(0), slice(None, first)), (newer, slice(first, None))):
         expected = full_logprobs(policy, [*prompt, *done.ids])[len(prompt) :]
         torch.testing.assert_close(torch.tensor(done.logprobs)[part], expected[part], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [small_policy, lora_policy])
+def test_with_overlap_what_an_engine_samples_from_is_not_changed_by_the_learner(make) -> None:
+    policy = make()
+    engine = opened(policy)
+    store = WeightStore(policy, [engine], copies=True)
+    asyncio.run(store.publish(0))
+    before = sample(engine)
+    engine.release("x")
+    shift(policy)
+    assert sample(engine).logprobs == before.logprobs
+    engine.release("x")
+    asyncio.run(store.publish(1))
+    assert sample(engine).logprobs == sample(HFEngine(policy)).logprobs != before.logprobs
+
+
+def test_only_what_the_learner_changes_is_copied() -> None:
+    policy = lora_policy()
+    engine = opened(policy)
+    asyncio.run(WeightStore(policy, [engine], copies=True).publish(0))
+    trained = {name for name, _ in policy.trainable()}
+    mine, theirs = dict(policy.model.named_parameters()), dict(engine.policy.model.named_parameters())
+    assert {name for name in mine if mine[name].data_ptr() != theirs[name].data_ptr()} == trained
+
+
+class Deaf(HFEngine):
+    """Says nothing and keeps its weights."""
+
+    async def update_weights(self, weights: Weights) -> None:
+        pass
+
+
+class Lost(HFEngine):
+    async def update_weights(self, weights: Weights) -> None:
+        raise ConnectionError("broken pipe")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(Deaf, "it says that it samples from version 0"), (Lost, "ConnectionError: broken pipe")]
+)
+def test_weights_that_do_not_arrive_are_never_passed_over(kind: type[HFEngine], why: str) -> None:
+    policy = small_policy()
+    store = WeightStore(policy, [opened(policy), kind.open(policy, EngineConfig())])
+    with pytest.raises(WeightsError, match=f"version 3 of the weights did not reach the engine: {why}"):
+        asyncio.run(store.publish(3))
