@@ -57,7 +57,10 @@ def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint)
         checkpoint.restore_random_states(state["random"])
         run.iteration = run.saved = state["iteration"]
         if run.stream is not None:
-            run.stream.load_state(state.get("stream") or {"next": run.iteration * config.rollout.groups, "open": []})
+            left = state.get("stream") or {"next": run.iteration * config.rollout.groups, "open": []}
+            run.stream.load_state(left)
+            if left["open"]:
+                print(f"rollouts: {len(left['open'])} groups that were being played are played anew", flush=True)
         run.env_steps = state["env_steps"]
         return run
 
