@@ -58,7 +58,9 @@ INVARIANTS = {
     "10 the mismatch of engine and learner is measured and can be corrected": [
         "agents/training/test_actor.py::test_a_changed_sampler_shows_up_as_mismatch",
         "agents/training/test_actor.py::test_a_correction_weighs_tokens_by_the_trainers_over_the_samplers_probability",
-        "agents/training/test_learner.py::test_steps_of_older_weights_are_counted",
+        "agents/training/test_learner.py::test_the_age_of_every_token_is_measured",
+        "agents/training/test_overlap.py::test_every_token_is_told_by_the_version_that_sampled_it",
+        "agents/rollout/test_stream.py::test_no_sample_is_older_than_allowed_whatever_ends_when",
     ],
     "11 ranks, micro-batches and engines do not change an update": [
         "agents/training/test_actor.py::test_micro_batches_never_change_a_gradient",

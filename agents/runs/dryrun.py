@@ -102,6 +102,8 @@ def estimate(config: TrainConfig) -> Estimate:
         "logits of a micro-batch": int(sampled * tokens) * shape.vocab_size * 4 * LOGIT_COPIES,
         "KV cache": config.engine.max_batch * longest * keys_values * size,
     }
+    if config.rollout.overlap:  # the old one and the new one while they are exchanged
+        memory["weights that are sampled from"] = 2 * (trainable if config.model.lora.enabled else parameters) * size
     if config.loss.kl.kind != "none" and not config.model.lora.enabled:
         memory["frozen copy of the policy"] = parameters * size
     memory |= _learners(config, parameters, hidden, size)

@@ -34,6 +34,13 @@ def test_adapters_train_few_parameters_and_need_no_second_model() -> None:
     assert "frozen copy of the policy" not in adapter.memory
 
 
+def test_overlap_needs_copies_of_what_is_trained() -> None:
+    base = ["model=smollm2", "model.dtype=float32", "rollout.overlap=1"]
+    whole, adapter = (estimate(loading.load([*base, f"model.lora.enabled={on}"])) for on in ("false", "true"))
+    assert whole.memory["weights that are sampled from"] == 2 * whole.memory["weights"]
+    assert adapter.memory["weights that are sampled from"] == 2 * 4 * adapter.trainable
+
+
 def test_a_critic_shares_the_base_of_adapters_and_needs_a_copy_of_a_model_trained_whole() -> None:
     base = ["model=smollm2", "model.dtype=float32", "algo=poad", "critic.hidden=[10]"]
     head = 16 * (576 * 10 + 10)
