@@ -1,7 +1,7 @@
 """Rollouts that overlap updates: groups are played in the planner's order, ahead of the learner, and taken as they end.
 
-The bound is the age of a sample: a group whose oldest token is `overlap` versions older than the weights that are trained is
-taken now or never. As many groups are begun as can be learned from in time, and no more: with `overlap` iterations' worth open
+The bound is the age of a sample: a group that began with weights `overlap` versions older than those that are trained is taken
+now or never. As many groups are begun as can be learned from in time, and no more: with `overlap` iterations' worth open
 during an update, the next ones wait for its weights.
 """
 
@@ -32,15 +32,12 @@ class _Open:
     """In the planner's order."""
     begun: list[Trajectory] = field(default_factory=list)
     """Its episodes, with those that a fault ended and that are played again."""
+    since: int | None = None
+    """Version of the weights as its first episode began: no token of it is older."""
     age: int = 0
-    """How many versions older than the weights that the iteration trains its oldest token is."""
+    """How many versions older that is than the weights that the iteration trains."""
     playing: asyncio.Task[tuple[Group, list[Trajectory]]] = field(init=False)
     """The group, and its greedy episode where the method needs one."""
-
-    @property
-    def oldest(self) -> int | None:
-        """Oldest version that sampled a token of it; None before the first."""
-        return min((step.weights_version for one in self.begun for step in one.steps), default=None)
 
     @property
     def steps(self) -> int:
@@ -49,13 +46,15 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Noting:
-    """A player that notes which episodes it began."""
+    """A player that notes which episodes of a group it began, and when."""
 
     player: Player
-    begun: list[Trajectory]
+    group: _Open
 
     async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Slot) -> None:
-        self.begun.append(trajectory)
+        if self.group.since is None:
+            self.group.since = self.player.engine.weights_version
+        self.group.begun.append(trajectory)
         await self.player.play(session, episode, trajectory, slot)
 
 
@@ -90,7 +89,7 @@ class Stream:
         told = watch(wanted * self._planner.group_size)
         self._raise_failures()
         for one in self._open:  # those that are begun from now on are of age 0
-            one.age = 0 if one.oldest is None else iteration - 1 - one.oldest
+            one.age = 0 if one.since is None else iteration - 1 - one.since
         late = [one for one in self._open if one.age > self._config.overlap]
         await self._end(late)
         kept: list[_Open] = []
@@ -163,7 +162,7 @@ class Stream:
         async with asyncio.TaskGroup() as tasks:
             sampled, greedy = (
                 tasks.create_task(
-                    self._sampler.played_by(_Noting(self._sampler.at(temperature), one.begun), asked, places=self._places)
+                    self._sampler.played_by(_Noting(self._sampler.at(temperature), one), asked, places=self._places)
                 )
                 for asked, temperature in ((episodes, self._temperature), (compared, 0.0))
             )

@@ -37,6 +37,14 @@ class Hand:
     cut: list[int] = field(default_factory=list)
     """Groups whose episodes were ended."""
 
+    @property
+    def engine(self) -> Hand:
+        return self
+
+    @property
+    def weights_version(self) -> int:
+        return self.version
+
     async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Any) -> None:
         number = self.number(episode.group_id)
         if number not in self.begun:
