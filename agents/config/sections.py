@@ -123,13 +123,13 @@ class VLLMConfig:
     gpu_memory: Annotated[float, MoreThan(0), AtMost(1)] = 0.45
     """Share of the GPU's memory that vLLM takes for weights, keys and values; the learner needs the rest."""
     kv_gib: AboveZero | None = None
-    """Size of the KV cache in GiB; null: what gpu_memory leaves, on a processor what engine.max_batch episodes need, at most 4."""
+    """Size of the KV cache in GiB; null: what gpu_memory leaves, on a processor what max_batch episodes need, at most 4."""
     eager: bool | None = None
     """Neither compile the model nor capture CUDA graphs: starts sooner, decodes slower. null: only on a processor."""
     sleep: bool = False
     """Give the GPU's memory back while the policy is updated."""
     timeout_s: AboveZero = 300.0
-    """where=process: seconds without a sign of life (of starting, of a step, of new weights) after which vLLM counts as hung."""
+    """where=process: seconds without a sign of life after which vLLM counts as hung. Starting is given 15 minutes."""
     restarts: Natural = 3
     """where=process: how often in a row, without an answer in between, vLLM is started anew before the run ends."""
 
@@ -139,8 +139,8 @@ class EngineConfig:
     """What samples the actions."""
 
     name: Annotated[str, OneOf(engines.names)] = "hf"
-    """hf: transformers with a KV cache kept through the episode; vllm: vLLM, for large models and many episodes; scripted: fixed
-    answers, for tests; or a plug-in's."""
+    """hf: transformers with a KV cache kept through the episode; vllm: vLLM, for large models and many episodes; scripted:
+    fixed answers, for tests; or a plug-in's."""
     temperature: AboveZero = 1.0
     """Sampling temperature while training."""
     top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0

@@ -150,6 +150,7 @@ class Trainer:
         rolled_out = time.perf_counter()
         metrics = measures.of_rollout(played, self.signals, self.sampler.player.engine.stats.take(), rolled_out - started)
         self.signals.look(played.sampled, f"iteration {iteration}")
+        await self.sampler.player.engine.rest()
         metrics |= await self._learn(played, iteration, spent)
         self.signals.learned(played.groups, metrics, self._compares)
         metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out

