@@ -162,6 +162,8 @@ class Core:
 
     def submit(self, job: Job) -> None:
         """Begin with a job, or go on with it."""
+        from vllm.exceptions import VLLMValidationError
+
         self._wake()
         limit = self._spec.max_length
         answer = Answer(job.sampling, job.trie, len(job.ids), limit, self._spec.tokenizer)
@@ -172,7 +174,7 @@ class Core:
         self._live[job.number] = _Live(job, answer)
         try:
             self._add(job, answer)
-        except ValueError as error:  # vLLM's own checks
+        except VLLMValidationError as error:
             del self._live[job.number]
             self._fresh.append(Progress(job.number, [], [], refused=str(error)))
 
