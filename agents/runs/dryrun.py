@@ -102,6 +102,10 @@ def estimate(config: TrainConfig) -> Estimate:
         "logits of a micro-batch": int(sampled * tokens) * shape.vocab_size * 4 * LOGIT_COPIES,
         "KV cache": config.engine.max_batch * longest * keys_values * size,
     }
+    if config.engine.name == "vllm":
+        memory["weights in vLLM"] = parameters * size
+        if config.engine.vllm.kv_gib is not None:
+            memory["KV cache"] = int(config.engine.vllm.kv_gib * 2**30)
     if config.loss.kl.kind != "none" and not config.model.lora.enabled:
         memory["frozen copy of the policy"] = parameters * size
     memory |= _learners(config, parameters, hidden, size)
