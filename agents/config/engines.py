@@ -14,3 +14,4 @@ _registry: Registry[Any] = Registry("engine", "stepcredit.engines", lazy=True)
 register, names, get = _registry.register, _registry.names, _registry.get
 register("hf", "agents.rollout.engines.hf:HFEngine")
 register("scripted", "agents.rollout.engines.scripted:ScriptedEngine")
+register("vllm", "agents.rollout.engines.vllm:VLLMEngine")

@@ -112,11 +112,35 @@ class ModelConfig:
 
 
 @dataclass
+class VLLMConfig:
+    """Where vLLM runs and what it may use; engine.name=vllm only."""
+
+    where: Literal["process", "here"] = "process"
+    """process: in a process of its own, which is started anew where it dies or hangs; here: in the trainer's, which starts no
+    second Python and makes the same batches in every run, but ends with vLLM."""
+    gpu: Natural | None = None
+    """where=process: number of the GPU that vLLM gets for itself; null: the policy's."""
+    gpu_memory: Annotated[float, MoreThan(0), AtMost(1)] = 0.45
+    """Share of the GPU's memory that vLLM takes for weights, keys and values; the learner needs the rest."""
+    kv_gib: AboveZero | None = None
+    """Size of the KV cache in GiB; null: what gpu_memory leaves, on a processor what max_batch episodes need, at most 4."""
+    eager: bool | None = None
+    """Neither compile the model nor capture CUDA graphs: starts sooner, decodes slower. null: only on a processor."""
+    sleep: bool = False
+    """Give the GPU's memory back while the policy is updated."""
+    timeout_s: AboveZero = 300.0
+    """where=process: seconds without a sign of life after which vLLM counts as hung. Starting is given 15 minutes."""
+    restarts: Natural = 3
+    """where=process: how often in a row, without an answer in between, vLLM is started anew before the run ends."""
+
+
+@dataclass
 class EngineConfig:
     """What samples the actions."""
 
     name: Annotated[str, OneOf(engines.names)] = "hf"
-    """hf: transformers with a KV cache kept through the episode; scripted: fixed answers, for tests; or a plug-in's."""
+    """hf: transformers with a KV cache kept through the episode; vllm: vLLM, for large models and many episodes; scripted:
+    fixed answers, for tests; or a plug-in's."""
     temperature: AboveZero = 1.0
     """Sampling temperature while training."""
     top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0
@@ -133,6 +157,7 @@ class EngineConfig:
     """Strings that end an answer; null: those of the environment's prompt."""
     max_batch: Positive = 128
     """Largest number of episodes decoded at once."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
 
 
 @dataclass

@@ -140,6 +140,13 @@ class Policy:
                 found[f"{path}.weight"] = found[f"{path}.weight"] + module.get_delta_weight("default").detach()
         return found
 
+    def aliases(self) -> dict[str, str]:
+        """Further names of weights that stand in several places (a tied output head): each with that of `named_tensors`."""
+        published = self._published(adapter=False)
+        name_of = {id(p): name for name, p in published.items()}
+        every = ((name.replace(".base_layer.", "."), p) for name, p in self.causal.named_parameters(remove_duplicate=False))
+        return {name: name_of[id(p)] for name, p in every if name not in published and id(p) in name_of}
+
     def adapter_tensors(self) -> dict[str, Tensor]:
         """The weights of the LoRA adapter by the names that its file has, by reference; {} without one."""
         return {name: p.detach() for name, p in self._published(adapter=True).items()}

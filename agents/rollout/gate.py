@@ -36,6 +36,9 @@ class Gate:
         async with self._passage():
             return await self.engine.score(session, ids, candidates)
 
+    async def rest(self) -> None:
+        await self.engine.rest()
+
     def release(self, session: str) -> None:
         self.engine.release(session)
 

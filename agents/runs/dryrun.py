@@ -104,6 +104,10 @@ def estimate(config: TrainConfig) -> Estimate:
     }
     if config.rollout.overlap:  # the old one and the new one while they are exchanged
         memory["weights that are sampled from"] = 2 * (trainable if config.model.lora.enabled else parameters) * size
+    if config.engine.name == "vllm":
+        memory["weights in vLLM"] = parameters * size
+        if config.engine.vllm.kv_gib is not None:
+            memory["KV cache"] = int(config.engine.vllm.kv_gib * 2**30)
     if config.loss.kl.kind != "none" and not config.model.lora.enabled:
         memory["frozen copy of the policy"] = parameters * size
     memory |= _learners(config, parameters, hidden, size)

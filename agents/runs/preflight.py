@@ -59,7 +59,7 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
         raise ConfigError(
             f"engine.constrained is '{constrained}', but environment '{name}' does not list its actions; allowed here: none"
         )
-    if Path(config.model.name).is_dir() and config.engine.name == "hf":
+    if Path(config.model.name).is_dir() and config.engine.name in ("hf", "vllm"):
         _check_shape(config)
 
 

@@ -34,6 +34,8 @@ def of_rollout(played: Collected, signals: Signals, tokens: Mapping[str, int], s
         "tokens/prefill": float(tokens["prefill"]),
         "tokens/sampled": float(tokens["sampled"]),
         "tokens/rollout": float(tokens["computed"]),
+        "tokens/reused": float(tokens["reused"]),
+        "engine/restarts": float(tokens["restarts"]),
         "tokens/rebuild_rollout": float(rebuild_tokens(played.all)),
     }
     groups = [*played.groups, *played.dropped]

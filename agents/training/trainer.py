@@ -199,6 +199,8 @@ class Trainer:
             metrics = await self.credit.assign(experience)
         finally:
             await self.aside.run(write)  # with each step's credit, if it came to that
+        if self.stream is None:  # and no judge asks any more
+            await self.sampler.player.engine.rest()
         metrics |= await self.aside.run(partial(self.learner.update, experience, iteration, spent))
         metrics["train/left_out"] = float(len(played.learned) - len(experience.trajectories))
         return metrics

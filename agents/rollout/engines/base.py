@@ -90,6 +90,8 @@ class EngineStats:
     reused_tokens: int = 0
     """Prompt tokens that were kept from earlier turns: a rebuild-every-step layout would compute them again."""
     forwards: int = 0
+    restarts: int = 0
+    """Times that the engine was started anew after a fault."""
 
     def take(self) -> dict[str, int]:
         counts = {
@@ -98,13 +100,22 @@ class EngineStats:
             "computed": self.computed_tokens,
             "reused": self.reused_tokens,
             "forwards": self.forwards,
+            "restarts": self.restarts,
         }
-        self.prefill_tokens = self.sampled_tokens = self.computed_tokens = self.reused_tokens = self.forwards = 0
+        self.prefill_tokens = self.sampled_tokens = self.computed_tokens = self.reused_tokens = 0
+        self.forwards = self.restarts = 0
         return counts
 
 
 class EngineError(RuntimeError):
     """One request got no answer, and why. Its episode alone is played again; any other error of an engine ends the run."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"engine: {detail}")
+
+
+class EngineFailedError(RuntimeError):
+    """An engine can answer no more, and why: ends the run."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"engine: {detail}")
@@ -130,6 +141,9 @@ class Engine(Protocol):
         Calls of one session may continue each other and requests to `generate`; end it with `release`. [] if `ids` and the
         longest candidate are more than the model can read. Raises ValueError for no `ids` or no candidates.
         """
+
+    async def rest(self) -> None:
+        """Nothing will be asked while the policy is updated: memory may be given back until then."""
 
     def release(self, session: str) -> None:
         """Forget a session: its episode is over."""

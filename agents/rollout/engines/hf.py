@@ -118,6 +118,9 @@ class HFEngine:
             self._index[self._slots[place].session] = place
         self._slots.pop()
 
+    async def rest(self) -> None:
+        """What is kept for live episodes stays: they go on after the update."""
+
     async def update_weights(self, weights: Weights) -> None:
         self.policy.take(weights.tensors, weights.adapter)
         self.weights_version = weights.version

@@ -44,6 +44,9 @@ class ScriptedEngine:
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
         return [[0.0] * len(candidate) for candidate in candidates]
 
+    async def rest(self) -> None:
+        pass
+
     def release(self, session: str) -> None:
         self.released.append(session)
 
