@@ -104,9 +104,7 @@ class Player:
             trie = self.dialogue.tries.trie(admissible) if self.constrained and admissible else None
             return await self.engine.generate(Request(session, ids, self.sampling, seed, trie))
         responses, lengths = self.scoring.candidates(admissible)
-        version = (
-            self.engine.weights_version
-        )  # where weights come meanwhile it was a newer one: none is called newer than it is
+        version = self.engine.weights_version  # a newer one, if weights come meanwhile: no token is called newer than it is
         scores = await self.engine.score(session, ids, responses)
         if not scores:
             return Completion([], [], "context", [])

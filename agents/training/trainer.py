@@ -170,8 +170,11 @@ class Trainer:
             metrics |= await stream.beside(self._learn(played, iteration, spent))
             metrics["time/sampler_idle"] = stream.idle - idle
         self.signals.learned(played.groups, metrics, self._compares)
-        metrics["time/rollout"], metrics["time/update"] = rolled_out - started, time.perf_counter() - rolled_out
+        updated = time.perf_counter()
         await self.store.publish(iteration)
+        published = time.perf_counter()
+        metrics["time/rollout"], metrics["time/update"] = rolled_out - started, updated - rolled_out
+        metrics["time/publish"] = published - updated
         self.trackers.episodes(iteration, played.learned)
         self.iteration = iteration
         self.over = iteration == c.iterations or self._out_of_budget()

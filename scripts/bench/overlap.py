@@ -40,7 +40,7 @@ SMALL = [
         "threads=1",
     ),
 ]
-COLUMNS = {
+MEASURES = {
     "episodes_per_hour": "episodes/h",
     "learner_waits": "learner waits",
     "sampler_waits": "sampler waits",
@@ -122,10 +122,10 @@ def main() -> None:
                 found[arm].append({"seed": seed, **measure(read_metrics(folder.metrics), episodes)})
     table = Table(title=f"{options.seeds} seeds of each" if options.seeds > 1 else "one seed")
     table.add_column("overlap")
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right")
-    for arm, runs in found.items():
-        table.add_row(arm, *(spread([run[key] for run in runs]) for key in COLUMNS))
+    for arm in found:
+        table.add_column(arm, justify="right")
+    for key, title in MEASURES.items():
+        table.add_row(title, *(spread([run[key] for run in runs]) for runs in found.values()))
     Console(width=None if Console().is_terminal else 200).print(table)
     if options.json:
         options.json.write_text(json.dumps({"settings": [*SMALL, *options.settings], "arms": found}, indent=1))
