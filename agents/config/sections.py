@@ -131,6 +131,8 @@ class EngineConfig:
     words, or nothing (long actions are then rarely sampled, most of all at a low temperature)."""
     stop: list[str] | None = None
     """Strings that end an answer; null: those of the environment's prompt."""
+    ignore_end: bool = False
+    """No end token and no string ends an answer: each has engine.max_tokens tokens. For measuring speed."""
     max_batch: Positive = 128
     """Largest number of episodes decoded at once."""
 
