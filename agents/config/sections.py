@@ -320,8 +320,9 @@ class CheckpointConfig:
 
     every: Natural = 10
     """Iterations between checkpoints; 0: only after the warm start, at the end, or when interrupted."""
-    keep: Positive = 2
-    """Checkpoints kept; older ones are deleted after a newer one is safe."""
+    keep: Natural = 2
+    """Checkpoints kept; older ones are deleted after a newer one is safe. 0: none is ever written, and the run cannot be
+    resumed; for measuring, and where a model of many weights would take the disk and minutes."""
 
 
 @dataclass
