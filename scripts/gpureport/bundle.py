@@ -90,7 +90,7 @@ def pack_games(root: Path, target: Path) -> None:
     """The first official games of each split, as `json_2.1.1/<split>/<task>/<trial>/game.tw-pddl`."""
     base = root / "json_2.1.1" if (root / "json_2.1.1").is_dir() else root
     with tarfile.open(target, "w:xz") as archive:
-        for split_name in ("train", "valid_seen"):
+        for split_name in ("train", "valid_seen", "valid_unseen"):
             files = sorted((base / split_name).glob("*/*/game.tw-pddl"))
             if not files:
                 raise BundleError(f"{base / split_name} holds no <task>/<trial>/game.tw-pddl")

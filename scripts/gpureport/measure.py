@@ -22,6 +22,8 @@ from gpureport import arithmetic
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE, SHAPE = "gigpo_alfworld_qwen2.5_1.5b", "Qwen/Qwen2.5-1.5B-Instruct"
+TOKENIZER = "tokenizer.txt"
+"""File that says where the recipe's tokenizer comes from."""
 WON = 0.8
 """Success that the demo is to reach."""
 Note = Callable[[dict[str, Any]], None]
@@ -141,6 +143,8 @@ def smollm2(setup: Setup, note: Note) -> None:
         names = {"rollout_s": "time/rollout", "update_s": "time/update", "sampled_per_s": "tokens_per_s"}
         return {
             "iterations": len(done),
+            "episodes": 2 if setup.small else 64,
+            "most_steps": 2 if setup.small else 15,
             **{name: median(row[key] for row in late) for name, key in names.items()},
             "success": [row["train/success"] for row in done],
             "mismatch_mean": max(row["update/mismatch_mean"] for row in done),
@@ -178,7 +182,9 @@ def recipe(setup: Setup, context: str, settings: Sequence[str], note: Note) -> N
     chosen += [*(few if setup.small else size), "engine.ignore_end=true", "loss.skip_zero=false", "iterations=1"]
     chosen += [*QUIET, *setup.settings]
     config, memory = _train(setup, context, chosen, lambda rows: None)
-    note({"games": config.env.settings.source, **_memory(config, memory), **spent(setup, config, context)})
+    tokenizer = (setup.work / TOKENIZER).read_text()
+    note({"games": config.env.settings.source, "tokenizer": tokenizer, **_memory(config, memory)})
+    note(spent(setup, config, context))
 
 
 def spent(setup: Setup, config: Any, run: str) -> dict[str, Any]:
@@ -317,7 +323,7 @@ def model_folder(setup: Setup) -> Path:
     target = setup.work / "recipe-model"
     if (target / "model.safetensors").exists():
         return target
-    tokenizer = _tokenizer()
+    tokenizer, source = _tokenizer()
     _, hidden, wide, layers, heads, kv_heads, vocabulary, tied = KNOWN[SHAPE]
     if setup.small:
         hidden, wide, layers, heads, kv_heads, vocabulary = 64, 128, 2, 4, 2, len(tokenizer)
@@ -340,19 +346,21 @@ def model_folder(setup: Setup) -> Path:
     partial = target.with_name("recipe-model.partial")
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    (setup.work / TOKENIZER).write_text(source)
     partial.rename(target)
     return target
 
 
-def _tokenizer() -> Any:
+def _tokenizer() -> tuple[Any, str]:
+    """And where it comes from."""
     from agents.config.sections import ModelConfig
     from agents.models.policy import PolicyError
     from agents.models.sources import load_pretrained
 
     try:
-        return load_pretrained(ModelConfig("smollm2", dtype="float32"), "cpu").tokenizer
+        return load_pretrained(ModelConfig("smollm2", dtype="float32"), "cpu").tokenizer, "SmolLM2's"
     except PolicyError:
-        return _made_tokenizer()
+        return _made_tokenizer(), "made from the games' texts"
 
 
 def _made_tokenizer() -> Any:

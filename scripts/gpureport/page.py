@@ -89,7 +89,8 @@ def _smollm2(f: Figures) -> list[str]:
     success = ", ".join(f"{one:.2f}" for one in f["success"])
     memory = f" Peak memory {f['peak_bytes'] / GIB:.1f} GiB." if "peak_bytes" in f else ""
     return [
-        f"{f['iterations']} iterations of 64 episodes of up to 15 steps (actions among the possible ones): rollout "
+        f"Iterations: {f['iterations']}, each of {f['episodes']} episodes of up to {f['most_steps']} steps, actions among the "
+        f"possible ones. Rollout "
         f"{f['rollout_s']:.1f} s, credit and update {f['update_s']:.1f} s, {f['sampled_per_s']:,.0f} sampled tokens a second "
         f"(medians without the first). Success in training: {success}. Largest mean difference between the log-probabilities "
         f"of rollout and training: {f['mismatch_mean']:.1e}.{memory}"
@@ -111,14 +112,14 @@ def _recipe(f: Figures) -> list[str]:
     rows[3].append(number(None if None in least.values() else sum(least.values())))
     parts = sorted(f["estimated"].items(), key=lambda item: -item[1])
     return [
-        f"One iteration, {f['episodes']} episodes of {f['steps']:.0f} steps, {f['parameters'] / 1e6:,.0f} M random weights, "
+        f"One iteration, {f['episodes']} episodes of {f['steps']:.0f} steps, {f['parameters'] / 1e6:,.1f} M random weights, "
         f"{f['answer_tokens']} tokens an answer, prompts of {f['prompt_tokens']:.0f} tokens (median of what a step adds), "
-        f"{f['games']} games.",
+        f"{f['games']} games, tokenizer: {f['tokenizer']}.",
         table(["", "seconds", "tokens computed", "tokens/s", "MFU", "seconds at the card's peak"], rows),
         f"{rate['sampled']:,.0f} sampled tokens a second. The update computes {t['update']:,.0f} tokens ({t['padded']:,.0f} "
         f"with padding); rows that rebuild the conversation at each step have {t['rebuilt']:,.0f}. Gradient checkpointing "
-        f"computes {again / 1e15:.2f} PFLOP again, which is in no MFU. Mean difference between the log-probabilities of rollout and "
-        f"training: {f['mismatch_mean']:.1e}.",
+        f"computes {again / 1e15:.2f} PFLOP again, which is in no MFU. Mean difference between the log-probabilities of "
+        f"rollout and training: {f['mismatch_mean']:.1e}.",
         f"Peak memory {f['peak_bytes'] / GIB:.1f} GiB; the dry run estimates {f['estimated_bytes'] / GIB:.1f} GiB ("
         + ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts)
         + ").",
