@@ -6,7 +6,7 @@
 A side whose packages stand in another environment is named with its interpreter: --sides hf vllm=/path/bin/python trl.
 
 The work: 16 episodes (2 tasks x 8) of a scripted environment, whose texts are fixed by task and turn, and answers of exactly 16
-sampled tokens; a Qwen3-shaped model of 3.2 M weights that this script makes, in float32, one thread; then one optimizer step of
+sampled tokens; a Qwen3-shaped model of 3.3 M weights that this script makes, in float32, one thread; then one optimizer step of
 GRPO (token mean, clip 0.2, one epoch, no KL). Both sides read the same ids: each says how many tokens its episodes have, and
 the script ends with an error if they differ by more than 0.1% (a sampled end-of-turn token is not written twice here).
 "a token" is CPU seconds divided by the distinct tokens of the episodes, read and sampled, the same number for all sides.
@@ -130,6 +130,7 @@ def main() -> None:
         parser.error(f"unknown side {unknown.pop()}; allowed: {', '.join(NEEDS)}")
     results: dict[int, dict[str, dict[str, float]]] = {}
     said: set[str] = set()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     console = Console()
     console.width = max(console.width, 130)
     with tempfile.TemporaryDirectory() as name:

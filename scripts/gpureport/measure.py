@@ -4,6 +4,7 @@ what it has so far."""
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import platform
 import resource
@@ -89,8 +90,6 @@ def _timed(work: Callable[[], Any], device: str, repeats: int = 20) -> float:
 
 def tests(setup: Setup, note: Note) -> None:
     """tests/gpu; without a card they skip themselves, and only their collection is rehearsed."""
-    import importlib.util
-
     report = setup.work / "tests.xml"
     command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     if importlib.util.find_spec("xdist"):
@@ -181,7 +180,14 @@ def recipe(setup: Setup, context: str, settings: Sequence[str], note: Note) -> N
     # Every answer is an impossible action of random tokens, so that all advantages are 0: their rows are computed all the same.
     chosen += [*(few if setup.small else size), "engine.ignore_end=true", "loss.skip_zero=false", "iterations=1"]
     chosen += [*QUIET, *setup.settings]
-    config, memory = _train(setup, context, chosen, lambda rows: None)
+    run = setup.work / "runs" / context
+    played = run / "trajectories" / "iteration_000001.jsonl.gz"
+
+    def look(rows: list[dict[str, Any]]) -> None:
+        if len(rows) == 1 and played.exists():  # all that is known if the update does not end in time
+            note({"rollout_and_credit_s": played.stat().st_mtime - (run / "metrics.jsonl").stat().st_mtime})
+
+    config, memory = _train(setup, context, chosen, look)
     tokenizer = (setup.work / TOKENIZER).read_text()
     note({"games": config.env.settings.source, "tokenizer": tokenizer, **_memory(config, memory)})
     note(spent(setup, config, context))
@@ -391,6 +397,7 @@ def decoding(setup: Setup, note: Note) -> None:
     """Tokens a second of decoding at the recipe's shape: prompts of 512 tokens, by batch size, with CUDA graphs and without."""
     import torch
 
+    from agents.config import engines
     from agents.config.sections import EngineConfig, ModelConfig
     from agents.models.sources import load_pretrained
 
@@ -403,9 +410,11 @@ def decoding(setup: Setup, note: Note) -> None:
     variants: dict[str, dict[str, Any]] = {"hf": {}}
     if graphs is not None and setup.device == "cuda":
         variants = {"hf, without graphs": {graphs: False}, "hf, with graphs": {graphs: True}}
+    if "vllm" in engines.names() and importlib.util.find_spec("vllm") is not None:
+        variants["vllm"] = {}
     rows: list[dict[str, Any]] = []
     for name, settings in variants.items():
-        config = replace(EngineConfig("hf", max_batch=max(batches), max_tokens=answer), **settings)
+        config = replace(EngineConfig(name.partition(",")[0], max_batch=max(batches), max_tokens=answer), **settings)
         with torch.inference_mode():
             for batch in batches:
                 seconds = _decoded(policy, config, batch, prompt, answer)
