@@ -193,6 +193,7 @@ def _environment(source: Sequence[Path], work: Path) -> dict[str, str]:
         games = bundle.unpack_games(work / "bundle", work / "games")
         if games is not None:
             given.setdefault("ALFWORLD_DATA", str(games))
+    given["STEPCREDIT_CACHE"] = str(work / "cache")  # else a warm start of yesterday would be the demo's
     given["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [given.get("PYTHONPATH")])])
     return {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "COLUMNS": "140", **given}
 

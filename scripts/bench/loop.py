@@ -149,9 +149,9 @@ def main() -> None:
                     console.print(one, markup=False)
             check_same_work(found)
             results[turns] = found
+            if options.json:  # each as it comes: many turns take long
+                options.json.write_text(json.dumps(results, indent=1))
     console.print(table(results, options.repeat))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

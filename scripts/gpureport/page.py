@@ -79,7 +79,7 @@ def _demo(f: Figures) -> list[str]:
     text = (
         f"`make demo` reached {f['success']:.0%} success on held-out games after {reached:.0f} s, the warm start included."
         if reached is not None
-        else f"`make demo` did not reach {f['success']:.0%} within its limit."
+        else f"`make demo` did not reach {f['success']:.0%} in this time."
     )
     rows = [[str(p["iteration"]), f"{p['seconds']:.0f}", f"{p['success']:.2f}"] for p in f["curve"]]
     return [text, table(["iteration", "seconds", "success"], rows)]
