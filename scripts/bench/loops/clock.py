@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from loops.work import EPISODES
-
 
 def spent() -> dict[str, float]:
     """CPU seconds so far and peak resident bytes, summed over this process and all that it started and that still run."""
@@ -54,13 +52,15 @@ class Clock:
     resets: int = 0
 
     def reset(self) -> None:
-        if self.resets % EPISODES == 0:
+        """An episode begins. All of an iteration begin before one of them ends; what is tried out before does not count."""
+        self.resets += 1
+        if len(self.began) == len(self.played):
             self.began.append(spent())
             if len(self.began) > self.cycles:
                 self._write()
-        self.resets += 1
 
     def answered(self) -> None:
+        """The last answer of an episode was given."""
         del self.played[len(self.began) - 1 :]
         self.played.append(spent())
 

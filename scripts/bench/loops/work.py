@@ -11,9 +11,9 @@ BUDGET = 16384
 VOCABULARY = 512
 START, END = "<|im_start|>", "<|endoftext|>"
 TEMPLATE = (
-    "{%- for m in messages %}" + START + "{{ 'user' if m.role == 'tool' else m.role }}\n"
-    "{%- for call in m.tool_calls or [] %}{{ call.function.name }}{{ call.function.arguments }}{% endfor %}"
-    "{{- m.content }}{% endfor %}{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
+    "{% for m in messages %}" + START + "{{ 'user' if m.role == 'tool' else m.role }}\n"
+    "{% for call in m.tool_calls or [] %}{{ call.function.name }}{{ call.function.arguments }}{% endfor %}"
+    "{{ m.content }}{% endfor %}{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
 )
 """A turn ends where the next begins, so that an answer of fixed length needs no token that ends it."""
 
@@ -54,7 +54,8 @@ def model_folder(target: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-    texts = [text for task in range(4) for text in (opening(task), *(observation(task, turn) for turn in range(60)))]
+    texts = [f"{START}{role}\n" for role in ("user", "assistant")]
+    texts += [text for task in range(4) for text in (opening(task), *(observation(task, turn) for turn in range(60)))]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -81,10 +82,20 @@ def model_folder(target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def longest(folder: Path, turns: int) -> int:
-    """Tokens of the longest episode, at most."""
+def lengths(model: Path, turns: int) -> list[int]:
+    """[EPISODES] how many tokens an episode has, read and sampled."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts = [opening(0), *(observation(0, turn) for turn in range(turns))]
-    return 64 + sum(len(tokenizer(text).input_ids) + ANSWER + 8 for text in texts)
+    tokenizer, found = AutoTokenizer.from_pretrained(model), []
+    for task in range(GROUPS):
+        said = [{"role": "user", "content": opening(task)}]
+        for turn in range(1, turns):
+            said += [{"role": "assistant", "content": ""}, {"role": "tool", "content": observation(task, turn)}]
+        read = tokenizer.apply_chat_template(said, add_generation_prompt=True, return_dict=True).input_ids
+        found += GROUP_SIZE * [len(read) + turns * ANSWER]
+    return found
+
+
+def longest(model: Path, turns: int) -> int:
+    """Room for an episode, in tokens."""
+    return max(lengths(model, turns)) + 2 * ANSWER
