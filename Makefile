@@ -10,7 +10,7 @@ ARGS ?=
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint bench gpu help
+.PHONY: demo test lint bench help
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,7 @@ lint: $(VENV)/.test ## Format, lint and types
 bench: $(VENV)/.demo ## Measure environments, credit assignment and the training loop
 	@for script in scripts/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
+.PHONY: gpu
 gpu: $(VENV)/.gpu ## Measure this suite on a CUDA card within nine minutes; ARGS="--device cpu" rehearses
 	$(PY) scripts/gpu_report.py $(ARGS)
 
@@ -42,10 +43,10 @@ $(VENV)/.demo: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
 	$(PY) scripts/install.py
 	@touch $@
 
-$(VENV)/.test: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
-	$(PY) scripts/install.py alfworld minihack judge smollm2 webshop-nouns wandb tensorboard dev
-	@touch $@ $(VENV)/.demo
-
 $(VENV)/.gpu: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
 	$(PY) scripts/install.py smollm2 dev
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.test: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
+	$(PY) scripts/install.py alfworld minihack judge smollm2 webshop-nouns wandb tensorboard dev
 	@touch $@ $(VENV)/.demo
