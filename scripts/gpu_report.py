@@ -95,8 +95,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def report(options: argparse.Namespace, work: Path) -> int:
     """Measure the lines one after the other, and write the report after each."""
-    environment = _environment(options.source, work)
     ends, out = time.monotonic() + 60 * options.minutes, options.out
+    environment = _environment(options.source, work)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "gpu-report.json"
     found: dict[str, Any] = (
@@ -149,10 +149,11 @@ def run_line(
     }
     if "on" in figures:
         found["on"] = figures.pop("on")
-    if code:
+    if code != 0:
         last = [text for text in said.read_text(errors="replace").splitlines() if text.strip()]
         errors = [text for text in last if re.match(r"(error|[\w.]*(Error|Exception|Failure)):", text)]
-        found["reason"] = (errors or last or ["it said nothing"])[-1].strip()
+        if code:
+            found["reason"] = (errors or last or ["it said nothing"])[-1].strip()
         found["log"] = "\n".join(last[-40:])
     return found
 

@@ -39,8 +39,6 @@ from pathlib import Path
 from loops import suite, trl_trainer
 from loops.clock import CLOCK
 from loops.work import EPISODES, lengths, model_folder
-from rich.console import Console
-from rich.table import Table
 
 TURNS = (8, 16, 32, 50)
 NEEDS = {
@@ -86,12 +84,11 @@ def check_same_work(found: dict[str, dict[str, float]], expected: float) -> None
             raise SystemExit(f"{side} did not do the work: its episodes have {one['tokens']:.0f} tokens, not {expected:.0f}")
 
 
-def table(results: dict[int, dict[str, dict[str, float]]], repeat: int) -> Table:
-    """A line for each number of turns and side; `of TRL` compares CPU seconds a token."""
-    drawn = Table(title=f"one iteration, {EPISODES} episodes, medians of {repeat}")
-    columns = ("turns", "side", "CPU s", "rollout", "update", "tokens", "computed: rollout", "update", "ms a token", "of TRL")
-    for column in (*columns, "peak MiB", "above loaded"):
-        drawn.add_column(column, justify="left" if column == "side" else "right")
+def table(results: dict[int, dict[str, dict[str, float]]]) -> str:
+    """A line for each number of turns and side, in Markdown; `of TRL` compares CPU seconds a token."""
+    columns = ("turns", "side", "CPU s", "rollout", "update", "tokens", "computed: rollout", "computed: update")
+    columns += ("ms a token", "of TRL", "peak MiB", "above loaded")
+    lines = [columns, [":---" if column == "side" else "---:" for column in columns]]
     for turns, sides in results.items():
         for side, one in sides.items():
             each = one["cpu_s"] / one["tokens"]
@@ -99,10 +96,9 @@ def table(results: dict[int, dict[str, dict[str, float]]], repeat: int) -> Table
             seconds = (f"{one[name]:.2f}" for name in ("cpu_s", "rollout_cpu_s", "update_cpu_s"))
             counts = (f"{one[name]:,.0f}" for name in ("tokens", "rollout_tokens", "update_tokens"))
             memory = (f"{one['peak_mib']:,.0f}", f"{one['peak_mib'] - one['loaded_mib']:,.0f}")
-            drawn.add_row(
-                str(turns), side, *seconds, *counts, f"{1000 * each:.3f}", "" if share is None else f"{share:.2f}", *memory
-            )
-    return drawn
+            compared = "" if share is None else f"{share:.2f}"
+            lines.append([str(turns), side, *seconds, *counts, f"{1000 * each:.3f}", compared, *memory])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
@@ -131,8 +127,6 @@ def main() -> None:
     results: dict[int, dict[str, dict[str, float]]] = {}
     said: set[str] = set()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    console = Console()
-    console.width = max(console.width, 130)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model_folder(folder / "model")
@@ -143,15 +137,15 @@ def main() -> None:
                 one = run_side(side, python or sys.executable, folder, turns, options.repeat, options.settings)
                 if isinstance(one, dict):
                     found[side] = one
-                    console.print(f"{turns} turns, {side}: {one['cpu_s']:.2f} CPU s ({time.perf_counter() - started:.0f} s)")
+                    print(f"{turns} turns, {side}: {one['cpu_s']:.2f} CPU s ({time.perf_counter() - started:.0f} s)")
                 elif one not in said:
                     said.add(one)
-                    console.print(one, markup=False)
+                    print(one)
             check_same_work(found, sum(lengths(folder / "model", turns)))
             results[turns] = found
             if options.json:  # each as it comes: many turns take long
                 options.json.write_text(json.dumps(results, indent=1))
-    console.print(table(results, options.repeat))
+    print(table(results))
 
 
 if __name__ == "__main__":
