@@ -38,7 +38,7 @@ from pathlib import Path
 
 from loops import suite, trl_trainer
 from loops.clock import CLOCK
-from loops.work import EPISODES, lengths, model_folder
+from loops.work import lengths, model_folder
 
 TURNS = (8, 16, 32, 50)
 NEEDS = {
