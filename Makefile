@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
-# Arguments for the demo, for example: make demo ARGS="algo=grpo seed=1"
+# Arguments for demo and gpu, for example: make demo ARGS="algo=grpo seed=1"
 ARGS ?=
 # Processes that run the tests, for example: make test WORKERS=4; 0 runs them all in one. auto: one a core, at most eight.
 WORKERS ?= auto
@@ -32,6 +32,10 @@ lint: $(VENV)/.test ## Format, lint and types
 bench: $(VENV)/.demo ## Measure environments, credit assignment and the training loop
 	@for script in scripts/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
+.PHONY: gpu
+gpu: $(VENV)/.gpu ## Measure this suite on a CUDA card within nine minutes; ARGS="--device cpu" rehearses
+	$(PY) scripts/gpu_report.py $(ARGS)
+
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; use make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
@@ -41,6 +45,10 @@ $(PY):
 $(VENV)/.demo: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
 	$(PY) scripts/install.py
 	@touch $@
+
+$(VENV)/.gpu: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
+	$(PY) scripts/install.py smollm2 dev
+	@touch $@ $(VENV)/.demo
 
 $(VENV)/.test: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
 	$(PY) scripts/install.py alfworld minihack judge smollm2 webshop-nouns wandb tensorboard dev

@@ -83,6 +83,11 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         )
     if "" in (config.engine.stop or ()):
         raise ConfigError("engine.stop holds an empty string, which would end every answer at its first token; leave it out")
+    if config.engine.ignore_end and config.engine.constrained != "none":
+        raise ConfigError(
+            f"engine.ignore_end=true gives answers of equal length, and with engine.constrained={config.engine.constrained} an "
+            "action decides how long its answer is; allowed with it: none"
+        )
     if config.env.thinking and config.model.chat_template_kwargs.get("enable_thinking") is False:
         raise ConfigError(
             "env.thinking=true makes an answer without thoughts invalid, and model.chat_template_kwargs.enable_thinking=false "

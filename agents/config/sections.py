@@ -155,6 +155,8 @@ class EngineConfig:
     words, or nothing (long actions are then rarely sampled, most of all at a low temperature)."""
     stop: list[str] | None = None
     """Strings that end an answer; null: those of the environment's prompt."""
+    ignore_end: bool = False
+    """No end token and no string ends an answer: each has engine.max_tokens tokens. For measuring speed."""
     max_batch: Positive = 128
     """Largest number of episodes decoded at once."""
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
@@ -357,8 +359,9 @@ class CheckpointConfig:
 
     every: Natural = 10
     """Iterations between checkpoints; 0: only after the warm start, at the end, or when interrupted."""
-    keep: Positive = 2
-    """Checkpoints kept; older ones are deleted after a newer one is safe."""
+    keep: Natural = 2
+    """Checkpoints kept; older ones are deleted after a newer one is safe. 0: none is ever written, and the run cannot be
+    resumed; for measuring, and where a model of many weights would take the disk and minutes."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -57,7 +58,9 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
     except BaseException:
         engine.close()
         raise
-    sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens, stop=dialogue.stop, stop_ids=dialogue.stop_ids)
+    sampling = Sampling(top_p=c.engine.top_p, max_tokens=c.engine.max_tokens)
+    if not c.engine.ignore_end:
+        sampling = replace(sampling, stop=dialogue.stop, stop_ids=dialogue.stop_ids)
     scoring = Scoring(dialogue.tries, c.engine.length) if c.engine.constrained == "scored" else None
     constrained = c.engine.constrained == "admissible"
     player = Player(engine, dialogue, prompt, sampling, c.env.context, c.env.history, constrained, scoring)

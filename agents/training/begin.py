@@ -24,6 +24,8 @@ from envs.common.structured import ConfigError
 def begun(config: TrainConfig, folder: RunFolder) -> Trainer:
     """The run in `folder`, which goes on: a new one, or where the configuration resumes one as its newest checkpoint has it."""
     saved = checkpoint.load_latest(folder.path) if config.resume else None
+    if config.resume and saved is None and not config.checkpoint.keep:
+        raise ConfigError(f"{folder.path} has no checkpoint to go on from: it was trained with checkpoint.keep=0")
     return start(config, folder) if saved is None else resume(config, folder, saved)
 
 

@@ -110,6 +110,8 @@ class Trainer:
                 status = "interrupted"
                 raise Interrupted(
                     f"stopped and saved after iteration {self.iteration}; go on with: {self.folder.resume_command}"
+                    if self.config.checkpoint.keep
+                    else f"stopped after iteration {self.iteration}; with checkpoint.keep=0 nothing was saved"
                 )
             self.policy.save(self.folder.model)
             plot_run(self.folder.metrics, self.folder.plots)
@@ -237,6 +239,9 @@ class Trainer:
 
     def _save(self) -> None:
         """Checkpoint of what the next iteration depends on."""
+        if not self.config.checkpoint.keep:
+            self.saved = self.iteration
+            return
         target = checkpoint.folder_of(self.folder.checkpoints, self.iteration)
         state = {
             "iteration": self.iteration,

@@ -111,6 +111,7 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
         (["algo=oprl", "~shaping.implicit_prm"], ["algo.name=oprl", "shaping=implicit_prm"]),
         (["loss.correction.floor=3"], ["loss.correction.floor is 3", "loss.correction.cap=2"]),
         (["env.thinking=true"], ["engine.constrained is 'admissible'", "none"]),
+        (["engine.ignore_end=true"], ["engine.ignore_end=true", "engine.constrained=admissible", "none"]),
         (["model.lora.enabled=true", "loss.kl.kind=k3"], ["loss.kl.kind is 'k3'", "warmstart.enabled=false"]),
     ],
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import closing
 from functools import partial
 
 import pytest
 
+from agents.config import loading
 from agents.models.policy import Policy
 from agents.models.tokenizer import build
+from agents.rollout.build import fresh_policy, make_env, open_sampler
 from agents.rollout.dialogue import Plain
 from agents.rollout.engines.base import Completion, EngineError, Request, Sampling, Weights
 from agents.rollout.engines.hf import HFEngine
@@ -299,3 +302,17 @@ def test_groups_that_nobody_waits_for_any_more_leave_nothing_behind(mode: str, w
 
     with Pool(CORRIDOR, workers=2, mode=mode) as pool:  # type: ignore[arg-type]
         assert all(one.error is None for one in asyncio.run(main(pool)))
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_an_end_token_ends_no_answer_where_that_is_asked_for(ignore: bool) -> None:
+    """engine.ignore_end, by which speed is measured."""
+    settings = ["env=alfworld", "algo=gigpo", "engine.constrained=none", f"engine.ignore_end={ignore}", "engine.max_tokens=90"]
+    config = loading.load([*settings, "env.max_steps=3", "model.tiny.hidden=64", "env.train_games=4", "threads=1"])
+    with closing(open_sampler(config, fresh_policy(config))) as player:
+        tasks = make_env(config).tasks("train")[:2]
+        played = asyncio.run(player.play(group_episodes(0, "train", 1, tasks, 8, "train"), 1.0))
+        end = player.player.dialogue.stop_ids[0]
+    answers = [step.response_ids for one in played for step in one.steps]
+    assert any(end in answer for answer in answers)
+    assert all(len(answer) == 90 for answer in answers) == ignore

@@ -49,6 +49,17 @@ def goes_on_like(run: Path, whole: Path) -> None:
     assert weights(run) == weights(whole)
 
 
+def test_a_run_that_keeps_no_checkpoint_writes_none_and_says_so_when_it_is_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [*FEW, "iterations=1", "checkpoint.keep=0", f"out={tmp_path}", "run=it"]
+    assert training.main(few) == 0
+    assert (tmp_path / "it" / "model").is_dir()
+    assert not (tmp_path / "it" / "checkpoints").exists()
+    assert training.main([f"resume={tmp_path / 'it'}", "iterations=2"]) == 2
+    assert "it was trained with checkpoint.keep=0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("where", ["credit", "after the update"])
 def test_episodes_are_on_disk_before_anything_is_learnt_from_them(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, where: str, capsys: pytest.CaptureFixture[str]
