@@ -141,6 +141,8 @@ class Slots:
 
 LARGEST_MASK = 1 << 25
 """Elements: parts whose mask would have more take further passes."""
+WORTH_A_PASS = 256
+"""Tokens: so many do not share a pass with parts of more than twice their length, whose queries they would be padded to."""
 
 
 class LeanSlots:
@@ -153,14 +155,18 @@ class LeanSlots:
 
     @torch.inference_mode()
     def read(self, policy: Policy, parts: Sequence[Part]) -> Tensor:
-        """All parts in one pass, or in as few as their masks allow."""
+        """All parts in one pass, or in a few of parts of like length."""
+        passes = _passes(parts)
+        if len(passes) == 1:
+            return self._read(policy, parts)
+        logits = torch.cat([self._read(policy, [parts[i] for i in chosen]) for chosen in passes])
+        return logits[torch.tensor([i for chosen in passes for i in chosen]).argsort().to(logits.device)]
+
+    def _read(self, policy: Policy, parts: Sequence[Part]) -> Tensor:
         size = np.array([len(part.ids) for part in parts])
         start = np.array([part.start for part in parts])
         slots = np.array([part.place for part in parts])
         wide, length = int(size.max()), int((start + size).max())
-        if len(parts) > 1 and len(parts) * wide * length > LARGEST_MASK:
-            half = len(parts) // 2
-            return torch.cat([self.read(policy, parts[:half]), self.read(policy, parts[half:])])
         first, last = int(slots.min()), int(slots.max()) + 1
         # Where most of a run of slots takes part, the others are looked at in vain: cheaper than to copy all keys but theirs.
         run = 2 * len(parts) >= last - first
@@ -257,6 +263,21 @@ class LeanSlots:
 
     def forget(self, place: int) -> None:
         """As with `Slots`."""
+
+
+def _passes(parts: Sequence[Part]) -> list[list[int]]:
+    """Numbers of the parts that are read together."""
+    passes: list[list[int]] = []
+    tokens = shortest = longest = 0
+    for number in sorted(range(len(parts)), key=lambda i: len(parts[i].ids)):
+        size, end = len(parts[number].ids), parts[number].start + len(parts[number].ids)
+        unlike = size > 2 * shortest and tokens >= WORTH_A_PASS
+        if not passes or unlike or (len(passes[-1]) + 1) * size * max(longest, end) > LARGEST_MASK:
+            passes.append([])
+            tokens, shortest, longest = 0, size, 0
+        passes[-1].append(number)
+        tokens, longest = tokens + size, max(longest, end)
+    return [sorted(chosen) for chosen in passes]
 
 
 class OwnCaches:
