@@ -94,15 +94,16 @@ class Decoder:
         held = [self._embedding, *(norm.weight for norm in norms), *(one for linear in self._linear() for one in linear.held())]
         return [tensor.data_ptr() for tensor in held]
 
-    def reach(self, length: int) -> None:
-        """Make sure that positions below `length` can be turned."""
-        if length > len(self._turns):
+    def reach(self, length: int) -> bool:
+        """Make sure that positions below `length` can be turned; returns whether that needed a new table."""
+        if more := length > len(self._turns):
             count = max(length, min(max(2 * len(self._turns), 256), self._longest))
             places = torch.arange(count, device=self._turns.device)
             cos, sin = self._rotary(self._embedding, places[None])
             half = self.width // 2
             # x cos + rotate_half(x) sin, where the latter is x with its halves exchanged and the first one's sign turned.
             self._turns = torch.stack([cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)], 1)[:, :, None]
+        return more
 
     def __call__(self, tokens: Tokens, memory: Sequence[KeysValues]) -> Tensor:
         """Logits [M, V] in float32; the tokens' keys and values are left in `memory`, one of each layer."""

@@ -21,6 +21,7 @@ from agents.models.architecture import Kept
 from agents.models.cache import SlotCache
 from agents.models.lean import Decoder, KeysValues, Tokens
 from agents.models.policy import Policy
+from agents.models.recorded import SHORTEST, Recorded, Recorder, bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +149,12 @@ WORTH_A_PASS = 256
 class LeanSlots:
     """Memory in a buffer of slots, read by the lean pass. The buffers grow with the sessions and with what these have read."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, recorder: Recorder | None = None) -> None:
+        """recorder: what records steps of one token a session, on a GPU."""
         self._decoder = decoder
         self._buffers: list[KeysValues] = []
         self._slots = self._length = 0
+        self._recorded = Recorded(decoder, recorder) if recorder else None
 
     @torch.inference_mode()
     def read(self, policy: Policy, parts: Sequence[Part]) -> Tensor:
@@ -167,6 +170,8 @@ class LeanSlots:
         start = np.array([part.start for part in parts])
         slots = np.array([part.place for part in parts])
         wide, length = int(size.max()), int((start + size).max())
+        if wide == 1 and (logits := self._replayed(parts, start, slots, length)) is not None:
+            return logits
         first, last = int(slots.min()), int(slots.max()) + 1
         # Where most of a run of slots takes part, the others are looked at in vain: cheaper than to copy all keys but theirs.
         run = 2 * len(parts) >= last - first
@@ -189,6 +194,16 @@ class LeanSlots:
             seen=torch.arange(length, device=device) <= torch.from_numpy(looks).to(device).view(rows, 1, wide, 1),
             select=None if wide == 1 else torch.from_numpy(np.cumsum(size) - 1).to(device),
         )
+
+    def _replayed(
+        self, parts: Sequence[Part], start: NDArray[np.int64], slots: NDArray[np.int64], length: int
+    ) -> Tensor | None:
+        """Logits of a recorded step, if steps are recorded and most slots take part in this one."""
+        shape = bucket(int(slots.max()) + 1), max(SHORTEST, bucket(length))
+        if self._recorded is None or not self._recorded.works or 4 * len(parts) < shape[0]:
+            return None
+        self._grow(*shape)
+        return self._recorded.step([part.ids[0] for part in parts], start, slots, shape, self._buffers)
 
     @torch.inference_mode()
     def read_grid(self, policy: Policy, grid: Grid) -> Tensor:
@@ -220,7 +235,6 @@ class LeanSlots:
     ) -> Tensor:
         """One pass; arguments as in `Tokens`, `seen` [B, 1, W, L] bool."""
         self._grow(int(slots.max()) + 1, seen.shape[-1])
-        self._decoder.reach(seen.shape[-1])
         heads = self._decoder.heads
         cells = ((slots[:, None] * heads + np.arange(heads)) * self._length + places[:, None]).ravel()
         mask = torch.zeros(seen.shape, dtype=self._decoder.like.dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
@@ -229,27 +243,35 @@ class LeanSlots:
         )
 
     def _grow(self, slots: int, length: int) -> None:
+        moved = self._decoder.reach(length)
+        if self._recorded and (moved or slots > self._slots or length > self._length):
+            self._recorded.drop()
         if slots <= self._slots and length <= self._length:
             return
         kept = slice(0, self._slots), slice(None), slice(0, self._length)
         self._slots = self._slots if slots <= self._slots else max(slots, 2 * self._slots)
         self._length = self._length if length <= self._length else max(length, 2 * self._length, 128)
-        shape = self._slots, self._decoder.heads, self._length, self._decoder.width
+        spare = 1 if self._recorded else 0  # a slot that no session has
+        shape = self._slots + spare, self._decoder.heads, self._length, self._decoder.width
         for layer in range(self._decoder.layers):
             fresh = KeysValues(self._decoder.like.new_zeros(shape), self._decoder.like.new_zeros(shape))
             if layer < len(self._buffers):
                 for new, old in zip(fresh, self._buffers[layer]):
-                    new[kept] = old
+                    new[kept] = old[kept]
                 self._buffers[layer] = fresh
             else:
                 self._buffers.append(fresh)
 
     def clear(self) -> None:
+        if self._recorded:
+            self._recorded.drop()
         self._buffers.clear()
         self._slots = self._length = 0
 
     def renew(self) -> None:
         self._decoder.renew()
+        if self._recorded:
+            self._recorded.renewed()
 
     def keep(self, place: int, read: int, wanted: int) -> int:
         return wanted

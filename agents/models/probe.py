@@ -15,6 +15,7 @@ from agents.models.architecture import Kept
 from agents.models.lean import Decoder
 from agents.models.memory import LeanSlots, Memory, OwnCaches, Part, Slots, memory_for
 from agents.models.policy import Policy, PolicyError
+from agents.models.recorded import cuda_recorder
 
 CHUNKS = (10, 1, 1, 5, 1, 6)
 """How many tokens the engine's way of reading is given at a time."""
@@ -92,7 +93,7 @@ def memory_of(policy: Policy, capacity: int, lean: bool = True) -> Slots | LeanS
     ids = _ordinary(policy, sum(CHUNKS))
     places = torch.tensor(CHUNKS).cumsum(0) - 1
     try:
-        found = LeanSlots(Decoder(policy))
+        found = LeanSlots(Decoder(policy), cuda_recorder() if policy.device.type == "cuda" else None)
         whole = policy.forward(ids[None].to(policy.device), None, None, places.to(policy.device))
         gap = _gap(_in_chunks(policy, found, ids.tolist()), whole)
         noise = _gap(_in_chunks(policy, memory_for(policy.kept, 1), ids.tolist()), whole)
