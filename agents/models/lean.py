@@ -1,10 +1,10 @@
 """The forward pass of Llama-shaped models without their modules: what engine=hf samples with where a model allows it.
 
-A decoding step of a small model is a few milliseconds of arithmetic, and several times that in transformers' modules, masks and
-caches. Here the same weights go through the same arithmetic in some fifteen calls a layer: RMSNorm, rotary positions, grouped
-queries, optional biases and norms of queries and keys, a gated feed-forward layer. Only real tokens are computed, and of the
-last layer only those whose logits are wanted. Which models qualify is read off their modules, and every weight must be accounted
-for; whether the numbers are the model's own is measured before one is used (agents.models.probe).
+In transformers' modules a decoding step of a small model takes several times as long as its arithmetic. Here the same weights
+go through the same arithmetic in some fifteen calls a layer: RMSNorm, rotary positions, grouped queries, optional biases and
+norms of queries and keys, a gated feed-forward layer. Only real tokens are computed, and of the last layer only those whose
+logits are wanted. Which models qualify is read off their modules, and every weight must have its place; whether the numbers are
+the model's own is measured before one is used (agents.models.probe).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Decoder:
         return self._head(self._norm(x)).float()
 
     def _attend(self, queries: Tensor, buffers: KeysValues, tokens: Tokens, mask: Tensor) -> Tensor:
-        """[N, queries' heads, width] -> [N, heads x width]. The queries that share a key's head stand in its row: no copy of keys."""
+        """[N, queries' heads, width] -> [N, heads x width]. Queries of one head of keys stand in its rows: no key is copied."""
         rows, _, wide, length = tokens.mask.shape
         if tokens.grid is not None:
             spread = queries.new_zeros((rows * wide, *queries.shape[1:]))

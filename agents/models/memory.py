@@ -121,8 +121,8 @@ class Slots:
             grid.places.to(device),
             grid.mask.shape[-1],
         )
-        given = (one.to(device) for one in (grid.ids, grid.positions, grid.mask, grid.select))
-        return policy.forward(*given, self._cache)
+        ids, positions, mask, select = (one.to(device) for one in (grid.ids, grid.positions, grid.mask, grid.select))
+        return policy.forward(ids, positions, mask, select, self._cache)
 
     def renew(self) -> None:
         """They are read where they are."""
@@ -174,7 +174,7 @@ class LeanSlots:
             return logits
         first, last = int(slots.min()), int(slots.max()) + 1
         # Where most of a run of slots takes part, the others are looked at in vain: cheaper than to copy all keys but theirs.
-        run = 2 * len(parts) >= last - first
+        run = (last - first - len(parts)) * wide <= len(parts)
         row_of = slots - first if run else np.arange(len(parts))
         rows = last - first if run else len(parts)
         number = np.repeat(np.arange(len(parts)), size)
@@ -289,10 +289,13 @@ class LeanSlots:
 
 def _passes(parts: Sequence[Part]) -> list[list[int]]:
     """Numbers of the parts that are read together."""
+    sizes = [len(part.ids) for part in parts]
+    if max(sizes) == 1:
+        return [list(range(len(parts)))]
     passes: list[list[int]] = []
     tokens = shortest = longest = 0
-    for number in sorted(range(len(parts)), key=lambda i: len(parts[i].ids)):
-        size, end = len(parts[number].ids), parts[number].start + len(parts[number].ids)
+    for number in sorted(range(len(parts)), key=sizes.__getitem__):
+        size, end = sizes[number], parts[number].start + sizes[number]
         unlike = size > 2 * shortest and tokens >= WORTH_A_PASS
         if not passes or unlike or (len(passes[-1]) + 1) * size * max(longest, end) > LARGEST_MASK:
             passes.append([])

@@ -24,7 +24,7 @@ BOUNDS = {torch.float32: 5e-3}
 COARSE = 0.1
 """The bound of coarser formats."""
 EXACT = 1e-4
-"""Difference that the lean pass may have besides four times that of the usual way of reading, which is what the format rounds."""
+"""Difference that the lean pass may have besides four times that of the modules, which is what the format rounds."""
 
 log = logging.getLogger("stepcredit.models")
 

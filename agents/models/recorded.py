@@ -92,7 +92,7 @@ class Recorded:
         shape: tuple[int, int],
         buffers: Sequence[KeysValues],
     ) -> Tensor | None:
-        """Logits [N, V] after one token of each of N slots, as a step of `shape` (rows, places); None if that cannot be recorded.
+        """Logits [N, V] after a token of each of N slots, as a step of `shape` (rows, places); None if it cannot be recorded.
 
         The last slot of the buffers is nobody's.
         """

@@ -105,9 +105,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
             steps: tuple[list[float], list[float]] = [], []
             for _ in range(options.repeats):
                 for engine, found in zip(engines, steps, strict=True):
-                    short, long = (
-                        seconds(engine, clock, episodes, options.prompt, 1 + more) for more in (0, options.tokens)
-                    )
+                    short, long = (seconds(engine, clock, episodes, options.prompt, 1 + more) for more in (0, options.tokens))
                     found.append(1000 * (long - short) / options.tokens)
             shape = name, policy.size["parameters"], str(policy.dtype).removeprefix("torch."), str(policy.device)
             rows.append(Row(*shape, episodes, min(steps[0]), min(steps[1])))

@@ -1,7 +1,7 @@
 """Drawing the next token of each row: constraint, temperature, nucleus, and uniforms that depend on seed and place alone.
 
-The token is the first whose cumulative probability, over the tokens in the order of their ids, exceeds the uniform. A constrained
-row is drawn among its few allowed tokens alone, a free one in two stages: the block of the vocabulary, then the token in it.
+The token is the first whose cumulative probability, over the tokens in the order of their ids, exceeds the uniform. A
+constrained row is drawn among its few allowed tokens alone, a free one in two stages: the block, then the token in it.
 """
 
 from __future__ import annotations

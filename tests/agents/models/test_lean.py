@@ -133,7 +133,9 @@ def shift(policy: Policy, name: str = "", by: float = 0.1) -> None:
                 p.add_(by * torch.randn(p.shape, generator=generator))
 
 
-@pytest.mark.parametrize("name", ["embed_tokens", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "layernorm", "model.norm"])
+@pytest.mark.parametrize(
+    "name", ["embed_tokens", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "layernorm", "model.norm"]
+)
 def test_each_weight_is_followed_when_it_is_published(name: str) -> None:
     policy = small_policy()  # its embeddings are the output head, too
     engine = HFEngine.open(policy, EngineConfig())
@@ -181,4 +183,3 @@ def test_parts_that_are_too_many_or_unlike_take_several_passes(name: str, bound:
     policy = small_policy()
     monkeypatch.setattr(f"agents.models.memory.{name}", bound)
     assert_samples_from(HFEngine(policy), policy)
-
