@@ -1,7 +1,7 @@
-"""Whether a model computes here what it computes by itself, measured on a few tokens when it is loaded.
+"""Whether a model computes here what it computes by itself, measured on a few tokens before an episode is played.
 
 A configuration does not tell everything: code that came with a model may ignore masks, look ahead, or be random in training.
-Three short passes find that out before an episode is played.
+Three short passes find that out when it is loaded, and a few more whether the lean pass may stand in for its modules.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from agents.models.architecture import Kept
-from agents.models.memory import Part, memory_for
+from agents.models.lean import Decoder
+from agents.models.memory import LeanSlots, Memory, OwnCaches, Part, Slots, memory_for
 from agents.models.policy import Policy, PolicyError
+from agents.models.recorded import cuda_recorder
 
 CHUNKS = (10, 1, 1, 5, 1, 6)
 """How many tokens the engine's way of reading is given at a time."""
@@ -21,6 +23,8 @@ BOUNDS = {torch.float32: 5e-3}
 """Largest difference of logits, as a share of their spread, by number format: far above rounding, far below a wrong cache."""
 COARSE = 0.1
 """The bound of coarser formats."""
+EXACT = 1e-4
+"""Difference that the lean pass may have besides four times that of the modules, which is what the format rounds."""
 
 log = logging.getLogger("stepcredit.models")
 
@@ -61,7 +65,7 @@ def probe(policy: Policy, name: str) -> None:
     said: list[str] = []
     for kept in ways[ways.index(policy.kept) :]:
         try:
-            gap = _gap(_in_chunks(policy, kept, ids.tolist()), whole[torch.tensor(CHUNKS).cumsum(0) - 1])
+            gap = _gap(_in_chunks(policy, memory_for(kept, 1), ids.tolist()), whole[torch.tensor(CHUNKS).cumsum(0) - 1])
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # code of any model
@@ -79,6 +83,32 @@ def probe(policy: Policy, name: str) -> None:
     )
 
 
+@torch.inference_mode()
+def memory_of(policy: Policy, capacity: int, lean: bool = True) -> Slots | LeanSlots | OwnCaches:
+    """The memory of an engine with `capacity` sessions: the lean pass where the model's shape allows it and its numbers are the
+    model's own; `lean=False`: never."""
+    usual = memory_for(policy.kept, capacity)
+    if not lean or policy.kept != "slots":
+        return usual
+    ids = _ordinary(policy, sum(CHUNKS))
+    places = torch.tensor(CHUNKS).cumsum(0) - 1
+    try:
+        found = LeanSlots(Decoder(policy), cuda_recorder() if policy.device.type == "cuda" else None)
+        whole = policy.forward(ids[None].to(policy.device), None, None, places.to(policy.device))
+        gap = _gap(_in_chunks(policy, found, ids.tolist()), whole)
+        noise = _gap(_in_chunks(policy, memory_for(policy.kept, 1), ids.tolist()), whole)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a model of another shape
+        log.debug("no lean pass for this model: %s: %s", type(error).__name__, error)
+        return usual
+    if gap > EXACT + 4 * noise:
+        log.debug("no lean pass for this model: logits differ by %.2g of their spread", gap)
+        return usual
+    found.clear()
+    return found
+
+
 def _ordinary(policy: Policy, count: int) -> Tensor:
     """Ids [count] of ordinary tokens, always the same ones."""
     special = set(policy.tokenizer.added_tokens_decoder) | set(policy.tokenizer.all_special_ids)
@@ -86,9 +116,9 @@ def _ordinary(policy: Policy, count: int) -> Tensor:
     return torch.tensor([ids[(1 + 7919 * i) % len(ids)] for i in range(count)])
 
 
-def _in_chunks(policy: Policy, kept: Kept, ids: list[int]) -> Tensor:
+def _in_chunks(policy: Policy, memory: Memory, ids: list[int]) -> Tensor:
     """Logits [chunks, V] after each chunk, by the engine's way of reading."""
-    memory, found, start = memory_for(kept, capacity=1), [], 0
+    found, start = [], 0
     for size in CHUNKS:
         found.append(memory.read(policy, [Part(0, start, ids[start : start + size])]))
         start += size

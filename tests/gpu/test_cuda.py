@@ -43,6 +43,29 @@ def test_the_engine_on_a_gpu_samples_with_the_cpus_probabilities() -> None:
         torch.testing.assert_close(torch.tensor(logprobs), expected, atol=2e-3, rtol=1e-3)
 
 
+def test_decoding_steps_are_replayed_from_graphs_with_the_models_numbers_after_updates_too() -> None:
+    from agents.config.sections import EngineConfig
+    from agents.models.memory import LeanSlots
+    from agents.training.weights import WeightStore
+    from tests.agents.models.test_lean import assert_samples_from, shift
+
+    here, there = small_policy(), Policy(small_policy().model, small_policy().tokenizer, "cuda")
+    engine = HFEngine.open(there, EngineConfig())
+    store = WeightStore(there, [engine])
+    for version in (1, 2):
+        assert isinstance(engine._memory, LeanSlots)
+        assert_samples_from(engine, here, 2e-3)
+        assert engine._memory._recorded is not None
+        assert engine._memory._recorded.works
+        assert engine._memory._recorded._steps
+        shift(there)
+        with torch.no_grad():
+            for mine, theirs in zip(here.model.parameters(), there.model.parameters(), strict=True):
+                mine.copy_(theirs)
+        asyncio.run(store.publish(version))
+    assert_samples_from(engine, here, 2e-3)
+
+
 def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
     from agents.config.sections import LossConfig, OptimConfig
     from agents.training.actor import Actor

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.models.memory import Grid
+
 WIDEST_ROW = 512
 """Tokens of branches in a row: what a pass may add to the places of the cache. More candidates take further passes."""
 LARGEST_PASS = 1 << 25
@@ -60,23 +62,10 @@ def fitting(rows: Sequence[Branches], vocabulary: int) -> list[Branches]:
 
 @dataclass(slots=True)
 class ScoringPass:
-    """B rows padded to width W; L places of the cache are seen; K tokens are scored."""
+    """A pass in which K tokens are scored."""
 
-    ids: Tensor
-    """[B, W]"""
-    positions: Tensor
-    """[B, W]"""
-    mask: Tensor
-    """[B, 1, W, L] bool"""
-    real: Tensor
-    """[R] flat indices of what is no padding."""
-    slots: Tensor
-    """[R] and"""
-    places: Tensor
-    """[R] where their keys go."""
-    length: int
-    select: Tensor
-    """[M] flat indices of the outputs that predict something: the prefix's last one, and the branches'."""
+    grid: Grid
+    """Its outputs [M]: the prefix's last one, and the branches'."""
     predictor: Tensor
     """[K] which of those predicts each token of each candidate, row by row."""
     targets: Tensor
@@ -117,15 +106,14 @@ def lay_out(rows: Sequence[Branches]) -> ScoringPass:
     seen, place = np.arange(length), places[:, :, None]
     mask = (seen <= upto[:, :, None]) | ((seen >= begin[:, :, None]) & (seen <= place))
     flat = np.flatnonzero(real.ravel())
-    return ScoringPass(
+    grid = Grid(
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
         mask=torch.from_numpy(mask[:, None]),
         real=torch.from_numpy(flat),
+        rows=[row.slot for row in rows],
         slots=torch.from_numpy(np.repeat([row.slot for row in rows], [row.width for row in rows])),
         places=torch.from_numpy(places.ravel()[flat]),
-        length=length,
         select=torch.from_numpy(np.concatenate(select)),
-        predictor=torch.tensor(predictor, dtype=torch.long),
-        targets=torch.tensor(targets, dtype=torch.long),
     )
+    return ScoringPass(grid, torch.tensor(predictor, dtype=torch.long), torch.tensor(targets, dtype=torch.long))

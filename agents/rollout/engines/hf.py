@@ -16,8 +16,9 @@ import torch
 
 from agents.config.sections import EngineConfig
 from agents.models.answers import Listener
-from agents.models.memory import Part, Slots, memory_for
+from agents.models.memory import OwnCaches, Part
 from agents.models.policy import Policy, PolicyError
+from agents.models.probe import memory_of
 from agents.rollout.constraint import Node
 from agents.rollout.engines.base import Completion, EngineStats, Request, Weights
 from agents.rollout.engines.branches import Branches, first_that_fit, fitting, lay_out
@@ -61,7 +62,8 @@ class HFEngine:
 
     takes_adapter = True
 
-    def __init__(self, policy: Policy, max_batch: int = 128, patience: int = 8) -> None:
+    def __init__(self, policy: Policy, max_batch: int = 128, patience: int = 8, lean: bool = True) -> None:
+        """lean: read without transformers' modules where that gives the model's numbers."""
         self.policy = policy
         self.weights_version = 0
         self.stats = EngineStats()
@@ -70,7 +72,7 @@ class HFEngine:
         self._slots: list[_Slot] = []
         self._index: dict[str, int] = {}
         self._waiting: list[tuple[Request | _Scoring, asyncio.Future[Any]]] = []
-        self._memory = memory_for(policy.kept, max_batch)
+        self._memory = memory_of(policy, max_batch, lean)
         self._driver: asyncio.Task[None] | None = None
 
     @classmethod
@@ -87,7 +89,7 @@ class HFEngine:
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
         if not ids or not candidates:
             raise ValueError("nothing to score: give at least one id to read and one candidate")
-        if not isinstance(self._memory, Slots):
+        if isinstance(self._memory, OwnCaches):
             raise PolicyError(
                 f"engine.constrained=scored cannot be used with this model ({self.policy.causal.config.model_type}), which is "
                 "sampled through its own cache: allowed with it: none, admissible"
@@ -123,6 +125,7 @@ class HFEngine:
 
     async def update_weights(self, weights: Weights) -> None:
         self.policy.take(weights.tensors, weights.adapter)
+        self._memory.renew()
         self.weights_version = weights.version
         for place, slot in enumerate(self._slots):
             self._memory.forget(place)
@@ -133,7 +136,7 @@ class HFEngine:
     def close(self) -> None:
         self._slots.clear()
         self._index.clear()
-        self._memory = memory_for(self.policy.kept, self._max_batch)
+        self._memory.clear()
 
     # -- the batch ------------------------------------------------------------------------------------------------------
 
@@ -218,15 +221,11 @@ class HFEngine:
 
     def _score_together(self, rows: Sequence[Branches]) -> None:
         """One pass."""
-        assert isinstance(self._memory, Slots)
-        device, cache = self.policy.device, self._memory.cache
+        assert not isinstance(self._memory, OwnCaches)
         p = lay_out(rows)
-        slots = torch.tensor([row.slot for row in rows], device=device)
-        cache.set_pass(slots, p.real.to(device), p.slots.to(device), p.places.to(device), p.length)
-        logits = self.policy.forward(p.ids.to(device), p.positions.to(device), p.mask.to(device), p.select.to(device), cache)
-        total = logits.logsumexp(-1)
-        predictor = p.predictor.to(device)
-        logprobs = iter((logits[predictor, p.targets.to(device)] - total[predictor]).tolist())
+        logits = self._memory.read_grid(self.policy, p.grid)
+        predictor, targets = p.predictor.to(logits.device), p.targets.to(logits.device)
+        logprobs = iter((logits[predictor, targets] - logits.logsumexp(-1)[predictor]).tolist())
         self.stats.forwards += 1
         for row in rows:
             slot = self._slots[row.slot]

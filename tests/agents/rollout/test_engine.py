@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from agents.models.answers import Stop
+from agents.models.memory import Part
 from agents.models.policy import Policy
 from agents.rollout.constraint import Trie
 from agents.rollout.engines import branches
@@ -67,15 +68,14 @@ def test_only_new_tokens_are_prefilled() -> None:
 
 
 def test_no_generation_is_spent_on_a_finished_episode(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = small_policy()
-    forward, rows = policy.forward, []
+    engine = HFEngine(small_policy())
+    read, rows = engine._memory.read, []
 
-    def counted(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
-        rows.append(len(ids))
-        return forward(ids, *rest)
+    def counted(policy: Policy, parts: Sequence[Part]) -> torch.Tensor:
+        rows.append(len(parts))
+        return read(policy, parts)
 
-    monkeypatch.setattr(policy, "forward", counted)
-    engine = HFEngine(policy)
+    monkeypatch.setattr(engine._memory, "read", counted)
     said = run(engine, 5)
     assert len({len(episode) for episode in said}) > 1  # some go on while others have ended
     responses = [done for episode in said for _, done in episode]
