@@ -24,7 +24,7 @@ INVARIANTS = {
     ],
     "4 copies and padding never enter statistics or results": [
         "algorithms/test_advantages.py::test_copied_episodes_and_rows_cannot_enter_statistics",
-        "agents/training/test_packing.py::test_padding_never_changes_a_logprob",
+        "agents/training/test_passes.py::test_padding_never_changes_a_logprob",
         "agents/training/test_actor.py::test_micro_batches_never_change_a_gradient",
     ],
     "5 a cut-off episode is never a success and is reported apart": [
@@ -65,6 +65,7 @@ INVARIANTS = {
     "11 ranks, micro-batches and engines do not change an update": [
         "agents/training/test_actor.py::test_micro_batches_never_change_a_gradient",
         "agents/training/test_actor.py::test_no_surrogate_depends_on_micro_batches",
+        "agents/training/test_passes.py::test_a_prefix_tree_has_the_loss_and_the_gradient_of_plain_rows",
         "agents/training/test_learner.py::test_the_credit_of_an_experience_does_not_depend_on_the_order_of_its_episodes",
         "agents/rollout/test_engine.py::test_sampling_does_not_depend_on_what_else_is_in_the_batch",
         "agents/training/test_weights.py::test_any_number_of_engines_is_served_each_in_its_own_way",

@@ -1,8 +1,8 @@
 """What a model's configuration tells before any weight is read: whether it can be sampled and trained here, and how.
 
-Sampling keeps keys and values of all sessions in slots of its own (models.cache), and rows of the trainer may branch
-(training.packing). Both need layers that attend to everything before them. A model with other layers is sampled through its
-own cache and trained on rows without branches; where neither is right it is refused. models.probe measures what is said here.
+Sampling keeps keys and values of all sessions in slots of its own (models.cache), and texts that begin alike share tokens in
+training (models.blocks). Both need layers that attend to everything before them. A model with other layers is sampled through
+its own cache and trained on rows side by side; where neither is right it is refused. models.probe measures what is said here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def refusal(shape: Any, max_length: int) -> str | None:
 
 
 def own_cache(shape: Any, max_length: int, attention: str) -> str | None:
-    """Why slots and branched rows do not suit a model, so that its own cache is used; None if they do."""
+    """Why slots and shared tokens do not suit a model, so that its own cache is used; None if they do."""
     if attention.startswith("flash"):
         return f"attention={attention} takes no masks but its own"
     try:

@@ -10,13 +10,15 @@ import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agents.models import architecture
+from agents.models.blocks import Blocks
 
 REFERENCE = "reference"
 """Name of the frozen adapter that holds what a continued one was at first."""
@@ -42,8 +44,9 @@ class Policy:
         """Implementation of attention: sdpa, eager or flash_attention_2."""
         slots = architecture.own_cache(self.causal.config, self.max_length, self.attention) is None
         self.kept: architecture.Kept = "slots" if slots else "chunks"
-        """What keeps its sessions while they are sampled; with slots, rows may branch, too."""
+        """What keeps its sessions while they are sampled; with slots, texts that begin alike may share tokens, too."""
         self._head_is_plain = self._probe_head()
+        self._takes_blocks = self.attention == "sdpa" and self._probe_blocks()
         self._frozen: Policy | None = None
 
     @property
@@ -55,9 +58,16 @@ class Policy:
         """Width of the logits."""
         return int(architecture.text(self.causal.config).vocab_size)
 
-    def longest_row(self, tokens_per_microbatch: int) -> int:
-        """Bound of branched rows (agents.training.packing.branched): 0, none, where layers build masks of their own."""
-        return tokens_per_microbatch if self.kept == "slots" else 0
+    @property
+    def width(self) -> int:
+        """Of the hidden states."""
+        return int(architecture.text(self.causal.config).hidden_size)
+
+    @property
+    def sharing(self) -> Literal["blocks", "mask"] | None:
+        """How texts that begin alike can share tokens in a pass: by attention over blocks (agents.models.blocks), by a mask
+        over all tokens, or not at all, where layers build masks of their own."""
+        return None if self.kept != "slots" else "blocks" if self._takes_blocks else "mask"
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -77,11 +87,13 @@ class Policy:
         """Named parameters that receive gradients, in a fixed order."""
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
-    def forward(self, ids: Tensor, positions: Tensor | None, mask: Tensor | None, select: Tensor, cache: Any = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, positions: Tensor | None, mask: Tensor | Blocks | None, select: Tensor, cache: Any = None
+    ) -> Tensor:
         """Logits [M, V] in float32 at the flat places `select` [M] of `ids` [B, L].
 
-        `mask` is None (causal; right padding needs nothing else) or boolean [B, 1, L, K]. Only selected places go through the
-        output head, which for a large vocabulary costs more than the rest of a small model.
+        `mask` is None (causal; right padding needs nothing else), boolean [B, 1, L, K], or blocks over a single row. Only
+        selected places go through the output head, which for a large vocabulary costs more than the rest of a small model.
         """
         if self._head_is_plain:
             hidden = hidden_states(self.causal, ids, positions, mask, cache)
@@ -202,8 +214,25 @@ class Policy:
         hidden = self.causal.base_model(input_ids=ids).last_hidden_state
         return torch.allclose(full, self.causal.get_output_embeddings()(hidden), rtol=1e-3, atol=1e-3)
 
+    @torch.no_grad()
+    def _probe_blocks(self) -> bool:
+        """Whether blocks reach the attention of all layers: two texts are then read in one line as each is alone, and not as if
+        the second one followed the first."""
+        ids = torch.arange(6, device=self.device)[None] % self.vocabulary
+        positions = torch.tensor([[0, 1, 2, 3, 2, 3]], device=self.device)
+        blocks = Blocks.of(np.array([6, 6, 4, 4, 6, 6]), 3, self.device, self.dtype)
+        try:
+            found = hidden_states(self.causal, ids, positions, blocks)[0, 4:]
+        except Exception:  # code of any model
+            return False
+        alone = hidden_states(self.causal, ids[:, [0, 1, 4, 5]], None, None)[0, 2:]
+        following = hidden_states(self.causal, ids, None, None)[0, 4:]
+        return float((found - alone).norm()) < 0.3 * float((following - alone).norm())
 
-def hidden_states(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | None, cache: Any = None) -> Tensor:
+
+def hidden_states(
+    causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | Blocks | None, cache: Any = None
+) -> Tensor:
     """[B, L, H] of the last layer, of a transformers model; arguments as in `Policy.forward`."""
     inputs = _inputs(causal, ids, positions, mask, cache)
     hidden: Tensor
@@ -214,8 +243,12 @@ def hidden_states(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tens
     return hidden
 
 
-def _inputs(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | None, cache: Any) -> dict[str, Any]:
+def _inputs(causal: Any, ids: Tensor, positions: Tensor | None, mask: Tensor | Blocks | None, cache: Any) -> dict[str, Any]:
     """What is handed to the model: nothing that it would make itself, since not every model takes it."""
+    if isinstance(mask, Blocks):
+        # A mask of four dimensions keeps the model from making one; what is handed on to attention says what is seen.
+        unused = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
+        return {"input_ids": ids, "use_cache": False, "position_ids": positions, "attention_mask": unused, "blocks": mask}
     if mask is not None and architecture.text(causal.config)._attn_implementation == "eager":
         # Eager attention adds its mask to the scores.
         dtype = causal.get_input_embeddings().weight.dtype
@@ -228,16 +261,21 @@ def _unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def token_logprobs(logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Log-probability [M] of `targets` [M] and entropy [M] under softmax(`logits` [M, V] / temperature).
+def token_logprobs(
+    logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: float = 1.0, which: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probability [M] of `targets` [M] and entropy [M] under softmax(`logits` [D, V] / temperature).
 
-    `allowed` [M, V] (bool) restricts and renormalizes the distribution as constrained sampling does.
+    `which` [M]: the line of `logits` for each target; None: the first for the first, and so on. `allowed` [D, V] (bool)
+    restricts and renormalizes the distribution as constrained sampling does.
     """
     if temperature != 1.0:
         logits = logits / temperature
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)
     logp = torch.log_softmax(logits, dim=-1)
-    chosen = logp.gather(-1, targets[:, None])[:, 0]
     plogp = torch.where(logp > -torch.inf, logp.exp() * logp.clamp_min(-1e9), 0.0)
-    return chosen, -plogp.sum(-1)
+    entropy = -plogp.sum(-1)
+    if which is None:
+        return logp.gather(-1, targets[:, None])[:, 0], entropy
+    return logp[which, targets], entropy[which]

@@ -64,13 +64,9 @@ class Scoring:
 
 @dataclass(slots=True)
 class ActionChoice:
-    """One choice of a row, in the row's own places."""
+    """One choice."""
 
-    before: list[int]
-    """[K] places whose outputs predict the candidates' tokens, candidate by candidate."""
-    targets: list[int]
-    """[K] these tokens."""
-    sizes: list[int]
+    responses: list[list[int]]
     """[C] tokens of each candidate."""
     lengths: list[int]
     """[C] what its log-probability is divided by."""
@@ -93,10 +89,10 @@ class ActionChoices:
 
     @classmethod
     def of(cls, choices: Sequence[ActionChoice], device: torch.device) -> ActionChoices:
-        counts = np.array([len(choice.sizes) for choice in choices], dtype=np.int64)
+        counts = np.array([len(choice.responses) for choice in choices], dtype=np.int64)
         first = np.cumsum(counts) - counts
         return cls(
-            sizes=torch.tensor([n for choice in choices for n in choice.sizes], device=device),
+            sizes=torch.tensor([len(one) for choice in choices for one in choice.responses], device=device),
             lengths=torch.tensor([n for choice in choices for n in choice.lengths], device=device),
             choice=torch.from_numpy(np.repeat(np.arange(len(choices)), counts)).to(device),
             chosen=torch.from_numpy(first + np.array([choice.chosen for choice in choices], dtype=np.int64)).to(device),

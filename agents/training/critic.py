@@ -129,7 +129,7 @@ class Critic:
         frozen: AbstractContextManager[Any] = torch.no_grad() if self.config.trains == "head" else nullcontext()
         with frozen, self._policy.reference() if self._adapters else nullcontext():
             hidden = hidden_states(self._base, batch.ids, batch.positions, batch.mask)
-        return hidden.reshape(-1, hidden.shape[-1])[batch.before]
+        return hidden.reshape(-1, hidden.shape[-1])[batch.before][batch.which]
 
     # -- state ----------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from agents.rollout.choice import Scoring
 from agents.rollout.constraint import ActionTries
 from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
-from agents.training.packing import Row, branched, choosing, laid_out
+from agents.training.packing import Row, choosing, laid_out
 from algorithms.base import Batch, Floats, Ints
 from envs.common.seeding import generator
 from envs.trajectory import Step, Trajectory
@@ -38,12 +38,11 @@ class Experience(Batch):
     """[T] number of the step."""
     first_token: list[int]
     """[N + 1] number of each trajectory's first token, and of all tokens at the end."""
-    allowed: tuple[Ints, Ints] | None
-    """(ids, offsets [T + 1]) of the tokens that constrained sampling allowed at each place; None if it was free."""
+    allowed: tuple[Ints, Ints, Ints] | None
+    """(ids, offsets [K + 1]) of different sets of tokens, and which [T] of them constrained sampling allowed at each place (the
+    empty one: all); None if it was free."""
     scoring: Scoring | None
     """If actions were chosen as wholes: how."""
-    longest_row: int
-    """Bound of joined rows in tokens; 0: rows are not joined."""
     advantages: Tensor
     """[T] float32; 0 until there is credit."""
     defined: Tensor
@@ -57,7 +56,6 @@ class Experience(Batch):
         trajectories: Sequence[Trajectory],
         tries: ActionTries | None = None,
         scoring: Scoring | None = None,
-        longest_row: int = 0,
         greedy: Sequence[Trajectory] = (),
     ) -> Experience:
         """Experience of some trajectories in their order.
@@ -84,7 +82,6 @@ class Experience(Batch):
             first_token=[0, *np.cumsum(per_episode).tolist()],
             allowed=None if tries is None else _allowed(steps, tries),
             scoring=scoring,
-            longest_row=longest_row,
             advantages=torch.zeros(total),
             defined=torch.zeros(total, dtype=torch.bool),
         )
@@ -116,7 +113,7 @@ class Experience(Batch):
         if self.scoring is not None:
             return self.begins
         if self.allowed is not None:
-            return torch.from_numpy(np.diff(self.allowed[1]) != 1)
+            return torch.from_numpy(np.diff(self.allowed[1])[self.allowed[2]] != 1)
         return torch.ones(self.sampled, dtype=torch.bool)
 
     def numbers(self, members: Iterable[int]) -> Tensor:
@@ -136,43 +133,30 @@ class Experience(Batch):
     def rows(self, members: Iterable[int] | None = None) -> list[Row]:
         """What the policy is trained on, of some or all trajectories: `plain_rows`, or where actions were chosen as wholes
         those that hold all candidates."""
-        if self.scoring is None:
-            return self.plain_rows(members)
-        return [row for m in self._members(members) for row in self._choices[m]]
+        return self.plain_rows(members) if self.scoring is None else self._of(self._choices, members)
 
     def plain_rows(self, members: Iterable[int] | None = None) -> list[Row]:
-        """What was read and sampled, of some or all trajectories. Prompts that begin alike share a row, so that rows depend on
-        which trajectories are asked for together."""
-        members = self._members(members)
-        whole = [row for m in members if self.trajectories[m].context == "full" for row in self._laid_out[m]]
-        if not self.longest_row:
-            return whole + [row for m in members if self.trajectories[m].context != "full" for row in self._laid_out[m]]
-        asked = set(members)
-        return [*whole, *branched((row for m, row in self._windows if m in asked), self.longest_row)]
+        """What was read and sampled, of some or all trajectories."""
+        return self._of(self._laid_out, members)
 
-    def _members(self, members: Iterable[int] | None) -> Sequence[int]:
-        return range(len(self.trajectories)) if members is None else list(members)
+    def _of(self, rows: Sequence[Sequence[Row]], members: Iterable[int] | None) -> list[Row]:
+        return [row for m in (range(len(rows)) if members is None else members) for row in rows[m]]
 
     @cached_property
     def _laid_out(self) -> list[list[Row]]:
         return [laid_out(t, first) for t, first in zip(self.trajectories, self.first_token)]
 
     @cached_property
-    def _windows(self) -> list[tuple[int, Row]]:
-        """Rows that may be joined, with the number of their trajectory, in the order of their ids."""
-        pairs = [(m, row) for m, t in enumerate(self.trajectories) if t.context != "full" for row in self._laid_out[m]]
-        return sorted(pairs, key=lambda pair: pair[1].ids)
-
-    @cached_property
     def _choices(self) -> list[list[Row]]:
         assert self.scoring is not None
         pairs = zip(self.trajectories, self.first_token)
-        return [list(choosing(t, first, self.longest_row, self.scoring)) for t, first in pairs]
+        return [list(choosing(t, first, self.scoring)) for t, first in pairs]
 
 
-def _allowed(steps: Sequence[Step], tries: ActionTries) -> tuple[Ints, Ints]:
-    sets = [
-        ids
+def _allowed(steps: Sequence[Step], tries: ActionTries) -> tuple[Ints, Ints, Ints]:
+    found: dict[tuple[int, ...], int] = {}
+    which = [
+        found.setdefault(tuple(ids), len(found))
         for step in steps
         for ids in (
             tries.trie(step.admissible_actions).allowed(step.response_ids)
@@ -180,6 +164,6 @@ def _allowed(steps: Sequence[Step], tries: ActionTries) -> tuple[Ints, Ints]:
             else [[]] * len(step.response_ids)
         )
     ]
-    offsets = np.zeros(len(sets) + 1, dtype=np.int64)
-    np.cumsum([len(ids) for ids in sets], out=offsets[1:])
-    return np.fromiter((i for ids in sets for i in ids), dtype=np.int64, count=int(offsets[-1])), offsets
+    offsets = np.cumsum([0, *map(len, found)])
+    ids = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=int(offsets[-1]))
+    return ids, offsets, np.array(which, dtype=np.int64)

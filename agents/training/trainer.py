@@ -200,7 +200,7 @@ class Trainer:
         if self.credit.shapings:  # they may learn themselves, or ask a judge for minutes
             await self.aside.run(write)
         try:
-            experience = gather(played, iteration, self.config, self.sampler, self.policy)
+            experience = gather(played, iteration, self.config, self.sampler)
             metrics = await self.credit.assign(experience)
         finally:
             await self.aside.run(write)  # with each step's credit, if it came to that
@@ -288,13 +288,12 @@ def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Sampler, policy: Policy) -> Experience:
+def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Sampler) -> Experience:
     """What an iteration learns from. Raises RolloutError."""
     return Experience.of(
         to_learn_from(played.learned, iteration, config),
         sampler.player.dialogue.tries if config.engine.constrained == "admissible" else None,
         sampler.player.scoring,
-        policy.longest_row(config.optim.tokens_per_microbatch),
         played.greedy,
     )
 

@@ -24,7 +24,7 @@ from agents.rollout.dialogue import Dialogue
 from agents.training.demonstrations import Demonstration, demonstrated
 from agents.training.optimizer import Optimizer
 from agents.training.packing import Row, laid_out
-from agents.training.passes import collate
+from agents.training.prefix_tree import padded
 from envs.base import TextEnv
 from envs.common.cache import cache_folder, keep, kept
 from envs.common.seeding import generator
@@ -88,7 +88,7 @@ def clone(
 
     The rows are a curriculum: a step draws from as large a part of them as of all steps it has reached. Poor examples among the
     first would hide what a task's words have to do with its observations, and that is then never learned.
-    Action tokens weigh 1, the others `observation_weight` (rows without branches only). Learning rate: 5% linear warm-up,
+    Action tokens weigh 1, the others `observation_weight`. Learning rate: 5% linear warm-up,
     then cosine to a tenth.
     """
     optimizer = Optimizer(policy.trainable(), config.lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -113,17 +113,15 @@ def clone(
 
 
 def _supervised_loss(policy: Policy, chosen: Sequence[Row], observation_weight: float) -> torch.Tensor:
-    batch = collate(chosen, pad=0, device=policy.device)
-    length = batch.ids.shape[1]
-    weight = torch.zeros(batch.ids.shape, device=policy.device)
-    for i, row in enumerate(chosen):
-        if observation_weight and not row.segments:
-            weight[i, 1 : len(row)] = observation_weight
-    weight.view(-1)[batch.before + 1] = 1.0
+    ids = torch.from_numpy(padded([row.ids for row in chosen])).long().to(policy.device)
+    weight = torch.zeros(ids.shape, device=policy.device)
+    for line, row in enumerate(chosen):
+        weight[line, 1 : len(row)] = observation_weight
+        weight[line, row.targets] = 1.0
+    weight[:, 0] = 0.0  # nothing stands before it
     places = weight.view(-1).nonzero()[:, 0]
-    places = places[places % length != 0]
-    logits = policy.forward(batch.ids, batch.positions, batch.mask, places - 1)
-    loss = functional.cross_entropy(logits, batch.ids.view(-1)[places], reduction="none")
+    logits = policy.forward(ids, None, None, places - 1)
+    loss = functional.cross_entropy(logits, ids.view(-1)[places], reduction="none")
     weights = weight.view(-1)[places]
     return (loss * weights).sum() / weights.sum()
 

@@ -203,7 +203,7 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
         credit = Credit(learner, config, partial(judges.build, config.judge, config, env, sampler, policy))
         clock = Clock(policy)
         iteration = config.critic.warmup + 1
-        experience = gather(Collected([sampled], [], greedy), iteration, config, sampler, policy)
+        experience = gather(Collected([sampled], [], greedy), iteration, config, sampler)
         metrics = asyncio.run(credit.assign(experience)) | learner.update(experience, iteration)
         whole, work = clock.spent()
         seconds = {name: metrics.get(f"time/{name}", 0.0) for name in PARTS}

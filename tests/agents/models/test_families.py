@@ -185,6 +185,7 @@ def test_a_run_whose_sampling_is_not_its_training_stops_with_the_figure(
 ) -> None:
     """As if nobody had found out that layers of the model see less than slots show them."""
     monkeypatch.setattr("agents.models.sources.probe", lambda policy, name: setattr(policy, "kept", "slots"))
+    monkeypatch.setattr(Policy, "sharing", None)  # tokens that share a pass are seen as slots show them
     model = folder(tmp_path / "model", "mistral", sliding_window=4)
     assert main([*training(model, tmp_path), "run=it"]) == 1
     said = capsys.readouterr().err

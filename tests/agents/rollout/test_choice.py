@@ -141,8 +141,8 @@ def plain_logprobs(policy: Policy, read: list[int], actions: list[str], length: 
     return torch.log_softmax(torch.stack(scores) / temperature, 0)
 
 
-def credited(trajectories: list[Trajectory], one: Scoring | None = None, longest_row: int = 10_000) -> Experience:
-    made = Experience.of(trajectories, scoring=one or scoring(), longest_row=longest_row)
+def credited(trajectories: list[Trajectory], one: Scoring | None = None) -> Experience:
+    made = Experience.of(trajectories, scoring=one or scoring())
     torch.manual_seed(1)
     made.advantages = torch.cat([torch.randn(()).repeat(len(step.response_ids)) for step in made.steps])
     made.defined[:] = True
@@ -160,7 +160,7 @@ def updated(
     """Gradient and metrics of one mini-batch with all episodes."""
     optim = OptimConfig(lr=0.0, minibatch_episodes=64, tokens_per_microbatch=budget, grad_clip=1e9)
     actor = Actor(policy, optim, loss, 1, 0, temperature)
-    metrics = actor.update(credited(trajectories, scoring(length), budget), 0)
+    metrics = actor.update(credited(trajectories, scoring(length)), 0)
     return {name: p.grad.clone() for name, p in actor.optimizer.parameters}, metrics
 
 
@@ -200,19 +200,23 @@ def test_the_gradient_is_that_of_every_candidate_computed_alone(
 @contexts
 def test_every_choice_stands_once_at_its_first_token_and_its_branches_are_what_was_offered(context: str) -> None:
     trajectories = played_by(small_policy(), context)
-    for longest in (0, 30, 100):
-        made = credited(trajectories, longest_row=longest)
-        packed = made.rows()
-        numbers = [number for row in packed for number in row.tokens]
-        assert sorted(numbers) == made.begins.nonzero()[:, 0].tolist()
-        offered = [s for t in trajectories for s in t.steps]
-        for choice, step in zip((c for row in packed for c in row.choices or []), offered, strict=True):
-            responses, lengths = scoring().candidates(step.admissible_actions or [])
-            assert choice.targets == [token for response in responses for token in response]
-            assert choice.lengths == lengths
-            assert responses[choice.chosen] == step.response_ids
+    made = credited(trajectories)
+    rows = made.rows()
+    assert [row.tokens for row in rows] == made.begins.nonzero().tolist()
+    for row, step in zip(rows, made.steps, strict=True):
+        assert row.choice is not None
+        responses, lengths = scoring().candidates(step.admissible_actions or [])
+        assert (row.choice.responses, row.choice.lengths) == (responses, lengths)
+        assert responses[row.choice.chosen] == step.response_ids
+        assert row.ids[-len(step.prompt_ids) :].tolist() == step.prompt_ids
+        for text, response, (before, ids) in zip(row.texts, responses, row.predicted, strict=True):
+            assert text.tolist() == [*row.ids.tolist(), *response[:-1]]
+            assert (before - len(row.ids)).tolist() == list(range(-1, len(response) - 1))
+            assert ids.tolist() == response
     if context == "full":
-        assert len(credited(trajectories, longest_row=0).rows()) == len(trajectories)
+        last = trajectories[0].steps[-1]
+        read = [i for s in trajectories[0].steps[:-1] for i in (*s.prompt_ids, *s.response_ids)]
+        assert rows[len(trajectories[0].steps) - 1].ids.tolist() == [*read, *last.prompt_ids]
 
 
 def test_the_trunk_never_sees_a_branch() -> None:
@@ -226,10 +230,9 @@ def test_the_trunk_never_sees_a_branch() -> None:
             step = Step("o", actions[0], admissible_actions=actions, prompt_ids=prompt, response_ids=response)
             step.rollout_logprobs = [0.0] * len(response)
             trajectory.steps.append(step)
-        (row,) = credited([trajectory], longest_row=0).rows()
-        batch = collate([row], 0, torch.device("cpu"))
+        batch = collate(credited([trajectory]).rows(), policy, tree=True)
         logits = policy.forward(batch.ids, batch.positions, batch.mask, batch.before)
-        logp = torch.log_softmax(logits, -1).gather(-1, batch.targets[:, None])[:, 0]
+        logp = torch.log_softmax(logits, -1)[batch.which, batch.targets]
         return logp[-5:].tolist()
 
     assert later([]) == pytest.approx(later(["12 13 14", "15"]), abs=1e-5)
@@ -244,19 +247,23 @@ def test_a_response_that_was_not_offered_is_an_error() -> None:
 
 def test_a_step_with_very_many_candidates_is_one_row_beyond_the_budget() -> None:
     actions = [f"{i} {j} {k}" for i in range(5, 15) for j in range(5, 15) for k in range(5, 9)]
-    step = Step("o", actions[3], admissible_actions=actions, prompt_ids=[30], response_ids=[*map(int, actions[3].split()), END])
+    read = [*range(20, 40)]
+    step = Step("o", actions[3], admissible_actions=actions, prompt_ids=read, response_ids=[*map(int, actions[3].split()), END])
     step.rollout_logprobs = [0.0] * 4
     trajectory = Trajectory("t", "t", "g", 0, "train", steps=[step])
     policy = small_policy()
     with torch.no_grad():
-        step.rollout_logprobs[0] = float(plain_logprobs(policy, [30], actions[:], "tokens", 1.0)[3])
-    (group,) = micro_batches(credited([trajectory], longest_row=100).rows(), 100)
-    assert len(group[0]) == 1 + 3 * 400
-    assert updated(policy, [trajectory], LossConfig(), budget=100)[1]["mismatch_max"] < 1e-4
+        step.rollout_logprobs[0] = float(plain_logprobs(policy, read, actions, "tokens", 1.0)[3])
+    ((row,),), tree = micro_batches(credited([trajectory]).rows(), 100, policy)
+    assert len(row.texts) == 400
+    metrics = updated(policy, [trajectory], LossConfig(), budget=100)[1]
+    assert tree
+    assert metrics["computed_tokens"] == 20 + 10 + 100 + 400  # candidates that begin alike share that, too
+    assert metrics["mismatch_max"] < 1e-4
 
 
 def test_choices_of_a_micro_batch_are_numbered_through() -> None:
-    pair = [ActionChoice([0, 0], [7, 8], [1, 1], [1, 1], chosen) for chosen in (1, 0)]
+    pair = [ActionChoice([[7], [8]], [1, 1], chosen) for chosen in (1, 0)]
     found = ActionChoices.of(pair, torch.device("cpu"))
     assert found.choice.tolist() == [0, 0, 1, 1]
     assert found.chosen.tolist() == [1, 2]
@@ -344,7 +351,7 @@ def test_trainer_and_sampler_agree_on_the_log_probability_of_an_action(context: 
     assert len({len(step.response_ids) for step in steps}) > 1
     optim = OptimConfig(lr=0.0, minibatch_episodes=64, tokens_per_microbatch=500)
     actor = Actor(policy, optim, LossConfig(), 1, 0, temperature)
-    metrics = actor.update(credited(played, one, longest_row=500), 0)
+    metrics = actor.update(credited(played, one), 0)
     assert 0 < metrics["mismatch_max"] < 1e-4
     assert 0 < metrics["entropy"] < math.log(5) + 1e-6
 

@@ -40,9 +40,9 @@ def credit(trajectories: list[Trajectory], seed: int = 0) -> torch.Tensor:
 
 
 def experience(
-    trajectories: list[Trajectory], values: torch.Tensor, defined: torch.Tensor | None = None, tries=None, longest_row: int = 0
+    trajectories: list[Trajectory], values: torch.Tensor, defined: torch.Tensor | None = None, tries=None
 ) -> Experience:
-    made = Experience.of(trajectories, tries, longest_row=longest_row)
+    made = Experience.of(trajectories, tries)
     made.advantages, made.defined = values, torch.ones(len(values), dtype=torch.bool) if defined is None else defined
     return made
 
@@ -63,7 +63,7 @@ def gradients(
         1,
         0,
     )
-    data = experience(trajectories, values, None if defined is None else defined(trajectories), longest_row=budget)
+    data = experience(trajectories, values, None if defined is None else defined(trajectories))
     data.rollout_logprobs += drift * torch.sin(torch.arange(len(values)))  # as if the policy had moved since it sampled
     actor.update(data, 0)
     return {name: p.grad.clone() for name, p in actor.optimizer.parameters}

@@ -28,8 +28,8 @@ def episodes(context: str = "full") -> list[Trajectory]:
     return [conversation(random.Random(seed), 3, context) for seed in range(4)]
 
 
-def made(trajectories: list[Trajectory], longest_row: int = 10_000) -> Experience:
-    return Experience.of(trajectories, longest_row=longest_row)
+def made(trajectories: list[Trajectory]) -> Experience:
+    return Experience.of(trajectories)
 
 
 def update(critic: Critic, experience: Experience, returns: Floats, iteration: int = 0) -> dict[str, float]:
@@ -60,7 +60,7 @@ def test_micro_batches_change_nothing(config: CriticConfig, context: str) -> Non
     found = []
     for budget in (16, 10_000):
         critic = Critic(small_policy(), config, OptimConfig(minibatch_episodes=2, tokens_per_microbatch=budget), 0)
-        found.append(fit(critic, made(episodes(context), budget), returns, 3))
+        found.append(fit(critic, made(episodes(context)), returns, 3))
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
 

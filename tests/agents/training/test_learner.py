@@ -39,8 +39,7 @@ def owners(parts: Parts) -> tuple[Learner, Credit]:
 def experience(parts: Parts) -> Experience:
     assert isinstance(parts.config, TrainConfig)
     tries = parts.sampler.player.dialogue.tries if parts.config.engine.constrained == "admissible" else None
-    longest_row = parts.policy.longest_row(parts.config.optim.tokens_per_microbatch)
-    return Experience.of(parts.evaluation(), tries, longest_row=longest_row)
+    return Experience.of(parts.evaluation(), tries)
 
 
 def test_credit_is_in_the_experience_and_in_its_steps(parts: Parts) -> None:
@@ -139,7 +138,7 @@ def test_the_credit_of_an_experience_does_not_depend_on_the_order_of_its_episode
     found = []
     for order in (episodes, episodes[::-1]):
         learner, credit = owners(parts)
-        one = Experience.of(order, parts.sampler.player.dialogue.tries, longest_row=512)
+        one = Experience.of(order, parts.sampler.player.dialogue.tries)
         asyncio.run(credit.assign(one))
         learner.actor.optim.lr = 0.0
         learner.actor.optim.minibatch_episodes = len(episodes)

@@ -41,8 +41,8 @@ def reward_model(
     return RewardModel(policy, prm, 1e-3, budget, 1.0, seed=0)
 
 
-def experience(policy: Policy, context: str = "full", longest_row: int = 10_000) -> Experience:
-    return Experience.of(sampled(policy, context=context), longest_row=longest_row)
+def experience(policy: Policy, context: str = "full") -> Experience:
+    return Experience.of(sampled(policy, context=context))
 
 
 def slope(played: Experience, seed: int = 0) -> np.ndarray:
@@ -65,7 +65,7 @@ def moved(policy: Policy, seed: int = 1) -> None:
 @pytest.mark.parametrize("context", ["full", "window"])
 def test_at_first_it_is_the_policy_to_the_bit(make: Any, kind: str, context: str) -> None:
     policy = make()
-    played = experience(policy, context, longest_row=100)
+    played = experience(policy, context)
     model = reward_model(policy, kind, budget=100)
     assert np.abs(model.logprobs(played)).min() > 0
     assert model.logprobs(played).tolist() == model.rollout_logprobs(played).tolist()
@@ -151,7 +151,7 @@ def gradients(
     policy = make()
     if checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    played = experience(policy, context, longest_row=budget)
+    played = experience(policy, context)
     model = reward_model(policy, kind, budget=budget, lr=1e-9, grad_clip=1e9)
     if kind == "adapter":
         torch.manual_seed(4)

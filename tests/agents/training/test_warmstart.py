@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,7 +26,7 @@ class Enough(Exception):
 
 
 def row(*ids: int) -> Row:
-    return Row(list(ids), None, None, [len(ids) - 1], [0])
+    return Row(np.array(ids, dtype=np.int32), [len(ids) - 1], [0])
 
 
 def weights(policy) -> list[torch.Tensor]:
