@@ -4,9 +4,9 @@
 
 tiny is the model that model=tiny makes for ALFWorld; small a Qwen3-shaped one of 3.3 million random weights; smollm2 needs its
 package. Every episode has read a prompt and samples free tokens, and both ways sample the same ones. A step's time is that of a
-run with --tokens more of them, less that of a run with one, so that prefilling is left out; the ways take turns, and the lowest
-of --repeats counts. On a processor it is processor time on one thread, which others on the machine disturb less than a clock;
-on a GPU, the clock.
+run with --tokens more of them, less that of a run with one, so that prefilling is left out. The ways take turns, and of each
+length the quickest of --repeats counts. On a processor it is processor time on one thread, which others on the machine disturb
+less than a clock; on a GPU, the clock.
 """
 
 from __future__ import annotations
@@ -102,13 +102,16 @@ def measure(options: argparse.Namespace) -> list[Row]:
         if not isinstance(engines[1]._memory, LeanSlots):
             raise SystemExit(f"{name} has no lean pass here")
         for episodes in options.batches:
-            steps: tuple[list[float], list[float]] = [], []
+            lengths = 1, 1 + options.tokens
+            found: dict[tuple[HFEngine, int], list[float]] = {(engine, length): [] for engine in engines for length in lengths}
             for _ in range(options.repeats):
-                for engine, found in zip(engines, steps, strict=True):
-                    short, long = (seconds(engine, clock, episodes, options.prompt, 1 + more) for more in (0, options.tokens))
-                    found.append(1000 * (long - short) / options.tokens)
+                for engine, length in found:
+                    found[engine, length].append(seconds(engine, clock, episodes, options.prompt, length))
+            steps = [
+                1000 * (min(found[engine, lengths[1]]) - min(found[engine, lengths[0]])) / options.tokens for engine in engines
+            ]
             shape = name, policy.size["parameters"], str(policy.dtype).removeprefix("torch."), str(policy.device)
-            rows.append(Row(*shape, episodes, min(steps[0]), min(steps[1])))
+            rows.append(Row(*shape, episodes, *steps))
     return rows
 
 

@@ -118,7 +118,7 @@ def test_an_engine_goes_on_after_a_stop_string_in_thoughts() -> None:
 
     policy.forward = forward  # type: ignore[assignment]  # a model that writes this text
     sampling = Sampling(max_tokens=200, stop=Stop((ACTION,), (THINK,)))
-    done = asyncio.run(HFEngine(policy).generate(Request("a", [1, 5, 6], sampling, 5)))
+    done = asyncio.run(HFEngine(policy, lean=False).generate(Request("a", [1, 5, 6], sampling, 5)))
     assert done.stop_reason == "stop"
     assert policy.tokenizer.decode(done.ids) == text.removesuffix(" and more")
 
