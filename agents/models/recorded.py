@@ -44,7 +44,8 @@ def cuda_recorder() -> Recorder:
                 run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        # An update in another thread (rollout.overlap) may allocate meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = run()
 
         def replay() -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import time
-from dataclasses import fields, replace
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from gpureport.random_model import model_folder
 from gpureport.setup import Note, Setup
@@ -19,36 +20,44 @@ def decoding(setup: Setup, note: Note) -> None:
     from agents.config import engines
     from agents.config.sections import EngineConfig, ModelConfig
     from agents.models.sources import load_pretrained
+    from agents.rollout.engines.hf import HFEngine
 
     batches, prompt, answer = ((1, 4), 16, 6) if setup.small else ((1, 8, 32, 128), 512, 128)
     model = ModelConfig(
         str(model_folder(setup)), dtype="float32" if setup.small else "bfloat16", max_length=prompt + answer + 8
     )
     policy = load_pretrained(model, setup.device)
-    graphs = next((field.name for field in fields(EngineConfig) if "graph" in field.name), None)
-    variants: dict[str, dict[str, Any]] = {"hf": {}}
-    if graphs is not None and setup.device == "cuda":
-        variants = {"hf, without graphs": {graphs: False}, "hf, with graphs": {graphs: True}}
-    if "vllm" in engines.names() and importlib.util.find_spec("vllm") is not None:
-        variants["vllm"] = {}
+    config = EngineConfig(max_batch=max(batches), max_tokens=answer)
+    variants: dict[str, Callable[[], Any]] = {
+        "hf, transformers' modules": lambda: HFEngine(policy.twin(), max(batches), lean=False),
+        "hf": lambda: HFEngine.open(policy, config),
+    }
+    if setup.device == "cuda":
+        variants["hf, without CUDA graphs"] = lambda: _without_graphs(policy, config)
+    if importlib.util.find_spec("vllm") is not None:
+        variants["vllm"] = lambda: engines.get("vllm").open(policy, EngineConfig("vllm", max_batch=max(batches)))
     rows: list[dict[str, Any]] = []
-    for name, settings in variants.items():
-        config = replace(EngineConfig(name.partition(",")[0], max_batch=max(batches), max_tokens=answer), **settings)
+    for name, opened in variants.items():
         with torch.inference_mode():
             for batch in batches:
-                seconds = _decoded(policy, config, batch, prompt, answer)
-                rows.append({"engine": name, "batch": batch, **seconds})
-                note({"prompt": prompt, "answer": answer, "rows": rows, "graphs": graphs})
+                rows.append({"engine": name, "batch": batch, **_decoded(opened(), batch, prompt, answer)})
+                note({"prompt": prompt, "answer": answer, "rows": rows})
 
 
-def _decoded(policy: Any, config: Any, batch: int, prompt: int, answer: int) -> dict[str, float]:
+def _without_graphs(policy: Any, config: Any) -> Any:
+    """The engine whose steps are launched kernel by kernel."""
+    from agents.rollout.engines.hf import HFEngine
+
+    with patch("agents.models.probe.cuda_recorder", lambda: lambda run: run):
+        return HFEngine.open(policy, config)
+
+
+def _decoded(engine: Any, batch: int, prompt: int, answer: int) -> dict[str, float]:
     """Tokens a second after the prompts have been read, and of reading them."""
     import torch
 
-    from agents.config import engines
     from agents.rollout.engines.base import Request, Sampling, new_session
 
-    engine = engines.get(config.name).open(policy, config)
     draw = torch.Generator().manual_seed(0)
 
     async def run(tokens: int) -> float:

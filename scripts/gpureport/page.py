@@ -136,8 +136,6 @@ def _decoding(f: Figures) -> list[str]:
         for one in f["rows"]
     ]
     text = f"Prompts of {f['prompt']} tokens, answers of {f['answer']}."
-    if f["graphs"] is None:
-        text += " This version has no setting for CUDA graphs."
     return [text, table(["engine", "batch", "decoded tokens/s", "prompt tokens/s"], rows)]
 
 
