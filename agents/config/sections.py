@@ -214,8 +214,9 @@ class OptimConfig:
     minibatch_episodes: Positive = 32
     """Episodes per optimizer step; an iteration with fewer makes one step."""
     tokens_per_microbatch: Annotated[int, AtLeast(16)] = 16384
-    """Tokens per forward pass (micro-batch), padding included; limits memory and never changes the result. Exceeded only where
-    one conversation (with engine.constrained=scored: one step with all its candidates) is longer."""
+    """Tokens per forward pass (micro-batch), padding included; limits memory and never changes the result. Tokens that texts
+    share count once. Exceeded only where one conversation (with engine.constrained=scored: one step with all its candidates)
+    is longer."""
 
 
 @dataclass
