@@ -99,6 +99,26 @@ def test_a_process_that_dies_while_nothing_is_asked_is_started_anew(engine: VLLM
     assert_logprobs(policy_now(1), asyncio.run(responses(engine, 5)), 5)
 
 
+def test_time_in_which_the_learner_is_at_work_is_not_silence(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update in the event loop's own thread, or a step of an environment there, may take longer than vLLM's time-out."""
+    monkeypatch.setattr(engine, "_settings", replace(engine._settings, timeout_s=1.0))
+    policy = policy_now(9)
+
+    async def main() -> None:
+        await responses(engine, 5)
+        time.sleep(2)
+        await engine.update_weights(Weights(engine.weights_version + 1, policy.named_tensors()))
+        under_way = asyncio.ensure_future(responses(engine, 5))
+        await asyncio.sleep(0.01)
+        time.sleep(2)
+        assert_logprobs(policy, await under_way, 5)
+        assert_logprobs(policy, await responses(engine, 5), 5)
+
+    engine.stats.take()
+    asyncio.run(main())
+    assert engine.stats.take()["restarts"] == 0
+
+
 def test_a_process_that_dies_while_it_takes_weights_gets_them_anew(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, load = policy_now(2), Child.load
 
