@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from agents.config.sections import EngineConfig, LoraConfig, VLLMConfig
@@ -95,6 +97,26 @@ def test_a_process_that_dies_while_nothing_is_asked_is_started_anew(engine: VLLM
     os.kill(child(engine).pid, signal.SIGKILL)
     assert gone(child(engine).pid)
     assert_logprobs(policy_now(1), asyncio.run(responses(engine, 5)), 5)
+
+
+def test_time_in_which_the_learner_is_at_work_is_not_silence(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update in the event loop's own thread, or a step of an environment there, may take longer than vLLM's time-out."""
+    monkeypatch.setattr(engine, "_settings", replace(engine._settings, timeout_s=1.0))
+    policy = policy_now(9)
+
+    async def main() -> None:
+        await responses(engine, 5)
+        time.sleep(2)
+        await engine.update_weights(Weights(engine.weights_version + 1, policy.named_tensors()))
+        under_way = asyncio.ensure_future(responses(engine, 5))
+        await asyncio.sleep(0.01)
+        time.sleep(2)
+        assert_logprobs(policy, await under_way, 5)
+        assert_logprobs(policy, await responses(engine, 5), 5)
+
+    engine.stats.take()
+    asyncio.run(main())
+    assert engine.stats.take()["restarts"] == 0
 
 
 def test_a_process_that_dies_while_it_takes_weights_gets_them_anew(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +243,7 @@ from agents.rollout.engines.base import Request, Sampling
 from agents.rollout.engines.vllm import VLLMEngine
 
 async def main():
-    print(child(engine).pid, flush=True)
+    print(child(engine).pid, engine._spec.folder, *(folder.name for folder in child(engine)._folders), flush=True)
     while True:
         await engine.generate(Request("x", PROMPTS[0], Sampling(max_tokens=200), 0))
 
@@ -234,23 +256,50 @@ finally:
 
 
 @pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_no_process_stays_behind(ends: int) -> None:
+def test_no_process_and_no_folder_stays_behind(ends: int) -> None:
     parent = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
+    number, *folders = parent.stdout.readline().split()
+    pid = int(number)
     assert exists(pid)
+    assert len(folders) >= 2
+    assert all(map(os.path.isdir, folders))
     time.sleep(1)
     parent.send_signal(ends)
     parent.wait(30)
     assert gone(pid)
+    assert not any(map(os.path.exists, folders))
 
 
-def test_the_file_of_weights_is_gone_once_they_are_taken() -> None:
-    parcel = vllm_process.Parcel({"x": torch.ones(3)})
+def test_the_file_of_weights_is_gone_once_they_are_taken(tmp_path: Path) -> None:
+    parcel = vllm_process.Parcel({"x": torch.ones(3)}, [tmp_path])
     assert parcel.path.exists()
     assert [(name, tensor.tolist()) for name, tensor in vllm_process.unpacked(parcel.path, {"y": "x"})] == [
         ("x", [1.0] * 3),
         ("y", [1.0] * 3),
     ]
     parcel.close()
-    assert not parcel.path.parent.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_go_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder is too small from the start, in one another process takes the room first."""
+    small, taken, roomy = (tmp_path / name for name in ("small", "taken", "roomy"))
+    for folder in (small, taken, roomy):
+        folder.mkdir()
+    really = safetensors.torch.save_file
+
+    def save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if path.parent == taken:
+            path.write_bytes(b"a part")
+            raise safetensors.SafetensorError("No space left on device")
+        really(tensors, path)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", save_file)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0) if Path(path) == small else usage)
+    parcel = vllm_process.Parcel({"x": torch.ones(3)}, [small, taken, roomy])
+    assert parcel.path.parent == roomy
+    assert not list(taken.iterdir())
+    with pytest.raises(OSError, match=r"GiB of weights on their way to vLLM have no room in"):
+        vllm_process.Parcel({"x": torch.ones(3)}, [small, taken])

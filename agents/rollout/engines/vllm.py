@@ -11,7 +11,6 @@ import asyncio
 import copy
 import logging
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -351,10 +350,15 @@ class VLLMEngine:
             self._watching = asyncio.get_running_loop().create_task(self._watch_over(self._runner))
 
     async def _watch_over(self, child: Child) -> None:
-        since, limit = time.monotonic(), self._settings.timeout_s
+        """Counts what it slept, not what a clock says: while this loop was at work (an update, an environment) vLLM may have
+        answered and have nothing more to do."""
+        limit, silent, heard_at = self._settings.timeout_s, 0.0, child.heard_at
+        pause = min(1.0, limit / 4)
         while child is self._runner and not self._broken and (self._live or self._arriving):
-            await asyncio.sleep(min(1.0, limit / 4))
-            if time.monotonic() - max(since, child.heard_at) > limit and child is self._runner:
+            await asyncio.sleep(pause)
+            silent = silent + pause if child.heard_at == heard_at else 0.0
+            heard_at = child.heard_at
+            if silent > limit and child is self._runner:
                 self._break(f"it gave no sign of life for {limit:g} s (engine.vllm.timeout_s)")
 
 

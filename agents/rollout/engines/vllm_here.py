@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ class Here:
         """hear: is told what `Core` returns, and `Ended` where a step of it fails."""
         self._core, self._hear = Core(spec), hear
         self._driver: asyncio.Task[None] | None = None
-        self.heard_at = time.monotonic()
 
     def submit(self, job: Job) -> None:
         self._core.submit(job)

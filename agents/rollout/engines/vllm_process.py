@@ -30,6 +30,8 @@ from agents.rollout.engines.vllm_core import ENVIRONMENT, Core, Job, Loaded, Spe
 
 PATIENCE_S = 10.0
 """For a child that was killed to be gone."""
+MEMORY = "/dev/shm"
+"""Where files are kept in memory, on machines that have it."""
 READY = "ready"
 """What is heard first: vLLM has started, and needs weights."""
 
@@ -52,8 +54,14 @@ class Child:
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        self._folders = [  # of weights on their way: in memory where that can be
+            tempfile.TemporaryDirectory(prefix="stepcredit-weights-", dir=place)
+            for place in (MEMORY, None)
+            if place is None or os.access(place, os.W_OK)
+        ]
+        arguments = [str(theirs.fileno()), str(os.getpid()), spec.folder, *(folder.name for folder in self._folders)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "agents.rollout.engines.vllm_process", str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-m", "agents.rollout.engines.vllm_process", *arguments],
             env=environment,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -99,7 +107,7 @@ class Child:
 
     def load(self, version: int, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> None:
         """Send weights; `Loaded` is heard when they are in use."""
-        self._parcel = Parcel(tensors)
+        self._parcel = Parcel(tensors, [Path(folder.name) for folder in self._folders])
         self._send(("load", version, self._parcel.path, aliases))
 
     def close(self) -> None:
@@ -111,7 +119,9 @@ class Child:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
         self._log.close()
-        self._received()
+        self._parcel = None
+        for folder in self._folders:
+            folder.cleanup()
 
     def _send(self, message: Any) -> None:
         """Returns at once. A message that a dead child does not get is lost."""
@@ -164,20 +174,30 @@ def _ending(code: int | None) -> str:
 
 
 class Parcel:
-    """Tensors in a file for a process on the same machine: in memory where there is room. To be closed."""
+    """Tensors in a file for a process on the same machine, in the first of some folders that has room. To be closed."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], folders: Sequence[Path]) -> None:
+        """Raises OSError if none has."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        memory = Path("/dev/shm")
-        roomy = memory.is_dir() and shutil.disk_usage(memory).free > 1.2 * size
-        self._folder = tempfile.TemporaryDirectory(prefix="stepcredit-weights-", dir=memory if roomy else None)
-        self.path = Path(self._folder.name) / "weights.safetensors"
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, self.path)
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        size = sum(tensor.nbytes for tensor in whole.values())
+        for folder in folders:
+            self.path = folder / "weights.safetensors"
+            if shutil.disk_usage(folder).free < 1.2 * size:
+                continue
+            try:
+                save_file(whole, self.path)
+            except SafetensorError:  # another process had the room first
+                self.close()
+            else:
+                return
+        places = " or ".join(str(folder.parent) for folder in folders)
+        raise OSError(f"{size / 2**30:.2g} GiB of weights on their way to vLLM have no room in {places}")
 
     def close(self) -> None:
-        self._folder.cleanup()
+        self.path.unlink(missing_ok=True)
 
 
 def unpacked(path: Path, aliases: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
@@ -191,9 +211,9 @@ def unpacked(path: Path, aliases: Mapping[str, str]) -> Iterator[tuple[str, Tens
             yield name, file.get_tensor(of)
 
 
-def main(descriptor: int, parent: int) -> None:
-    """The child: answers messages, and steps while there is anything to step for."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+def main(descriptor: int, parent: int, folders: Sequence[str]) -> None:
+    """The child: answers messages, and steps while there is anything to step for. folders: what the parent might leave."""
+    threading.Thread(target=_end_with, args=(parent, folders), daemon=True).start()
     connection = Connection(descriptor)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone
         core = Core(connection.recv())
@@ -210,12 +230,17 @@ def main(descriptor: int, parent: int) -> None:
                 connection.send((core.version, core.step()))
 
 
-def _end_with(parent: int) -> None:
-    """End this process and those that vLLM started as soon as the parent has ended, whatever is going on here."""
+def _end_with(parent: int, folders: Sequence[str]) -> None:
+    """End this process and those that vLLM started as soon as the parent has ended, whatever is going on here.
+
+    A parent that was killed leaves its folders, maybe gigabytes of memory in them.
+    """
     while os.getppid() == parent:
         time.sleep(1)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
