@@ -233,7 +233,8 @@ def _bundle(options: argparse.Namespace) -> int:
 
 def _commit() -> str:
     try:
-        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        asked = ["git", "describe", "--always", "--dirty=, changed"]
+        done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:
         return "unknown"
     return done.stdout.strip() or "unknown"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -34,7 +36,8 @@ def bucket(count: int) -> int:
 
 def cuda_recorder() -> Recorder:
     """Records CUDA graphs, which share their memory: a result holds until the next replay of any of them."""
-    pool = torch.cuda.graph_pool_handle()
+    alive: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
+    pool: Any = None
 
     def record(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         side = torch.cuda.Stream()
@@ -43,10 +46,14 @@ def cuda_recorder() -> Recorder:
             for _ in range(2):
                 run()
         torch.cuda.current_stream().wait_stream(side)
+        nonlocal pool
+        if not alive:  # a pool ends with the last of its graphs
+            pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # An update in another thread (rollout.overlap) may allocate meanwhile.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = run()
+        alive.add(graph)
 
         def replay() -> Tensor:
             graph.replay()

@@ -76,11 +76,12 @@ def _made_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    import stepcredit
+    from agents.config.loading import load
+    from agents.rollout.build import make_env
 
-    env = stepcredit.make("alfworld", size="full", train_games=60)
+    env = make_env(load(["env=alfworld", "algo=gigpo", "env.size=full", "env.train_games=60"]))
     texts = []
-    for task in env.unwrapped.tasks("train"):
+    for task in env.tasks("train"):
         observation, info = env.reset(seed=0, options={"task": task})
         texts.append("\n".join([observation, *info["admissible_actions"]]))
     bpe = Tokenizer(models.BPE())
