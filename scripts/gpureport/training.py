@@ -109,14 +109,16 @@ def _spent(setup: Setup, config: Any, run: str) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig
 
-    import stepcredit
     from agents.runs.dryrun import estimate
+    from agents.runs.folder import RunFolder
     from agents.runs.metrics import read_metrics
+    from envs import trajectory_file
 
     row = read_metrics(setup.work / "runs" / run / "metrics.jsonl")[-1]
     shape = arithmetic.Shape.of(AutoConfig.from_pretrained(config.model.name), estimate(config).parameters)
     on = arithmetic.card(torch.cuda.get_device_name(0) if setup.device == "cuda" else "")
-    episodes = list(stepcredit.read_trajectories(setup.work / "runs" / run))
+    folder = RunFolder(setup.work / "runs" / run)
+    episodes = list(trajectory_file.read(folder.trajectories(int(row["iteration"]))))
     read = [[(len(step.prompt_ids), len(step.response_ids)) for step in one.steps] for one in episodes]
     lengths = (
         [sum(map(sum, steps)) for steps in read]

@@ -61,15 +61,18 @@ class ScriptedPrompt(Prompt):
 
 def run(folder: Path, turns: int, engine: str, settings: Sequence[str]) -> None:
     """This suite, until the clock ends the process."""
-    import stepcredit
+    from agents.config.loading import load
+    from agents.runs.folder import RunFolder
     from agents.runs.metrics import read_metrics
+    from agents.train import train
+    from envs import trajectory_file
 
     registry.register("bench-loop", "stepcredit/BenchLoop-v0", Scripted, ScriptedConfig, ScriptedPrompt)
     model, runs = folder / "model", folder / f"runs-{engine}-{turns}"
 
     def counted() -> dict[str, float]:
         rows = [row for row in read_metrics(runs / "it" / "metrics.jsonl") if row["iteration"] > 1]
-        episodes = stepcredit.read_trajectories(runs / "it", iteration=2)
+        episodes = trajectory_file.read(RunFolder(runs / "it").trajectories(2))
         tokens = sum(len(step.prompt_ids) + len(step.response_ids) for one in episodes for step in one.steps)
         return {
             "tokens": tokens,
@@ -78,7 +81,7 @@ def run(folder: Path, turns: int, engine: str, settings: Sequence[str]) -> None:
         }
 
     CLOCK.ended = counted
-    stepcredit.train(
+    overrides = [
         *("env=bench-loop", f"env.max_steps={turns}", "env.context=full", "algo=grpo", "loss.aggregation=token-mean"),
         *("model=hub", f"model.name={model}", "model.dtype=float32", f"model.max_length={longest(model, turns)}"),
         *(f"engine={engine}", f"engine.max_tokens={ANSWER}", "engine.ignore_end=true", "engine.constrained=none"),
@@ -86,4 +89,5 @@ def run(folder: Path, turns: int, engine: str, settings: Sequence[str]) -> None:
         *("optim.lr=1e-6", f"optim.tokens_per_microbatch={BUDGET}", "shaping=none", "warmstart.enabled=false", "threads=1"),
         *("evaluation.before=false", "evaluation.after=false", "evaluation.every=0", "checkpoint.every=0"),
         *(f"iterations={CLOCK.cycles + 1}", f"out={runs}", "run=it", "device=cpu", *settings),
-    )
+    ]
+    train(load(overrides))
