@@ -31,7 +31,7 @@ CAUSAL = {"cpu": 1.0}
 """What causal attention over a row costs for each of its length squared, in pairs of attention with a mask. On a processor it
 computes all pairs ..."""
 SKIPPING = 0.25
-"""... on other devices half of them, at twice the rate of kernels that take a mask (by what their makers say, not measured)."""
+"""... on other devices half of them, and twice as fast as kernels that take a mask: an assumption, not measured."""
 HELD = 8
 """Key and value that were copied for a block take this part of the memory that a token's activations take."""
 FEWEST, MOST = 64, 8

@@ -29,6 +29,8 @@ from agents.rollout.engines.vllm_process import Child
 from agents.training.weights import WeightStore
 from tests.agents.models.models_for_tests import full_logprobs, small_policy
 
+LONG = 700
+"""Tokens of responses that are still under way when something happens to them, however slow this process is."""
 PROMPTS = [[1, *(5 + (17 * i + 7 * j) % 60 for j in range(6 + 9 * i))] for i in range(8)]
 
 
@@ -38,7 +40,7 @@ def policy_now(seed: int, max_length: int = 256) -> Policy:
 
 @pytest.fixture(scope="module")
 def engine(opened: Callable[..., VLLMEngine]) -> VLLMEngine:
-    return opened(policy_now(0), max_batch=16, timeout_s=10.0)
+    return opened(policy_now(0, max_length=1024), max_batch=16, timeout_s=10.0)
 
 
 async def responses(engine: VLLMEngine, tokens: int = 150) -> list[Completion]:
@@ -76,19 +78,19 @@ def gone(pid: int, seconds: float = 15.0) -> bool:
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_responses_under_way_go_on_in_another_process_with_the_newest_weights(engine: VLLMEngine, fault: int) -> None:
-    policy = policy_now(1)
+    policy = policy_now(1, max_length=1024)
 
     async def main() -> list[Completion]:
         engine.stats.take()
         await engine.update_weights(Weights(engine.weights_version + 1, policy.named_tensors()))
-        under_way = asyncio.ensure_future(responses(engine))
+        under_way = asyncio.ensure_future(responses(engine, LONG))
         while engine.stats.forwards < 40:
             await asyncio.sleep(0)
         os.kill(child(engine).pid, fault)
         return await under_way
 
     broken = child(engine).pid
-    assert_logprobs(policy, asyncio.run(main()))
+    assert_logprobs(policy, asyncio.run(main()), LONG)
     assert engine.stats.take()["restarts"] == 1
     assert gone(broken)
 
@@ -190,7 +192,7 @@ def test_weights_that_did_not_arrive_end_the_run(engine: VLLMEngine, monkeypatch
 
     async def main() -> None:
         await engine.update_weights(Weights(number, older.named_tensors()))
-        under_way = asyncio.ensure_future(responses(engine))
+        under_way = asyncio.ensure_future(responses(engine, LONG))
         await asyncio.sleep(0.05)
         monkeypatch.setattr(Child, "load", wrong)
         try:
