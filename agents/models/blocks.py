@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -109,10 +110,21 @@ def attention(
     places = (blocks.queries, blocks.keys, blocks.keys)
     sizes = [[len(mask) * mask.shape[dim] for mask in blocks.masks] for dim in (2, 3, 3)]
     parts = [x.index_select(0, at).split(size) for x, at, size in zip(by_token, places, sizes)]
+    heads, groups = key.shape[1], query.shape[1] // key.shape[1]
     found = []
     for mask, *part in zip(blocks.masks, *parts):
-        q, k, v = (x.view(len(mask), -1, *x.shape[1:]).transpose(1, 2) for x in part)
-        found.append(sdpa_attention_forward(module, q, k, v, mask, **given)[0].flatten(0, 1))
+        q, k, v = (x.view(len(mask), -1, *x.shape[1:]) for x in part)
+        # The queries that share a head of keys stand behind each other there: no key is copied for each of them.
+        together = q.unflatten(2, (heads, groups)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        seen = functional.scaled_dot_product_attention(
+            together,
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=mask.repeat(1, 1, groups, 1),
+            dropout_p=given.get("dropout", 0.0),
+            scale=given.get("scaling"),
+        )
+        found.append(seen.unflatten(2, (groups, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1))
     return torch.cat(found).index_select(0, blocks.own)[None], None
 
 
