@@ -183,11 +183,8 @@ class Stream:
         """Whether all others can be learned from before they are too old, if this one and `left` others are now."""
         if self._config.late == "drop":
             return True
-        overlap, wanted, others = (
-            self._config.overlap,
-            self._planner.groups,
-            [one.age for one in self._open if one is not taken],
-        )
+        overlap, wanted = self._config.overlap, self._planner.groups
+        others = [one.age for one in self._open if one is not taken]
         return all(sum(other >= age for other in others) <= left + (overlap - age) * wanted for age in range(1, overlap + 1))
 
     # -- state ----------------------------------------------------------------------------------------------------------

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from agents.config.sections import EngineConfig
-from agents.models.answers import Listener
 from agents.models.memory import OwnCaches, Part
 from agents.models.policy import Policy, PolicyError
 from agents.models.probe import memory_of
-from agents.rollout.constraint import Node
+from agents.rollout.engines.answer import Answer
 from agents.rollout.engines.base import Completion, EngineStats, Request, Weights
 from agents.rollout.engines.branches import Branches, first_that_fit, fitting, lay_out
 from agents.rollout.engines.draw import draw
@@ -49,11 +48,10 @@ class _Slot:
     scoring: _Scoring | None = None
     """At most one of the two is under way."""
     future: asyncio.Future[Any] | None = None
-    ids: list[int] = field(default_factory=list)
+    answer: Answer | None = None
+    """Of the request under way."""
     logprobs: list[float] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
-    node: Node | None = None
-    listener: Listener | None = None
     waited: int = 0
 
 
@@ -144,9 +142,9 @@ class HFEngine:
         while self._waiting or any(slot.request or slot.scoring for slot in self._slots):
             self._admit()
             self._score([i for i, slot in enumerate(self._slots) if slot.scoring])
-            active = [i for i, slot in enumerate(self._slots) if slot.request]
-            fresh = [i for i in active if not self._slots[i].ids]
-            going = [i for i in active if self._slots[i].ids]
+            active = [(i, slot.answer) for i, slot in enumerate(self._slots) if slot.request and slot.answer]
+            fresh = [i for i, answer in active if not answer.ids]
+            going = [i for i, answer in active if answer.ids]
             if fresh and (len(fresh) >= len(going) or max(self._slots[i].waited for i in fresh) >= self._patience):
                 self._advance(fresh)
             elif going:
@@ -199,10 +197,9 @@ class HFEngine:
                 slot.scoring = request
                 continue
             slot.request, slot.waited = request, 0
-            slot.ids, slot.logprobs, slot.versions = [], [], []
-            slot.node = request.trie.root if request.trie else None
-            stop = request.sampling.stop
-            slot.listener = Listener(stop, self.policy.tokenizer) if stop.listens and not request.trie else None
+            slot.logprobs, slot.versions = [], []
+            limit, tokenizer = self.policy.max_length, self.policy.tokenizer
+            slot.answer = Answer(request.sampling, request.trie, len(ids), limit, tokenizer)
         self._waiting = remaining
 
     @torch.inference_mode()
@@ -248,51 +245,38 @@ class HFEngine:
         """One forward pass over the pending ids of these slots, and one sampled token each."""
         slots = [self._slots[i] for i in rows]
         logits = self._memory.read(self.policy, [Part(i, len(slot.computed), slot.pending) for i, slot in zip(rows, slots)])
-        requests = [slot.request for slot in slots if slot.request]
-        sampling, seeds = [request.sampling for request in requests], [request.seed for request in requests]
-        tokens, logprobs = draw(logits, [slot.node for slot in slots], sampling, seeds, [len(slot.ids) for slot in slots])
+        under_way = [(slot.request, slot.answer) for slot in slots if slot.request and slot.answer]
+        tokens, logprobs = draw(
+            logits,
+            [answer.node for _, answer in under_way],
+            [request.sampling for request, _ in under_way],
+            [request.seed for request, _ in under_way],
+            [len(answer.ids) for _, answer in under_way],
+        )
         self.stats.forwards += 1
-        self.stats.prefill_tokens += sum(len(slot.pending) for slot in slots if not slot.ids)
+        self.stats.prefill_tokens += sum(len(slot.pending) for slot, (_, answer) in zip(slots, under_way) if not answer.ids)
         self.stats.computed_tokens += sum(len(slot.pending) for slot in slots)
-        for slot, token, logprob in zip(slots, tokens, logprobs, strict=True):
+        for slot, (_, answer), token, logprob in zip(slots, under_way, tokens, logprobs, strict=True):
             slot.computed.extend(slot.pending)
             slot.pending = []
-            reason = self._append(slot, token, logprob)
+            reason = self._append(slot, answer, token, logprob)
             # Where only one token is allowed there is nothing to ask the model: it is computed together with the next choice.
-            while not reason and slot.node is not None and len(slot.node) == 1:
-                reason = self._append(slot, next(iter(slot.node)), 0.0)
+            for forced in answer.forced() if not reason else ():
+                if reason := self._append(slot, answer, forced, 0.0):
+                    break
             if reason:
                 assert slot.future is not None
                 if not slot.future.done():
-                    slot.future.set_result(Completion(slot.ids, slot.logprobs, reason, slot.versions))
-                slot.request = slot.future = None
+                    slot.future.set_result(Completion(answer.ids, slot.logprobs, reason, slot.versions))
+                slot.request = slot.future = slot.answer = None
 
-    def _append(self, slot: _Slot, token: int, logprob: float) -> str | None:
+    def _append(self, slot: _Slot, answer: Answer, token: int, logprob: float) -> str:
         """Take a token into the response; returns why the response ends with it, if it does."""
         slot.pending.append(token)
-        slot.ids.append(token)
         slot.logprobs.append(logprob)
         slot.versions.append(self.weights_version)
         self.stats.sampled_tokens += 1
-        return self._stop_reason(slot, token)
-
-    def _stop_reason(self, slot: _Slot, token: int) -> str | None:
-        request = slot.request
-        assert request is not None
-        if slot.node is not None:  # the trie bounds the length: max_tokens would only cut an allowed response in two
-            slot.node = slot.node[token]
-            if not slot.node:
-                return "stop"
-        elif slot.listener is None:
-            if token in request.sampling.stop_ids:
-                return "stop"
-        elif slot.listener.ends(slot.ids, request.sampling.stop_ids):
-            return "stop"
-        if slot.node is None and len(slot.ids) >= request.sampling.max_tokens:
-            return "length"
-        if len(slot.computed) + len(slot.pending) >= self.policy.max_length:
-            return "context"
-        return None
+        return answer.take(token)
 
 
 def _shared(left: Sequence[int], right: Sequence[int]) -> int:
