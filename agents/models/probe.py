@@ -13,7 +13,8 @@ from torch import Tensor
 
 from agents.models.architecture import Kept
 from agents.models.lean import Decoder
-from agents.models.memory import LeanSlots, Memory, OwnCaches, Part, Slots, memory_for
+from agents.models.lean_slots import LeanSlots
+from agents.models.memory import Memory, OwnCaches, Part, Slots, memory_for
 from agents.models.policy import Policy, PolicyError
 from agents.models.recorded import cuda_recorder
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agents.config.loading import load
-from agents.models.memory import LeanSlots
+from agents.models.lean_slots import LeanSlots
 from agents.models.policy import Policy
 from agents.rollout.build import fresh_policy
 from agents.rollout.engines.base import Request, Sampling, new_session

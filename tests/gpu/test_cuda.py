@@ -45,7 +45,7 @@ def test_the_engine_on_a_gpu_samples_with_the_cpus_probabilities() -> None:
 
 def test_decoding_steps_are_replayed_from_graphs_with_the_models_numbers_after_updates_too() -> None:
     from agents.config.sections import EngineConfig
-    from agents.models.memory import LeanSlots
+    from agents.models.lean_slots import LeanSlots
     from agents.training.weights import WeightStore
     from tests.agents.models.test_lean import assert_samples_from, shift
 

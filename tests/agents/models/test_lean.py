@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from agents.config.sections import EngineConfig, LoraConfig, ModelConfig
+from agents.models.lean_slots import LeanSlots
 from agents.models.lora import with_new_adapter
-from agents.models.memory import LeanSlots, Slots
+from agents.models.memory import Slots
 from agents.models.policy import Policy
 from agents.models.probe import memory_of
 from agents.models.sources import load_policy
@@ -181,5 +182,5 @@ def test_what_a_slot_held_before_is_seen_by_nobody() -> None:
 @pytest.mark.parametrize(("name", "bound"), [("LARGEST_MASK", 64), ("WORTH_A_PASS", 4)])
 def test_parts_that_are_too_many_or_unlike_take_several_passes(name: str, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = small_policy()
-    monkeypatch.setattr(f"agents.models.memory.{name}", bound)
+    monkeypatch.setattr(f"agents.models.lean_slots.{name}", bound)
     assert_samples_from(HFEngine(policy), policy)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from agents.config.sections import EngineConfig
 from agents.models.lean import Decoder
-from agents.models.memory import LeanSlots, Part
+from agents.models.lean_slots import LeanSlots
+from agents.models.memory import Part
 from agents.models.policy import Policy
 from agents.models.recorded import bucket
 from agents.rollout.engines.hf import HFEngine
