@@ -228,15 +228,18 @@ def main(descriptor: int, parent: int, folders: Sequence[str]) -> None:
                     getattr(core, name)(*arguments)
             if core.busy:
                 connection.send((core.version, core.step()))
+    _end(folders)
 
 
 def _end_with(parent: int, folders: Sequence[str]) -> None:
-    """End this process and those that vLLM started as soon as the parent has ended, whatever is going on here.
-
-    A parent that was killed leaves its folders, maybe gigabytes of memory in them.
-    """
+    """End as soon as the parent has, whatever is going on here."""
     while os.getppid() == parent:
         time.sleep(1)
+    _end(folders)
+
+
+def _end(folders: Sequence[str]) -> None:
+    """End this process and those that vLLM started, and remove what a killed parent leaves: maybe gigabytes of memory."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
