@@ -49,10 +49,23 @@ class Batch:
     """[S] further rewards by name; 0 where a step has none."""
     state_text: list[str] | None = None
     """[S] the step's observation, for grouping by similarity."""
-    values: Floats | None = None
-    """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like the next two."""
+    next_state: Ints | None = None
+    """[S] number of the state that the step led to, of those in `state` and further ones; -1 if its key is empty."""
+    token_ids: Ints | None = None
+    """[T] the sampled tokens."""
     logprobs: Floats | None = None
     """[T] log-probability of each sampled token under the policy that sampled it."""
+    tree: Ints | None = None
+    """[N] number of the tree that the trajectory is a leaf of: equal for those that were branched from one another. None: each
+    was played alone."""
+    values: Floats | None = None
+    """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like all that follows."""
+    state_values: Floats | None = None
+    """[S] mean return from the step on, over continuations sampled from before it; nan where none was."""
+    prefix_values: Floats | None = None
+    """[T] mean return from the step on, over continuations sampled from before the token; nan where none was."""
+    entropy: Floats | None = None
+    """[T] entropy in nats of the distribution that each token was sampled from."""
     sum_pi_squared: Floats | None = None
     """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
     greedy: Floats | None = None
@@ -103,5 +116,8 @@ class Batch:
         return columns
 
 
-SIZES = {"success": "N", "faulted": "N", "trajectories": "N", "values": "T", "logprobs": "T", "sum_pi_squared": "T"}
+SIZES = {
+    **dict.fromkeys(("success", "faulted", "trajectories", "tree"), "N"),
+    **dict.fromkeys(("values", "logprobs", "token_ids", "prefix_values", "entropy", "sum_pi_squared"), "T"),
+}
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

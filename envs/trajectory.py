@@ -115,6 +115,8 @@ class Trajectory:
     """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS or another; see `cut_off`."""
     final_observation: str | None = None
     """What was seen after the last step."""
+    final_state_key: str = ""
+    """Identity of the state after the last step."""
     final_frame: Any = None
     """The last state as people look at it."""
     attempt: int = 0

@@ -97,5 +97,6 @@ class RecordTrajectories(gymnasium.Wrapper[str, str, str, str]):
         assert self._episode is not None
         self._episode.score = float(self._info["score"])
         self._episode.final_observation, self._episode.final_frame = self._observation, self._info.get("frame")
+        self._episode.final_state_key = self._info["state_key"]
         append(self.path, [self._episode])
         self._episode = None

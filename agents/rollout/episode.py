@@ -128,6 +128,7 @@ def _end(trajectory: Trajectory, observation: str, info: dict[str, Any]) -> None
     if not trajectory.steps:
         return
     trajectory.final_observation = observation
+    trajectory.final_state_key = info["state_key"]
     trajectory.final_frame = info.get("frame")
     trajectory.reason = info.get("reason")
 

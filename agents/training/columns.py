@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,26 @@ def columns(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     groups: dict[str, int] = {}
     group = np.array([groups.setdefault(t.group_id, len(groups)) for t in trajectories], dtype=np.int64)[episode]
     states: dict[tuple[int, str], int] = {}
-    state = [
-        states.setdefault((number, step.state_key), len(states)) if step.state_key else -1
-        for number, step in zip(group.tolist(), steps, strict=True)
-    ]
+
+    def numbered(number: int, key: str) -> int:
+        return states.setdefault((number, key), len(states)) if key else -1
+
+    state = np.array([numbered(*pair) for pair in zip(group.tolist(), (step.state_key for step in steps))], dtype=np.int64)
+    last = np.cumsum(length)[length > 0] - 1  # step of each trajectory that has any
+    next_state = np.append(state, -1)[1:]
+    next_state[last] = [numbered(group[step], trajectories[episode[step]].final_state_key) for step in last.tolist()]
     names = sorted({name for step in steps for name in step.shaped_rewards})
     return {
         "trajectories": trajectories,
         "group": group,
         "episode": episode,
         "position": np.arange(len(steps)) - np.repeat(np.cumsum(length) - length, length),
-        "state": np.array(state, dtype=np.int64),
+        "state": state,
+        "next_state": next_state,
         "reward": np.array([step.reward for step in steps], dtype=np.float64),
         "valid": np.array([step.valid for step in steps], dtype=bool),
         "tokens": np.array([len(step.response_ids) for step in steps], dtype=np.int64),
+        "token_ids": np.fromiter(chain.from_iterable(step.response_ids for step in steps), dtype=np.int64),
         "success": np.array([trajectory.success for trajectory in trajectories], dtype=bool),
         "faulted": np.array([trajectory.error is not None for trajectory in trajectories], dtype=bool),
         "shaped": {name: np.array([step.shaped_rewards.get(name, 0.0) for step in steps], np.float64) for name in names},

@@ -70,6 +70,7 @@ TRAJECTORY = st.builds(
     reason=st.none() | TEXT,
     final_observation=st.none() | TEXT,
     final_frame=VALUE,
+    final_state_key=TEXT,
     attempt=st.integers(0, 3),
     parent=st.none() | st.tuples(TEXT, st.integers(0, 9)),
 )

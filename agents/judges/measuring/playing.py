@@ -103,5 +103,6 @@ def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:
         ended = terminated or truncated
     if trajectory.steps:
         trajectory.final_observation, trajectory.reason = observation, info.get("reason")
+        trajectory.final_state_key = info["state_key"]
         trajectory.success, trajectory.score = bool(info["success"]), float(info["score"])
     return trajectory
