@@ -136,12 +136,12 @@ def test_a_process_that_dies_while_it_takes_weights_gets_them_anew(engine: VLLME
     assert {version for done in answers for version in done.versions} == {50}
 
 
-def test_an_adapter_is_sent_merged_and_a_changed_one_too(engine: VLLMEngine) -> None:
+def test_an_adapter_is_sent_merged_after_each_of_20_updates(engine: VLLMEngine) -> None:
     base = policy_now(3)
     policy = Policy(with_new_adapter(base.model, LoraConfig(targets="all-linear"), "", seed=0), base.tokenizer)
     torch.manual_seed(3)
     store = WeightStore(policy, [engine])
-    for version in range(100, 105):
+    for version in range(100, 120):
         with torch.no_grad():
             for _, p in policy.trainable():
                 p.add_(0.02 * torch.randn_like(p))
