@@ -80,7 +80,8 @@ def estimate(config: TrainConfig) -> Estimate:
     except PolicyError as exc:
         raise ConfigError(str(exc)) from exc
     shape = whole.get_text_config()
-    dtype = torch.float32 if config.model.name == "tiny" else choose_dtype(config.model.dtype, choose_device(config.device))
+    device = choose_device(config.device)
+    dtype = torch.float32 if config.model.name == "tiny" else choose_dtype(config.model.dtype, device)
     size, half = dtype.itemsize, dtype == torch.bfloat16
     hidden, layers_n = shape.hidden_size, shape.num_hidden_layers
     heads = shape.num_attention_heads
@@ -104,6 +105,8 @@ def estimate(config: TrainConfig) -> Estimate:
     }
     if config.rollout.overlap:  # the old one and the new one while they are exchanged
         memory["weights that are sampled from"] = 2 * (trainable if config.model.lora.enabled else parameters) * size
+    if config.engine.name == "hf" and device.type == "cpu":  # agents.models.lean
+        memory["weights as decoding reads them, at most"] = parameters * size
     if config.engine.name == "vllm":
         memory["weights in vLLM"] = parameters * size
         if config.engine.vllm.kv_gib is not None:

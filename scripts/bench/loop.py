@@ -13,7 +13,7 @@ the script ends with an error where that is not what the texts have (to 0.1%: a 
 
 This suite plays through its public settings. TRL plays through its own environment interface (environment_factory): its loop of
 tool calls, generation with transformers, and its chat template code. Three things are set in its favor: gradient checkpointing
-is off (its default is on), all rows of a micro-batch that fit 16384 tokens go together, and an answer is taken as a tool call
+is off (its default is on), all rows of a micro-batch that fit 4096 tokens go together, and an answer is taken as a tool call
 without parsing it. What TRL computes and this suite does not: it prefills the whole conversation again at each turn, since no
 key-value cache outlives a call of generate, and it computes the padding of rows. It makes no pass for old log-probabilities in
 this setting (nor does this suite, which has those of sampling).

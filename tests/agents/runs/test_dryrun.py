@@ -41,6 +41,13 @@ def test_overlap_needs_copies_of_what_is_trained() -> None:
     assert adapter.memory["weights that are sampled from"] == 2 * 4 * adapter.trainable
 
 
+def test_the_weights_laid_out_for_decoding_are_counted_on_a_processor() -> None:
+    whole = estimate(loading.load(["env=alfworld", "device=cpu"]))
+    assert whole.memory["weights as decoding reads them, at most"] == whole.memory["weights"]
+    other = estimate(loading.load(["env=alfworld", "device=cpu", "engine=vllm"]))
+    assert "weights as decoding reads them, at most" not in other.memory
+
+
 def test_a_critic_shares_the_base_of_adapters_and_needs_a_copy_of_a_model_trained_whole() -> None:
     base = ["model=smollm2", "model.dtype=float32", "algo=poad", "critic.hidden=[10]"]
     head = 16 * (576 * 10 + 10)
