@@ -214,6 +214,7 @@ def _spread(found: Advantages, batch: Batch) -> Advantages:
 
 _registry: Registry[type[Algorithm]] = Registry("method", "stepcredit.algorithms", base=Algorithm)
 register, names, get = _registry.register, _registry.names, _registry.get
+register("bi_level_gae", "algorithms.bi_level:BiLevelGAE")
 register("gdpo", "algorithms.gdpo:GDPO")
 register("gigpo", "algorithms.gigpo:GiGPO")
 register("gpg", "algorithms.gpg:GPG")
@@ -229,6 +230,7 @@ register("reinforce_pp", "algorithms.reinforce:ReinforcePP")
 register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("remax", "algorithms.remax:ReMax")
 register("rloo", "algorithms.rloo:RLOO")
+register("steppo", "algorithms.steppo:StepPO")
 
 
 def build(config: Mapping[str, Any]) -> Algorithm:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Floats, Need, Scored
-from algorithms.stats import normalize_tokens
+from algorithms.stats import gae, normalize_tokens
 from envs.common.structured import Fraction
 
 
@@ -47,8 +47,22 @@ class CriticMethod(Algorithm):
             raise ValueError("a step has no sampled token, so its reward stands nowhere")
         credit, returns = self.estimate(batch, values)
         if self.normalize:
-            credit = normalize_tokens(credit, np.ones(len(credit), dtype=np.int64), 1e-8)
+            credit = self.normalized(batch, credit)
         return Advantages(credit, level="token", parts={"gae": credit, "value": values, "return": returns}, returns=returns)
+
+    def normalized(self, batch: Scored, credit: Floats) -> Floats:
+        """[T] (A - mean) / sqrt(variance + 1e-8) over all tokens of the batch."""
+        return normalize_tokens(credit, np.ones(len(credit), dtype=np.int64), 1e-8)
+
+
+def estimate_by_actions(batch: Scored, values: Floats, gamma: float, lam: float) -> tuple[Floats, Floats]:
+    """GAE where an action is one decision, whose value stands before its first token: each of its tokens gets its advantage,
+    and only the first has a value target. Returns both, [T]."""
+    first = np.cumsum(batch.tokens) - batch.tokens  # [S]
+    advantage = gae(batch.reward, values[first], np.full(len(first), gamma), batch.episode, lam)
+    returns = np.full(len(values), np.nan)
+    returns[first] = advantage + values[first]
+    return np.repeat(advantage, batch.tokens), returns
 
 
 def at_last_token(batch: Batch, values: Floats) -> Floats:

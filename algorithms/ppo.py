@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from algorithms.base import Floats, Scored
-from algorithms.critics import CriticMethod, at_last_token
+from algorithms.critics import CriticMethod, at_last_token, estimate_by_actions
 from algorithms.stats import gae
 from envs.common.structured import Fraction
 
@@ -33,14 +33,9 @@ class PPO(CriticMethod):
 
     def estimate(self, batch: Scored, values: Floats) -> tuple[Floats, Floats]:
         """GAE; of a turn only the value before its first token is fitted."""
-        if self.level == "token":
-            episode = np.repeat(batch.episode, batch.tokens)
-            discount = np.full(len(values), self.gamma)
-            advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam)
-            return advantage, advantage + values
-        first = np.cumsum(batch.tokens) - batch.tokens  # [S]
-        discount = np.full(len(first), self.gamma)
-        advantage = gae(batch.reward, values[first], discount, batch.episode, self.lam)
-        returns = np.full(len(values), np.nan)
-        returns[first] = advantage + values[first]
-        return np.repeat(advantage, batch.tokens), returns
+        if self.level == "action":
+            return estimate_by_actions(batch, values, self.gamma, self.lam)
+        episode = np.repeat(batch.episode, batch.tokens)
+        discount = np.full(len(values), self.gamma)
+        advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam)
+        return advantage, advantage + values

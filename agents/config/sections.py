@@ -269,7 +269,7 @@ class LossConfig:
     norm_length: Positive | None = None
     """Constant that seq-mean-token-sum-norm divides by (Dr. GRPO); null: the longest sequence of the mini-batch."""
     sequence: Literal["episode", "row"] = "episode"
-    """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or each row it was split into."""
+    """What counts as a sequence in aggregation and in sequence ratios: a whole episode, or the response of each step (row)."""
     kl: KLConfig = field(default_factory=KLConfig)
     target_kl: AboveZero | None = None
     """An iteration's update stops before the first mini-batch whose KL from the sampling policy (k3, mean over its tokens)
@@ -291,7 +291,7 @@ class LossConfig:
 
 @dataclass
 class CriticConfig:
-    """The value function of the methods that need one (ppo, poad, ntpo, archer, twosome)."""
+    """The value function of the methods that need one (ppo, poad, ntpo, archer, twosome, steppo, bi_level_gae)."""
 
     trains: Literal["head", "all"] = "head"
     """head: an MLP on the hidden states of the policy as it was before RL, which stays frozen (POAD); all: a copy of that

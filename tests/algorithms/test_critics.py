@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms.base import Batch, Floats
+from algorithms.bi_level import BiLevelGAE
 from algorithms.critics import CriticMethod
 from algorithms.poad import POAD
 from algorithms.ppo import PPO
 from algorithms.stats import gae
+from algorithms.steppo import StepPO
 from envs.trajectory import Step, Trajectory
 from tests.algorithms.batches import as_batch
 
@@ -23,7 +25,10 @@ METHODS: dict[str, CriticMethod] = {
     "archer": POAD(inner=None, next_value="action"),
     "ppo": PPO(),
     "ppo action": PPO(level="action"),
+    "steppo": StepPO(),
+    "bi-level": BiLevelGAE(),
 }
+BY_ACTION = METHODS["ppo action"], METHODS["steppo"]
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=40, deadline=None)
 
@@ -185,6 +190,78 @@ def test_with_actions_of_one_token_poad_ntpo_and_turns_are_the_same() -> None:
         np.testing.assert_allclose(found.returns, turn.returns)
 
 
+# -- turns ------------------------------------------------------------------------------------------------------------------
+
+
+@given(batches(), st.integers(2, 3))
+@quick
+def test_each_action_enters_steppos_statistics_once_however_long_it_is(
+    made: tuple[list[Trajectory], Floats], times: int
+) -> None:
+    trajectories, _ = made
+    batch = batch_of(trajectories, np.zeros(sum(len(s.response_ids) for t in trajectories for s in t.steps)))
+    first = np.cumsum(batch.tokens) - batch.tokens
+    found = StepPO().advantages(batch).values[first]
+    raw = StepPO(normalize=False).advantages(batch).values[first]
+    if raw.std() > 1e-6:
+        np.testing.assert_allclose(found, (raw - raw.mean()) / (raw.std(ddof=1) + 1e-8), atol=1e-9)
+    else:
+        assert not found.any()
+    trajectories[0].steps[0].response_ids *= times
+    longer = batch_of(trajectories, np.zeros(int(batch.tokens.sum()) + (times - 1) * int(batch.tokens[0])))
+    np.testing.assert_allclose(StepPO().advantages(longer).values[np.cumsum(longer.tokens) - longer.tokens], found, atol=1e-9)
+
+
+@given(batches(), st.sampled_from([0.5, 0.95, 1.0]), st.sampled_from([0.0, 0.9, 1.0]))
+@quick
+def test_with_turns_of_one_token_both_levels_are_gae_over_actions(
+    made: tuple[list[Trajectory], Floats], gamma: float, lam: float
+) -> None:
+    trajectories = made[0]
+    for t in trajectories:
+        for step in t.steps:
+            step.response_ids = [0]
+    values = np.cos(np.arange(sum(len(t.steps) for t in trajectories), dtype=float))
+    turn = BiLevelGAE(gamma=gamma, lam=lam, inner=0.5, normalize=False).advantages(batch_of(trajectories, values))
+    action = PPO(gamma=gamma, lam=lam, level="action", normalize=False).advantages(batch_of(trajectories, values))
+    np.testing.assert_allclose(turn.values, action.values, atol=1e-9)
+    np.testing.assert_allclose(turn.returns, action.returns, atol=1e-9)
+
+
+def test_credit_inside_a_turn_comes_from_its_end_alone() -> None:
+    trajectories = played([[2, 2]], [[0, 1]])
+    values = np.array([0.1, 0.2, 0.3, 0.4])
+    found = BiLevelGAE(gamma=0.5, inner=0.9, lam=1.0, normalize=False).advantages(batch_of(trajectories, values))
+    second = 1 - 0.4
+    first = 0 + 0.5 * 0.4 - 0.2 + 0.5 * second
+    inside = [0.9 * 0.2 - 0.1 + 0.9 * first, first, 0.9 * 0.4 - 0.3 + 0.9 * second, second]
+    np.testing.assert_allclose(found.values, inside, atol=1e-12)
+
+
+@given(batches())
+@quick
+def test_a_turn_ends_with_its_step_and_not_with_a_reward(made: tuple[list[Trajectory], Floats]) -> None:
+    """A reward that is all but 0 changes all but nothing; the authors' rule makes two turns of one by it."""
+    trajectories, values = made
+    before = BiLevelGAE(normalize=False).advantages(batch_of(trajectories, values)).values
+    for t in trajectories:
+        for step in t.steps:
+            step.reward += 1e-9
+    for turns in ("steps", "rewards"):
+        after = BiLevelGAE(normalize=False, turns=turns).advantages(batch_of(trajectories, values)).values  # type: ignore[arg-type]
+        np.testing.assert_allclose(after, before, atol=1e-7)
+
+
+def test_the_official_rule_makes_one_turn_of_an_episode_that_is_paid_at_its_end() -> None:
+    whole, values = played([[2, 1, 1]], [[0, 0, 1]]), np.array([0.3, -0.2, 0.5, 0.1])
+    one = played([[4]], [[1]])
+    official = BiLevelGAE(turns="rewards", gamma=0.5).advantages(batch_of(whole, values))
+    np.testing.assert_allclose(official.values, BiLevelGAE(gamma=0.5).advantages(batch_of(one, values)).values)
+    assert not np.allclose(official.values, BiLevelGAE(gamma=0.5).advantages(batch_of(whole, values)).values)
+    unpaid = played([[2], [1, 1]], [[0], [1, 0]])
+    assert np.isfinite(BiLevelGAE(turns="rewards").advantages(batch_of(unpaid, values)).values).all()
+
+
 # -- what holds for all of them ---------------------------------------------------------------------------------------------
 
 
@@ -223,7 +300,7 @@ def test_every_token_has_one_advantage_and_only_real_places_have_a_target(method
     assert bool(defined.all())
     assert found.returns is not None
     targets = np.isfinite(found.returns)
-    assert targets.tolist() == ([True, False, True, True, False, False] if method is METHODS["ppo action"] else [True] * 6)
+    assert targets.tolist() == ([True, False, True, True, False, False] if method in BY_ACTION else [True] * 6)
 
 
 @methods

@@ -93,6 +93,27 @@ def test_no_surrogate_depends_on_micro_batches(surrogate: str, context: str, seq
     same(whole, cut)
 
 
+@pytest.mark.parametrize("context", ["full", "window"])
+def test_a_ratio_may_be_that_of_one_action_in_a_conversation_too(context: str) -> None:
+    """Where all tokens of an action moved alike, its mean ratio is each token's own; an episode's is not."""
+
+    def gradient(surrogate: str, sequence: str) -> dict[str, torch.Tensor]:
+        policy = small_policy()
+        trajectories = played(policy, context=context)
+        data = experience(trajectories, credit(trajectories))
+        data.rollout_logprobs += 0.4 * torch.sin(data.token_step.float())
+        loss = LossConfig(surrogate, 0.9, 9.0, None, "token-mean", sequence=sequence, skip_zero=False)  # type: ignore[arg-type]
+        actor = Actor(policy, OptimConfig(lr=0.0, minibatch_episodes=64, grad_clip=1e9), loss, 1, 0)
+        actor.update(data, 0)
+        return {name: p.grad.clone() for name, p in actor.optimizer.parameters}
+
+    by_token = gradient("ppo", "episode")
+    same(gradient("gspo", "row"), by_token)
+    if context == "full":  # a whole sequence must be in one row
+        whole = gradient("gspo", "episode")
+        assert any(bool((whole[name] - by_token[name]).abs().max() > 1e-3) for name in whole)
+
+
 @dataclass(frozen=True)
 class Reward(surrogates.Surrogate):
     """-A log pi, twice over: a user's own loss."""
