@@ -19,6 +19,7 @@ from algorithms.batch import Batch, Bools, Floats, Ints
 from algorithms.stats import discounted_returns, episode_returns, episodes_without_signal, share
 from envs.common.registry import Registry
 from envs.common.structured import check
+from envs.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,8 @@ __all__ = ["Advantages", "Algorithm", "Batch", "Bools", "Floats", "Ints", "Score
 
 Entry = Literal["reward", "return", "advantage", "none"]
 """Where a shaped reward enters, see `Algorithm.shaped_at`."""
-Need = Literal["values", "sum_pi_squared", "greedy"]
-"""What a method reads of a batch beyond the episodes themselves, see `Batch.values`, `Batch.sum_pi_squared`, `Batch.greedy`."""
+Need = Literal["values", "sum_pi_squared", "greedy", "token_ids", "entropy", "hindsight"]
+"""What a method reads of a batch beyond its steps: the fields of `Batch` with these names."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -126,6 +127,8 @@ class Algorithm:
     """What the trainer must fill in the batch."""
     reads_shaping: ClassVar[str | None] = None
     """A shaping without which the method makes no sense."""
+    divides_by_rewards: ClassVar[bool] = False
+    """No episode may return less than 0."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -155,6 +158,10 @@ class Algorithm:
 
     def check(self, shapings: Sequence[str]) -> None:
         """Hook: raise ValueError for settings that mean nothing with the shapings of a run."""
+
+    def note(self, trajectory: Trajectory) -> str | None:
+        """Hook of methods that need `hindsight`: what the episode's prompts then say of its outcome; None: it is not needed."""
+        return None
 
     def advantages(self, batch: Batch) -> Advantages:
         """The advantage of every step or token: `credit`, what shapings add to it, and no opinion on faulted episodes.
@@ -215,11 +222,14 @@ def _spread(found: Advantages, batch: Batch) -> Advantages:
 _registry: Registry[type[Algorithm]] = Registry("method", "stepcredit.algorithms", base=Algorithm)
 register, names, get = _registry.register, _registry.names, _registry.get
 register("bi_level_gae", "algorithms.bi_level:BiLevelGAE")
+register("empg", "algorithms.empg:EMPG")
 register("gdpo", "algorithms.gdpo:GDPO")
 register("gigpo", "algorithms.gigpo:GiGPO")
 register("gpg", "algorithms.gpg:GPG")
 register("grpo", "algorithms.grpo:GRPO")
+register("hcapo", "algorithms.hcapo:HCAPO")
 register("hgpo", "algorithms.hgpo:HGPO")
+register("maxrl", "algorithms.maxrl:MaxRL")
 register("opo", "algorithms.opo:OPO")
 register("oprl", "algorithms.oprl:OPRL")
 register("otb", "algorithms.otb:OTB")
@@ -231,6 +241,7 @@ register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("remax", "algorithms.remax:ReMax")
 register("rloo", "algorithms.rloo:RLOO")
 register("steppo", "algorithms.steppo:StepPO")
+register("tempo", "algorithms.tempo:TEMPO")
 
 
 def build(config: Mapping[str, Any]) -> Algorithm:

@@ -70,6 +70,9 @@ class Batch:
     """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
     greedy: Floats | None = None
     """[S] return of the same task's greedy episode."""
+    hindsight: Floats | None = None
+    """[S] mean log-probability of the action's tokens where the prompt also says how the episode ended; nan where that was not
+    asked."""
 
     def __post_init__(self) -> None:
         steps: dict[str, Sized] = {

@@ -125,6 +125,11 @@ def normalize_tokens(values: Floats, times: Ints, epsilon: float) -> Floats:
     return deviation / np.sqrt(variance + epsilon) if variance > 0 else np.zeros_like(values)
 
 
+def following(values: Floats) -> Floats:
+    """[P] the value of the next place; 0 after the last of all."""
+    return np.append(values[1:], 0.0)[: len(values)]
+
+
 def compared_steps(batch: Batch, over: Over) -> Bools:
     """[S] the steps whose scores enter an episode statistic: one of each trajectory, or all; never those of failed ones."""
     return batch.included & (batch.position == 0) if over == "trajectories" else batch.included

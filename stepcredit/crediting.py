@@ -21,6 +21,9 @@ READS = {
     "values": "the critic's value of what stands before each token",
     "sum_pi_squared": "the sum of the squared probabilities of all tokens at each token's place",
     "greedy": "the return of the greedy episode of each step's task",
+    "token_ids": "the number of each token in its vocabulary",
+    "entropy": "the entropy of the distribution that each token was sampled from",
+    "hindsight": "the mean log-probability of each step's tokens where the prompt also says how the episode ended",
 }
 """What a method may need beside the episodes (`Algorithm.needs`)."""
 
@@ -56,6 +59,9 @@ def advantages(
     logprobs: ArrayLike | None = None,
     sum_pi_squared: ArrayLike | None = None,
     greedy: ArrayLike | None = None,
+    token_ids: ArrayLike | None = None,
+    entropy: ArrayLike | None = None,
+    hindsight: ArrayLike | None = None,
     shaped: Mapping[str, ArrayLike] | None = None,
     shaped_at: Mapping[str, Entry] | None = None,
     valid: ArrayLike | None = None,
@@ -78,13 +84,16 @@ def advantages(
     rewards: the environment's reward for each step.
     episodes: a label for the episode of each step (anything hashable), as for the next two.
     states: the state in which the step was taken; equal labels within a group mean the same state. For methods that compare
-        steps (gigpo, hgpo); None is a state that is not known.
+        steps (gigpo, hgpo) or what led to them (tempo); None is a state that is not known.
     groups: the task of each step: episodes of equal labels are compared with each other. Default: all are of one task.
     tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
-    values, logprobs, sum_pi_squared: a number for each of the T tokens, step by step in the order given. With a critic
-        (ppo, poad, ...): the value of what stands before the token; otb: the log-probability of the token, and the sum of the
-        squared probabilities of all tokens there.
+    values, logprobs, sum_pi_squared, token_ids, entropy: a number for each of the T tokens, step by step in the order given.
+        With a critic (ppo, poad, ...): the value of what stands before the token; otb: the log-probability of the token, and
+        the sum of the squared probabilities of all tokens there; tempo: which token it is; empg: the entropy, in nats, of the
+        distribution that it was sampled from.
     greedy: for remax, the return of the task's greedy episode.
+    hindsight: for hcapo, the mean log-probability of each step's tokens where the prompt also says how the episode ended; only
+        that of successes is looked at.
     shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
     valid: whether the environment accepted the action. Default: yes.
     success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
@@ -101,13 +110,15 @@ def advantages(
     order = np.argsort(episode, kind="stable")  # [S] episode by episode, in time order: as a batch has its steps
     task = np.zeros(size, np.int64) if groups is None else _numbered("groups", groups, size)[0]
     _constant("groups", task, episode, episode_labels)
-    count = np.ones(size, np.int64) if tokens is None else _counts(tokens, size)
+    count = np.ones(size, np.int64) if tokens is None else _counts("tokens", tokens, size, "steps")
     spread = _spread(count, order)  # [T]
-    per_token = {"values": values, "logprobs": logprobs, "sum_pi_squared": sum_pi_squared}
+    per_token = {"values": values, "logprobs": logprobs, "sum_pi_squared": sum_pi_squared, "entropy": entropy}
     given: dict[str, Any] = {
         key: None if each is None else _numbers(key, each, len(spread), "tokens")[spread] for key, each in per_token.items()
     }
-    given["greedy"] = None if greedy is None else _numbers("greedy", greedy, size, "steps")[order]
+    given["token_ids"] = None if token_ids is None else _counts("token_ids", token_ids, len(spread), "tokens")[spread]
+    for key, each in {"greedy": greedy, "hindsight": hindsight}.items():
+        given[key] = None if each is None else _numbers(key, each, size, "steps")[order]
     extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
     _refuse_what_is_missing(name, chosen, given, extra)
     length = np.bincount(episode)  # [N]
@@ -200,11 +211,11 @@ def _numbers(name: str, array: ArrayLike, size: int | None, of: str) -> Floats:
     return found
 
 
-def _counts(tokens: ArrayLike, size: int) -> Ints:
-    found = _numbers("tokens", tokens, size, "steps")
+def _counts(name: str, array: ArrayLike, size: int, of: str) -> Ints:
+    found = _numbers(name, array, size, of)
     wrong = np.flatnonzero((found < 0) | (found != np.round(found)))
     if len(wrong):
-        raise ValueError(f"tokens[{wrong[0]}] is {found[wrong[0]]:g}; it must be a whole number of tokens, at least 0")
+        raise ValueError(f"{name}[{wrong[0]}] is {found[wrong[0]]:g}; it must be a whole number, at least 0")
     return found.astype(np.int64)
 
 

@@ -176,18 +176,21 @@ def _check_composition(config: TrainConfig) -> None:
             raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
     if asks_a_judge(config):
         _check_judge(config)
-    if "sum_pi_squared" in method.needs and config.engine.top_p < 1:
+    if method.needs & {"sum_pi_squared", "entropy"} and config.engine.top_p < 1:
         raise ConfigError(
             f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "
             "vocabulary; allowed with it: 1"
         )
+    below_zero = getattr(config.env.settings, "pays_below_zero", None)
+    if method.divides_by_rewards and below_zero:
+        raise ConfigError(f"{below_zero}, but algo.name={name} divides by a task's mean return, which must be at least 0")
     if not scored:
         return
     if config.engine.top_p < 1:
         raise ConfigError(
             f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
         )
-    by_token = [f"algo.name={name}"] if built.credits_tokens else []
+    by_token = [f"algo.name={name}"] if built.credits_tokens or method.needs & {"entropy", "hindsight"} else []
     by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model]
     if by_token:
         raise ConfigError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date as Date
+from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError
@@ -99,6 +100,14 @@ class Template:
     def opening(self, text: str) -> list[int]:
         """Ids from the beginning of a conversation to its first answer."""
         return self._ids(self.before, self._shown(text), self.to_answer)
+
+    def noted(self, note: str) -> tuple[list[int], int]:
+        """Ids by which the message of an opening also says `note`, on a further line at its end, and how many of the opening's
+        ids stand behind them, whatever it says."""
+        ids = [i for part in pieces(f"\n{note.strip()}", self._control) for i in inside(self.tokenizer, part)]
+        one, other = (self._ids(self.before, text, self.to_answer) for text in "ab")
+        alike = (a == b for a, b in zip(reversed(one), reversed(other)))
+        return ids, sum(1 for _ in takewhile(bool, alike))
 
     def following(self, text: str, response_ids: Sequence[int]) -> list[int]:
         """Ids from the end of an answer to the next one: the rest of the turn that `response_ids` leave open, and `text`."""

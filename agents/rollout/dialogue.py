@@ -46,6 +46,10 @@ class Dialogue(Protocol):
     def window(self, now: Window) -> list[int]:
         """Ids of a whole prompt, rebuilt for one step."""
 
+    def noted(self, note: str) -> tuple[list[int], int]:
+        """Ids by which the message of a whole prompt (`opening`, `window`) also says `note`, on a further line at its end, and
+        how many of the prompt's ids stand behind them."""
+
     def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
         """The response ids that say `action`, without the one that ends a response."""
 
@@ -114,6 +118,9 @@ class Plain:
         text = "\n".join([now.task, *past, self._prompt.plain(now.observation)])
         return self._bos + self._encode(text, begins=True) + self._act
 
+    def noted(self, note: str) -> tuple[list[int], int]:
+        return self._line + self._encode(note), len(self._act)
+
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         if admissible:
             spelled = self.tries.action(admissible, response_ids)
@@ -167,6 +174,9 @@ class Chat:
 
     def window(self, now: Window) -> list[int]:
         return self.template.opening(self._prompt.window(now))
+
+    def noted(self, note: str) -> tuple[list[int], int]:
+        return self.template.noted(note)
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         if admissible and any(_ODD.search(a) for a in admissible):

@@ -16,7 +16,9 @@ from agents import judges
 from agents.config.sections import TrainConfig
 from agents.training.aside import IN_TURN, Aside
 from agents.training.experience import Experience
+from agents.training.hindsight import Noted, rows_with_notes
 from agents.training.learner import Learner
+from agents.training.packing import Row
 from algorithms import base as algorithms
 from algorithms import shaping
 from algorithms.shaping import Shaping
@@ -30,10 +32,12 @@ class Credit:
         learner: Learner,
         config: TrainConfig,
         build_judge: Callable[[], judges.Judge],
+        noted: Noted,
         aside: Aside = IN_TURN,
     ) -> None:
-        """build_judge: called once if a shaping asks for a judge. aside: where models compute."""
-        self.learner, self._aside = learner, aside
+        """build_judge: called once if a shaping asks for a judge. noted: puts a note into a prompt. aside: where models
+        compute."""
+        self.learner, self._noted, self._aside = learner, noted, aside
         self.method = algorithms.build(config.algo)
         self.shapings: dict[str, Shaping] = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
         self.judge: judges.Judge | None = None
@@ -56,7 +60,7 @@ class Credit:
         for name in self.shapings:
             metrics |= await self._shape(name, experience)
         shaped = time.perf_counter()
-        await self._aside.run(partial(self.learner.observe, experience, self.method.needs))
+        await self._aside.run(partial(self.learner.observe, experience, self.method.needs, self._with_notes(experience)))
         observed = time.perf_counter()
         found = self.method.advantages(experience)
         if "values" in self.method.needs and found.returns is None:
@@ -72,6 +76,13 @@ class Credit:
         metrics |= {f"credit/{key}": value for key, value in found.metrics.items()}
         metrics |= {"time/shaping": shaped - started, "time/values": observed - shaped, "time/credit": credited - observed}
         return metrics
+
+    def _with_notes(self, experience: Experience) -> list[Row]:
+        """For a method that judges actions in hindsight: the rows of the episodes of which it has something to say."""
+        if "hindsight" not in self.method.needs:
+            return []
+        notes = [self.method.note(trajectory) for trajectory in experience.trajectories]
+        return list(rows_with_notes(experience, notes, self._noted, self.learner.policy.max_length))
 
     async def _shape(self, name: str, experience: Experience) -> dict[str, float]:
         """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,11 @@ from agents.models.policy import Policy
 from agents.training.actor import Actor
 from agents.training.critic import Critic
 from agents.training.experience import Experience
-from agents.training.packing import rebuild_tokens
-from agents.training.passes import passes, per_token, sum_pi_squared
+from agents.training.hindsight import by_step
+from agents.training.packing import Row, rebuild_tokens
+from agents.training.passes import MicroBatch, logprobs, passes, per_token, sum_pi_squared
 from agents.training.reward_model import RewardModel
-from algorithms.base import Need
+from algorithms.base import Floats, Need
 
 ROUNDING = {torch.float32: 1e-3}
 """Mean difference of log-probabilities that rounding explains, by number format."""
@@ -63,16 +65,34 @@ class Learner:
         self.reward_models[name] = made
         return made
 
-    def observe(self, experience: Experience, needs: Collection[Need]) -> None:
-        """Fill the columns that a method reads and a model computes, before any update."""
+    def observe(self, experience: Experience, needs: Collection[Need], noted: Sequence[Row] = ()) -> None:
+        """Fill the columns that a method reads and a model computes, before any update.
+
+        noted: rows whose prompts also say how the episode ended, for `hindsight`.
+        """
+        temperature = self.config.engine.temperature
         if self.critic is not None and "values" in needs:
             experience.values = self.critic.values(experience)
         if "sum_pi_squared" in needs:
-            batches = passes(experience, experience.plain_rows(), self.policy, self.config.optim.tokens_per_microbatch)
-            found = per_token(
-                experience, batches, lambda one: sum_pi_squared(self.policy, one, self.config.engine.temperature), otherwise=1.0
+            experience.sum_pi_squared = self._ask(
+                experience, experience.plain_rows(), lambda one: sum_pi_squared(self.policy, one, temperature), forced=1.0
             )
-            experience.sum_pi_squared = found.numpy()
+        if "entropy" in needs:
+            experience.entropy = self._ask(
+                experience, experience.plain_rows(), lambda one: logprobs(self.policy, one, temperature)[1], forced=0.0
+            )
+        if "hindsight" in needs:
+            known = self._ask(experience, noted, lambda one: logprobs(self.policy, one, temperature)[0], forced=0.0)
+            experience.hindsight = by_step(experience, known)
+
+    def _ask(self, experience: Experience, rows: Sequence[Row], of: Callable[[MicroBatch], Tensor], forced: float) -> Floats:
+        """[T] what the policy says of the sampled tokens in some rows; `forced` of tokens that had no alternative, nan where a
+        token is in no row."""
+        found = np.full(experience.sampled, np.nan)
+        asked = [number for row in rows for number in row.tokens]
+        batches = passes(experience, rows, self.policy, self.config.optim.tokens_per_microbatch)
+        found[asked] = per_token(experience, batches, of, otherwise=forced).numpy()[asked]
+        return found
 
     def update(self, experience: Experience, iteration: int, spent: float = 0.0) -> dict[str, float]:
         """From version `iteration` - 1 of the weights to version `iteration` = 1, 2, ... Returns metrics. Raises MismatchError.

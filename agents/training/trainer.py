@@ -69,7 +69,7 @@ class Trainer:
         self.learner = Learner(policy, config)
         self.aside = Aside(threaded=rollout.overlap > 0)
         build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
-        self.credit = Credit(self.learner, config, build_judge, self.aside)
+        self.credit = Credit(self.learner, config, build_judge, sampler.player.dialogue.noted, self.aside)
         self.store = WeightStore(policy, [sampler.player.engine], copies=rollout.overlap > 0)
         self.signals = Signals(config, policy.tokenizer, self._warn)
         method = self.credit.method

@@ -45,6 +45,11 @@ class MiniHackConfig:
     eval_tasks: int = 120
     test_tasks: int = 120
 
+    @property
+    def pays_below_zero(self) -> str | None:
+        """By which setting a reward may be negative, for methods that divide by rewards; None: by none."""
+        return f"env.penalty_step is {self.penalty_step:g} (allowed: 0)" if self.penalty_step < 0 else None
+
     def __post_init__(self) -> None:
         for name in ("train_tasks", "eval_tasks", "test_tasks"):
             if not 1 <= getattr(self, name) <= MOST_TASKS:

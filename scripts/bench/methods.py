@@ -200,7 +200,8 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
         policy.model.load_state_dict(weights)
         sampled, greedy = (list(trajectory_file.read(episodes / name)) for name in (SAMPLED, GREEDY))
         learner = Learner(policy, config)
-        credit = Credit(learner, config, partial(judges.build, config.judge, config, env, sampler, policy))
+        build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
+        credit = Credit(learner, config, build_judge, sampler.player.dialogue.noted)
         clock = Clock(policy)
         iteration = config.critic.warmup + 1
         experience = gather(Collected([sampled], [], greedy), iteration, config, sampler)

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from algorithms import base
 from algorithms.base import Advantages, Algorithm, Batch
+from algorithms.empg import EMPG
 from algorithms.gdpo import GDPO
 from algorithms.gpg import GPG
 from algorithms.grpo import GRPO
+from algorithms.hcapo import HCAPO
 from algorithms.hgpo import HGPO, contexts
 from algorithms.opo import OPO
 from algorithms.otb import OTB
@@ -26,6 +28,7 @@ from algorithms.reinforce import ReinforceBaseline, ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
 from algorithms.stats import deviations, normalize_tokens
+from algorithms.tempo import TEMPO
 from envs.trajectory import Trajectory
 from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode, official, trajectories
@@ -48,10 +51,17 @@ METHODS: dict[str, Algorithm] = {
     "remax": ReMax(),
     "otb": OTB(),
     "otb as in verl": OTB(lone_token="raw"),
+    "tempo": TEMPO(),
+    "tempo mean": TEMPO(normalize="mean", singleton_group="raw"),
+    "empg": EMPG(),
+    "empg without bonus": EMPG(zeta=0.0, k=2.0),
+    "hcapo": HCAPO(),
+    "hcapo smoothed": HCAPO(alpha=0.5, normalize="mean"),
 }
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=12, deadline=None)
-BATCH_WIDE = ReinforcePP, ReinforceBaseline, GPG, GDPO
+SUMMANDS = ("episode", "normalized", "shaped", "branch", "modulated", "bonus", "mean", "step")
+BATCH_WIDE = ReinforcePP, ReinforceBaseline, GPG, GDPO, EMPG
 
 
 def batch_of(played: list[Trajectory]) -> Batch:
@@ -65,6 +75,8 @@ def batch_of(played: list[Trajectory]) -> Batch:
     ]
     batch.logprobs = np.log(np.array(sure, dtype=np.float64))
     batch.sum_pi_squared = np.exp(2 * batch.logprobs) + 0.05
+    batch.entropy = -batch.logprobs
+    batch.hindsight = np.array([-0.3 * (ord(step.state_key[0]) % 7) for step in steps], dtype=np.float64)
     batch.greedy = np.array([float(len(t.group_id) % 3) for t in played for _ in t.steps])
     return batch
 
@@ -90,7 +102,7 @@ def same(found: list[list[Any]], expected: list[list[Any]]) -> None:
 
 
 def test_every_registered_method_but_those_with_a_critic_is_held_to_these_properties_or_to_those_of_test_advantages() -> None:
-    elsewhere = {"gigpo", "grpo", "rloo", "reinforce_pp_baseline", "oprl"}
+    elsewhere = {"gigpo", "grpo", "rloo", "reinforce_pp_baseline", "oprl", "maxrl"}
     here = {name for name in base.names() if base.get(name) in {type(method) for method in METHODS.values()}}
     with_a_critic = {name for name in base.names() if "values" in base.get(name).needs}
     assert here | elsewhere | with_a_critic >= set(base.names())
@@ -154,8 +166,9 @@ def test_an_episode_given_twice_is_refused(method: Algorithm) -> None:
 def test_equal_returns_give_exact_zeros(reward: float, n: int) -> None:
     played = [episode([0.0, 0.0, 0.0, reward], states="abcd") for _ in range(n)]
     for name, method in METHODS.items():
-        # ReMax compares with the greedy episode; a discounted return differs with a token's distance from the reward.
-        if name not in ("remax", "reinforce_pp discounted", "reinforce_pp by response"):
+        # ReMax compares with the greedy episode; a discounted return differs with a token's distance from the reward, and so
+        # do the steps of a success in hindsight; EMPG's bonus is paid whatever an episode returns.
+        if name not in ("remax", "reinforce_pp discounted", "reinforce_pp by response", "empg", "hcapo", "hcapo smoothed"):
             assert not numbers(credit(method, played)).any(), name
 
 
@@ -167,7 +180,7 @@ def test_the_parts_of_an_advantage_add_up_to_it(method: Algorithm, played: list[
     if isinstance(method, OTB | ReMax | HGPO):
         named = found.parts
     else:
-        named = {name: found.parts[name] for name in ("episode", "normalized", "shaped") if name in found.parts}
+        named = {name: part for name, part in found.parts.items() if name in SUMMANDS}
     total = np.sum(list(named.values()), axis=0)
     np.testing.assert_allclose(found.values[found.defined], total[found.defined], atol=1e-9)
 
@@ -198,6 +211,13 @@ def test_a_shaped_reward_that_enters_after_is_just_added(method: Algorithm) -> N
         ({"name": "gdpo", "epsilon": -1.0}, ["epsilon is -1.0"]),
         ({"name": "passk_grpo", "epsilon": -1.0}, ["epsilon is -1.0"]),
         ({"name": "otb", "lone_token": "one"}, ["lone_token is 'one'", "zero, raw"]),
+        ({"name": "tempo", "normalize": "var"}, ["normalize is 'var'", "std, mean"]),
+        ({"name": "empg", "zeta": -0.1}, ["zeta is -0.1", "at least 0"]),
+        ({"name": "hcapo", "temperature": 0.0}, ["temperature is 0.0", "more than 0"]),
+        ({"name": "hcapo", "ratio_min": 1.5}, ["ratio_min is 1.5", "at most ratio_max=1.2"]),
+        ({"name": "hcapo", "sentence": " "}, ["sentence is empty", "how the episode ended"]),
+        ({"name": "maxrl", "epsilon": -1.0}, ["epsilon is -1.0"]),
+        ({"name": "bi_level_gae", "turns": "actions"}, ["turns is 'actions'", "steps, rewards"]),
     ],
 )
 def test_a_setting_that_is_not_allowed_is_named(config: dict[str, Any], parts: list[str]) -> None:
@@ -213,6 +233,13 @@ def test_what_a_method_needs_and_does_not_get_is_named() -> None:
         ReMax().advantages(batch)
     with pytest.raises(ValueError, match=r"OTB needs batch\.logprobs and batch\.sum_pi_squared"):
         OTB().advantages(batch)
+    with pytest.raises(ValueError, match=r"EMPG needs batch\.entropy"):
+        EMPG().advantages(batch)
+    with pytest.raises(ValueError, match=r"HCAPO needs batch\.hindsight"):
+        HCAPO().advantages(batch)
+    batch.token_ids = None
+    with pytest.raises(ValueError, match=r"TEMPO needs batch\.token_ids"):
+        TEMPO().advantages(batch)
 
 
 # -- HGPO -------------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from tests.algorithms.golden_istar import istar_advantage, istar_prm_loss, istar
 from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_poad_losses import poad_losses
 from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token
+from tests.algorithms.golden_signals import empg, hcapo, maxrl, tempo
 from tests.algorithms.golden_turns import ragen_bi_level_gae, steppo
 
 # -- GiGPO and GRPO ---------------------------------------------------------------------------------------------------------
@@ -181,8 +182,12 @@ CHECKS: dict[str, Check] = {
     "verl_advantages": verl_advantages,
     "verl_policy_losses": verl_policy_losses,
     "verl_rollout_correction": verl_rollout_correction,
+    "empg": empg,
+    "hcapo": hcapo,
+    "maxrl": maxrl,
     "ragen_bi_level_gae": ragen_bi_level_gae,
     "steppo": steppo,
+    "tempo": tempo,
 }
 
 

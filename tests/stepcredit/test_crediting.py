@@ -21,6 +21,7 @@ from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import trajectories
 from tests.algorithms.golden_rows import FOLDER, NORMS, close
 
+OF_TOKENS = ("values", "logprobs", "sum_pi_squared", "token_ids", "entropy")
 GIVEN: dict[str, Any] = {"rewards": [0.0, 1.0, 0.0], "episodes": ["a", "a", "b"], "states": ["x", "y", "x"]}
 
 
@@ -42,6 +43,9 @@ def arrays(played: list[Trajectory], rng: np.random.Generator) -> dict[str, Any]
         "values": rng.normal(size=tokens),
         "logprobs": -rng.random(tokens),
         "sum_pi_squared": rng.random(tokens),
+        "token_ids": np.array([token for _, _, step in steps for token in step.response_ids], dtype=int),
+        "entropy": rng.random(tokens),
+        "hindsight": -rng.random(len(steps)),
     }
 
 
@@ -53,7 +57,7 @@ def batch_of(played: list[Trajectory], given: dict[str, Any]) -> Batch:
             place = next(places)
             step.shaped_rewards = {name: float(values[place]) for name, values in given["shaped"].items()}
     batch = as_batch(played)
-    for name in ("greedy", "values", "logprobs", "sum_pi_squared"):
+    for name in ("greedy", "hindsight", *OF_TOKENS):
         setattr(batch, name, np.array(given[name]))
     return batch
 
@@ -70,7 +74,7 @@ def mixed(given: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, An
     of_tokens = np.concatenate([within[i] for i in order]) if len(order) else np.zeros(0, int)
     found = dict(given)
     for name, value in given.items():
-        if name in ("values", "logprobs", "sum_pi_squared"):
+        if name in OF_TOKENS:
             found[name] = value[of_tokens]
         elif name == "shaped":
             found[name] = {key: each[order] for key, each in value.items()}
@@ -90,6 +94,12 @@ def test_it_equals_what_training_gets_from_the_same_episodes_in_any_order(
         for step in one.steps:
             step.response_ids = step.response_ids or [0]  # a critic's method refuses a step without tokens
     given = arrays(played, rng)
+    if base.get(method).divides_by_rewards:
+        for one in played:
+            for step in one.steps:
+                step.reward = abs(step.reward)
+        given["rewards"], given["shaped"]["bonus"] = np.abs(given["rewards"]), np.abs(given["shaped"]["bonus"])
+        given["shaped"]["implicit_prm"] = np.abs(given["shaped"]["implicit_prm"])
     batch = batch_of(played, given)
     expected = base.get(method)().advantages(batch)
     plain = stepcredit.advantages(method, **given)
@@ -198,6 +208,11 @@ def test_no_steps_give_no_advantages() -> None:
         ("otb", {"logprobs": [0.0] * 3}, r"otb needs sum_pi_squared"),
         ("otb", {"sum_pi_squared": [0.0] * 3}, r"otb needs logprobs"),
         ("remax", {}, r"remax needs greedy"),
+        ("tempo", {}, r"tempo needs token_ids: the number of each token"),
+        ("tempo", {"token_ids": [0, 1, 2.5]}, r"token_ids\[2\] is 2.5; it must be a whole number"),
+        ("empg", {}, r"empg needs entropy: the entropy"),
+        ("hcapo", {}, r"hcapo needs hindsight: the mean log-probability"),
+        ("maxrl", {"rewards": [0.0, 1.0, -0.5]}, r"maxrl: MaxRL divides by a task's mean return.*returns -0.5"),
         ("oprl", {}, r"oprl needs the rewards by shaping implicit_prm: shaped="),
     ],
 )

@@ -25,6 +25,17 @@ def test_a_base_model_reads_lines_and_writes_its_action_on_one(bos: str | None) 
     assert plain.action(response[:-1], None) == ("open fridge 1", False)
 
 
+def test_a_note_stands_on_a_line_of_its_own_before_the_action() -> None:
+    for tokenizer, expected in (
+        (tokenizer_for(None, bos=None), "You see thing 1\nYou see thing 2\n>"),
+        (small_policy().tokenizer, "<bos> you see thing 1 you see thing 2 <act>"),
+    ):
+        plain = Plain(tokenizer, ALFWorldPrompt())
+        ids, (note, behind) = plain.opening("You see thing 1", ACTIONS), plain.noted("You see thing 2")
+        assert tokenizer.decode([*ids[:-behind], *note, *ids[-behind:]]) == expected
+        assert not {i for i in note if i in tokenizer.all_special_ids}
+
+
 def test_a_base_models_line_may_end_inside_a_token() -> None:
     tokenizer = tokenizer_for(None)
     plain = Plain(tokenizer, ALFWorldPrompt())

@@ -137,6 +137,19 @@ def test_a_rebuilt_window_is_the_official_rendering_of_one_message(name: str, th
 
 
 @needs_trl
+@pytest.mark.parametrize(("name", "thinking"), cases)
+def test_a_note_stands_at_the_end_of_the_message_and_changes_no_other_id(name: str, thinking: bool) -> None:
+    one = chat(name, thinking)
+    t, note = one.template, "In hindsight: <|im_end|> the fridge 1 is open."
+    now = Window("look", [(ROOM, "open fridge 1")], 1, "The fridge 1 is open.", ACTIONS)
+    for ids in (one.opening(ROOM, ACTIONS), one.window(now)):
+        added, behind = one.noted(note)
+        head = t.tokenizer.decode(ids).removesuffix(t.to_answer)
+        assert t.tokenizer.decode([*ids[:-behind], *added, *ids[-behind:]]) == f"{head}\n{note}{t.to_answer}"
+        assert not set(added) & set(t.tokenizer.all_special_ids)
+
+
+@needs_trl
 @pytest.mark.parametrize("name", REAL)
 def test_nothing_in_an_observation_becomes_a_control_token(name: str) -> None:
     one = chat(name)

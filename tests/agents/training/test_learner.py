@@ -33,7 +33,8 @@ def parts() -> Iterator[Parts]:
 def owners(parts: Parts) -> tuple[Learner, Credit]:
     assert isinstance(parts.config, TrainConfig)
     learner = Learner(parts.policy, parts.config)
-    return learner, Credit(learner, parts.config, lambda: pytest.fail("no shaping asks for a judge"))
+    noted = parts.sampler.player.dialogue.noted
+    return learner, Credit(learner, parts.config, lambda: pytest.fail("no shaping asks for a judge"), noted)
 
 
 def experience(parts: Parts) -> Experience:
@@ -56,6 +57,36 @@ def test_credit_is_in_the_experience_and_in_its_steps(parts: Parts) -> None:
     assert ["invalid_action" in step.shaped_rewards for step in found.steps] == (~found.valid).tolist()
     told = [value for step in found.steps for value in (step.credit or {})["advantage"]]
     np.testing.assert_allclose(told, found.advantages.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("context", ["full", "window"])
+def test_actions_of_successes_are_judged_in_hindsight(context: str) -> None:
+    """The whole way: from the method's note through dialogue, rows and policy back into credit."""
+    sentence = "algo.sentence='It ends well. {observation}'"
+    with opened(load([*SMALL, "algo=hcapo", f"env.context={context}", "warmstart.enabled=false", sentence])) as parts:
+        _, credit = owners(parts)
+        found = experience(parts)
+        found.success[::2] = True
+        for trajectory, success in zip(found.trajectories, found.success.tolist()):
+            trajectory.success = success
+        asyncio.run(credit.assign(found))
+        assert found.hindsight is not None
+        won = found.success[found.episode]
+        assert np.isfinite(found.hindsight).tolist() == won.tolist()
+        ratio = np.array([(step.credit or {})["ratio"] for step in found.steps])
+        assert (ratio[~won] == 1).all()
+        assert len(set(ratio[won].tolist())) > 2
+
+        # By hand, of one step: what is read is the prompt with the sentence, and nothing else.
+        tokenizer, step = parts.policy.tokenizer, int(np.flatnonzero(won)[0])
+        trajectory = found.trajectories[found.episode[step]]
+        (row,) = credit._with_notes(Experience.of([trajectory], parts.sampler.player.dialogue.tries))[:1]
+        read = tokenizer.decode(row.ids[: row.targets[0]])
+        assert trajectory.final_observation is not None
+        note = f"It ends well. {trajectory.final_observation}"
+        told = tokenizer.decode(parts.sampler.player.dialogue.noted(note)[0])
+        prompt = tokenizer.decode(trajectory.steps[0].prompt_ids)
+        assert read == f"{prompt.removesuffix(' <act>')} {told} <act>"
 
 
 def test_the_age_of_every_token_is_measured(parts: Parts) -> None:
