@@ -80,9 +80,9 @@ def test_an_update_on_a_gpu_has_the_cpus_gradient() -> None:
     assert norms[1] == pytest.approx(norms[0], rel=1e-2)
 
 
-@pytest.mark.parametrize("method", ["poad", "ppo", "oprl", "twosome", "otb", "gspo"])
+@pytest.mark.parametrize("method", ["poad", "ppo", "oprl", "twosome", "otb", "gspo", "empg", "hcapo"])
 def test_what_methods_ask_for_runs_there_too(method: str, tmp_path: Path) -> None:
-    """Critic, reward model, scoring of whole actions, sum_pi_squared probabilities: none leaves a tensor behind on the CPU."""
+    """Critic, reward model, scoring of whole actions, probabilities of all tokens: none leaves a tensor behind on the CPU."""
     settings = [*SMALL, f"algo={method}", "device=cuda", "iterations=2", "warmstart.steps=20", f"out={tmp_path}", "run=run"]
     train(loading.load([*settings, "evaluation.before=false", "evaluation.after=false", "evaluation.every=0"]))
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
