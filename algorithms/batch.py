@@ -51,6 +51,10 @@ class Batch:
     """[S] the step's observation, for grouping by similarity."""
     next_state: Ints | None = None
     """[S] number of the state that the step led to, of those in `state` and further ones; -1 if its key is empty."""
+    final_text: list[str] | None = None
+    """[N] what was seen after the trajectory's last step; empty if that was not kept."""
+    action: Ints | None = None
+    """[S] number of its action: equal in two steps if and only if the texts are."""
     token_ids: Ints | None = None
     """[T] the sampled tokens."""
     logprobs: Floats | None = None
@@ -119,8 +123,15 @@ class Batch:
         return columns
 
 
+def following(state: Ints, length: Ints, final: Ints) -> Ints:
+    """[S] the state after each step: the next step's `state` [S], or the trajectory's `final` one [N]; length [N]."""
+    after, played = np.roll(state, -1), length > 0
+    after[np.cumsum(length)[played] - 1] = final[played]
+    return after
+
+
 SIZES = {
-    **dict.fromkeys(("success", "faulted", "trajectories", "tree"), "N"),
+    **dict.fromkeys(("success", "faulted", "trajectories", "tree", "final_text"), "N"),
     **dict.fromkeys(("values", "logprobs", "token_ids", "prefix_values", "entropy", "sum_pi_squared"), "T"),
 }
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

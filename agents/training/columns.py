@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from algorithms.batch import following
 from envs.trajectory import Trajectory
 
 
@@ -26,9 +27,8 @@ def columns(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         return states.setdefault((number, key), len(states)) if key else -1
 
     state = np.array([numbered(*pair) for pair in zip(group.tolist(), (step.state_key for step in steps))], dtype=np.int64)
-    last = np.cumsum(length)[length > 0] - 1  # step of each trajectory that has any
-    next_state = np.append(state, -1)[1:]
-    next_state[last] = [numbered(group[step], trajectories[episode[step]].final_state_key) for step in last.tolist()]
+    final = np.array([numbered(groups[t.group_id], t.final_state_key) for t in trajectories], dtype=np.int64)  # [N]
+    actions: dict[str, int] = {}
     names = sorted({name for step in steps for name in step.shaped_rewards})
     return {
         "trajectories": trajectories,
@@ -36,7 +36,9 @@ def columns(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "episode": episode,
         "position": np.arange(len(steps)) - np.repeat(np.cumsum(length) - length, length),
         "state": state,
-        "next_state": next_state,
+        "next_state": following(state, length, final),
+        "final_text": [trajectory.final_observation or "" for trajectory in trajectories],
+        "action": np.array([actions.setdefault(step.action, len(actions)) for step in steps], dtype=np.int64),
         "reward": np.array([step.reward for step in steps], dtype=np.float64),
         "valid": np.array([step.valid for step in steps], dtype=bool),
         "tokens": np.array([len(step.response_ids) for step in steps], dtype=np.int64),

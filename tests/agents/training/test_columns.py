@@ -26,6 +26,15 @@ def test_an_unknown_last_state_has_no_number() -> None:
     assert columns([episode("g", "ab"), episode("g", "a", "b")])["next_state"].tolist() == [1, -1, 1]
 
 
+def test_actions_of_equal_text_have_equal_numbers_and_an_episode_keeps_what_it_ended_in() -> None:
+    one, other = episode("g", "ab"), episode("h", "c")
+    one.steps[1].action = other.steps[0].action = "open"
+    one.final_observation = "the end"
+    made = columns([one, other])
+    assert made["action"].tolist() == [0, 1, 1]
+    assert made["final_text"] == ["the end", ""]
+
+
 def test_sampled_tokens_follow_each_other_in_the_order_of_steps() -> None:
     assert columns([episode("g", "ab"), episode("g", ""), episode("g", "c")])["token_ids"].tolist() == [97, 98, 99]
 
@@ -33,4 +42,4 @@ def test_sampled_tokens_follow_each_other_in_the_order_of_steps() -> None:
 def test_no_episode_and_no_step_give_empty_columns() -> None:
     for trajectories in ([], [episode("g", "")]):
         made = columns(trajectories)
-        assert {len(made[name]) for name in ("state", "next_state", "token_ids")} == {0}
+        assert {len(made[name]) for name in ("state", "next_state", "action", "token_ids")} == {0}
