@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agents.replay.view import CRITIC, Episode, Group, Step, Token
+from agents.replay.view import BESIDE, Episode, Group, Step, Token
 from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
@@ -169,7 +169,7 @@ def _of_step(name: str, value: Any) -> float | None:
     if not isinstance(value, list):
         return _number(value)
     numbers = [_number(one) for one in value]
-    return next((n for n in numbers if n is not None), None) if name in CRITIC else mean(numbers)
+    return next((n for n in numbers if n is not None), None) if name in BESIDE else mean(numbers)
 
 
 def _per_token(value: Any, count: int) -> list[float | None]:

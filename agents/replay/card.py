@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.replay.drawing import anchor, bar, shade
 from agents.replay.html import Markup, tag
-from agents.replay.view import CRITIC, Episode, Iteration, Row, Scale, Step, Token, logprob, rows, signed
+from agents.replay.view import BESIDE, Episode, Iteration, Row, Scale, Step, Token, logprob, rows, signed
 
 FOLD = (420, 6)
 """An observation of more characters or lines is folded."""
@@ -102,7 +102,7 @@ def _parts(step: Step, iteration: Iteration, scale: Scale) -> Markup:
     total = _part("advantage", step.advantage, scale, "total")
     discount = f" (discount {iteration.gamma:g})" if iteration.gamma != 1 else ""
     facts = [] if step.return_to_go is None else [(f"return from here{discount}", f"{step.return_to_go:.3g}")]
-    facts += [(words, signed(step.credit[name])) for name, words in CRITIC.items() if name in step.credit]
+    facts += [(words, signed(step.credit[name])) for name, words in BESIDE.items() if name in step.credit]
     return tag(
         "section",
         tag("h4", f"credit{mean}"),

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.replay.scale import DARK, level
-from agents.replay.view import CRITIC, Episode, Iteration, Scale, Step, logprob, named, rows, scale_of, signed, spanned
+from agents.replay.view import BESIDE, Episode, Iteration, Scale, Step, logprob, named, rows, scale_of, signed, spanned
 from algorithms.segments import Credit
 
 LINES = 6
@@ -177,7 +177,7 @@ def _tokens(step: Step, scale: Scale) -> Text:
 def _facts(step: Step) -> list[str]:
     facts = ["credit: " + " | ".join(f"{name} {signed(value)}" for name, value in step.parts.items())] if step.parts else []
     facts += [] if step.return_to_go is None else [f"return from here {step.return_to_go:.3g}"]
-    facts += [f"{words} {signed(step.credit[name])}" for name, words in CRITIC.items() if name in step.credit]
+    facts += [f"{words} {signed(step.credit[name])}" for name, words in BESIDE.items() if name in step.credit]
     facts += [f"reward {step.reward:+g}"] if step.reward else []
     facts += [f"{name} paid {signed(value)}" for name, value in step.shaped.items()]
     return facts + [f"reached: {name}" for name in step.reached]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from algorithms.segments import Credit, SubgoalSegment, mean
 
-CRITIC = {"value": "critic's value", "return": "critic's target"}
-"""Entries of a step's credit that are no part of its advantage: what the critic said, and what it was to say."""
+BESIDE = {"value": "critic's value", "return": "critic's target", "distance": "steps to success afterwards"}
+"""Entries of a step's credit that are no part of its advantage: what the critic said and was to say, where a graph leads."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,7 +45,7 @@ class Step:
     action: str
     tokens: list[Token]
     credit: dict[str, float | None]
-    """Advantage and parts (of tokens: their mean), and the critic's entries (of tokens: the first)."""
+    """Advantage and parts (of tokens: their mean), and what stands beside them (of tokens: the first)."""
     per_token: bool
     """Whether tokens of one step have different credit."""
     reward: float
@@ -68,7 +68,7 @@ class Step:
     @property
     def parts(self) -> dict[str, float | None]:
         """What the advantage is made of."""
-        return {name: value for name, value in self.credit.items() if name not in ("advantage", *CRITIC)}
+        return {name: value for name, value in self.credit.items() if name not in ("advantage", *BESIDE)}
 
 
 @dataclass(eq=False, slots=True)
@@ -249,5 +249,5 @@ def scale_of(episodes: Sequence[Episode]) -> Scale:
 
 
 def _largest(credits: Iterable[dict[str, float | None]]) -> float:
-    found = (abs(value) for credit in credits for name, value in credit.items() if name not in CRITIC and value is not None)
+    found = (abs(value) for credit in credits for name, value in credit.items() if name not in BESIDE and value is not None)
     return max(found, default=0.0)

@@ -168,6 +168,15 @@ def test_a_credit_a_token_becomes_a_mean_a_step_and_values_stand_apart(tmp_path:
     assert shown.per_token
 
 
+def test_how_far_success_is_stands_beside_the_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    credit = {"advantage": 0.5, "episode": 1.5, "graph": -1.0, "distance": 3.0}
+    write_run(tmp_path / "it", [episode([step("open door", credit)])])
+    (shown,) = read(tmp_path / "it").episodes[0].steps
+    assert shown.parts == {"episode": 1.5, "graph": -1.0}
+    replay.main([str(tmp_path / "it")])
+    assert "steps to success afterwards +3.00" in " ".join(capsys.readouterr().out.split())
+
+
 def test_numbered_step_groups_are_believed_before_states(tmp_path: Path) -> None:
     steps = [step(action, {"advantage": 0.0}, step_group=group) for action, group in (("wait", 4), ("look", 9))]
     write_run(tmp_path / "it", [episode(steps), episode(steps[:1], "g1")])
