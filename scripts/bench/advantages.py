@@ -1,12 +1,15 @@
-"""How long GiGPO's credit assignment takes, against the same formulas evaluated in plain Python.
+"""How long credit assignment takes: GiGPO's against the same formulas evaluated in plain Python, and every method's.
 
     python scripts/bench/advantages.py [--json FILE] [--repeats N]
 
 The batch: 16 tasks x 32 episodes x 50 steps = 25,600 steps, with states drawn so that step groups are as uneven as in household
-games. Two plain versions of Eq. 3 and 5-8 are timed on the same flat data as lists: `per row` evaluates each equation for each
-step as it is written (a step's return is its sum, its statistics are those of its group's members); `one pass` computes every
-group's statistics once, as careful Python would. All three must agree to 1e-9. What is timed is advantages per step, from a
-batch that stands; building the batch from trajectories is timed apart.
+games, and 20 words of text for each state of a task. Two plain versions of Eq. 3 and 5-8 are timed on the same flat data as
+lists: `per row` evaluates each equation for each step as it is written (a step's return is its sum, its statistics are those of
+its group's members); `one pass` computes every group's statistics once, as careful Python would. All three must agree to 1e-9.
+What is timed is advantages per step, from a batch that stands; building the batch from trajectories is timed apart.
+
+The other methods are those that need nothing beyond the episodes. Their seconds are those of the processor, which other work on
+the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -25,11 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.training.columns import columns
+from algorithms import base
 from algorithms.base import Batch
 from algorithms.gigpo import GiGPO
 from envs.trajectory import Step, Trajectory
 
 GROUPS, EPISODES, STEPS = 16, 32, 50
+WORDS = 200
+"""Different words of a task's observations."""
 Lists = dict[str, list[int] | list[float]]
 
 
@@ -40,16 +46,24 @@ def play(seed: int = 0) -> list[Trajectory]:
     chance /= chance.sum()
     trajectories = []
     for group in range(GROUPS):
+        words = draw.integers(0, WORDS, (400, 20)).tolist()
+        seen = ["You see " + ", ".join(f"thing{word}" for word in of_state) for of_state in words]
         for _ in range(EPISODES):
-            states = [0, *draw.choice(400, STEPS - 1, p=chance).tolist()]
+            states = [0, *draw.choice(400, STEPS, p=chance).tolist()]
             won = draw.random() < 1 / 3
             steps = [
                 Step(
-                    "observation", "action", 10.0 * (won and t == STEPS - 1), state_key=f"state {state}", response_ids=[1, 2, 3]
+                    seen[state],
+                    f"go to {states[t + 1]}",
+                    10.0 * (won and t == STEPS - 1),
+                    state_key=f"state {state}",
+                    response_ids=[1, 2, 3],
                 )
-                for t, state in enumerate(states)
+                for t, state in enumerate(states[:-1])
             ]
-            trajectories.append(Trajectory("bench", f"task {group}", f"task {group}", 0, "train", steps=steps, success=won))
+            played = Trajectory("bench", f"task {group}", f"task {group}", 0, "train", steps=steps, success=won)
+            played.final_state_key, played.final_observation = f"state {states[-1]}", seen[states[-1]]
+            trajectories.append(played)
     return trajectories
 
 
@@ -119,15 +133,27 @@ def mean_and_scale(members: list[float], epsilon: float) -> tuple[float, float]:
     return mean, 1 / (math.sqrt(sum((one - mean) ** 2 for one in members) / (len(members) - 1)) + epsilon)
 
 
-def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median wall time of some calls, after one that is not counted."""
+def median_seconds(work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Median time of some calls, after one that is not counted; `clock`: wall time, or another."""
     work()
     spent = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         work()
-        spent.append(time.perf_counter() - began)
+        spent.append(clock() - began)
     return statistics.median(spent)
+
+
+def of_methods(repeats: int) -> dict[str, float]:
+    """Median CPU seconds of each method with its own settings, by name."""
+    batch = Batch(**columns(play()))
+    batch.logprobs = np.full(int(batch.tokens.sum()), -1.0)
+    methods = {name: base.get(name)() for name in base.names()}
+    plain = {name: method for name, method in methods.items() if not method.needs and not method.reads_shaping}
+    return {
+        name: median_seconds(lambda method=method: method.advantages(batch), repeats, time.process_time)  # type: ignore[misc]
+        for name, method in plain.items()
+    }
 
 
 def measure(repeats: int) -> dict[str, float]:
@@ -151,7 +177,9 @@ def measure(repeats: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print a table, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description="Time GiGPO's advantages at 25,600 steps against plain Python.")
+    parser = argparse.ArgumentParser(
+        description="Time advantages at 25,600 steps: GiGPO's against plain Python, and every method's."
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
         "--repeats", type=int, default=50, metavar="N", help="timed calls of the vectorized version (default 50)"
@@ -173,8 +201,15 @@ def main() -> None:
     for key, name in names.items():
         table.add_row(name, f"{figures[key] * 1e3:,.2f}", f"{figures[key] / fast:,.0f}")
     Console().print(table)
+    apart = Table(title="all methods that need nothing beyond the episodes (median CPU time)")
+    apart.add_column("method")
+    apart.add_column("ms", justify="right")
+    methods = of_methods(max(3, arguments.repeats // 5))
+    for key, seconds in methods.items():
+        apart.add_row(key, f"{seconds * 1e3:,.2f}")
+    Console().print(apart)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({**figures, "methods_cpu_s": methods}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
