@@ -143,7 +143,7 @@ class Algorithm:
 
     @property
     def credits_steps(self) -> bool:
-        """Whether the steps of one episode may get different advantages, beyond rewards that enter after normalization."""
+        """Whether it matters at which step of an episode a reward was paid, beyond those that enter after normalization."""
         return True
 
     @property
@@ -154,6 +154,11 @@ class Algorithm:
     @property
     def credits_tokens(self) -> bool:
         """Whether the tokens of one action may get different advantages: each must then have been a choice of its own."""
+        return False
+
+    @property
+    def reads_success(self) -> bool:
+        """Whether the method asks which episodes succeeded, beside what they were paid."""
         return False
 
     def check(self, shapings: Sequence[str]) -> None:
@@ -223,9 +228,11 @@ _registry: Registry[type[Algorithm]] = Registry("method", "stepcredit.algorithms
 register, names, get = _registry.register, _registry.names, _registry.get
 register("bi_level_gae", "algorithms.bi_level:BiLevelGAE")
 register("empg", "algorithms.empg:EMPG")
+register("g2po", "algorithms.g2po:G2PO")
 register("gdpo", "algorithms.gdpo:GDPO")
 register("gigpo", "algorithms.gigpo:GiGPO")
 register("gpg", "algorithms.gpg:GPG")
+register("graphgpo", "algorithms.graphgpo:GraphGPO")
 register("grpo", "algorithms.grpo:GRPO")
 register("hcapo", "algorithms.hcapo:HCAPO")
 register("hgpo", "algorithms.hgpo:HGPO")
@@ -236,10 +243,12 @@ register("otb", "algorithms.otb:OTB")
 register("passk_grpo", "algorithms.passk:PassKGRPO")
 register("poad", "algorithms.poad:POAD")
 register("ppo", "algorithms.ppo:PPO")
+register("proxmo", "algorithms.proxmo:ProxMO")
 register("reinforce_pp", "algorithms.reinforce:ReinforcePP")
 register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("remax", "algorithms.remax:ReMax")
 register("rloo", "algorithms.rloo:RLOO")
+register("salt", "algorithms.salt:SALT")
 register("steppo", "algorithms.steppo:StepPO")
 register("tempo", "algorithms.tempo:TEMPO")
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from algorithms.base import Advantages, Algorithm, Batch, Ints, Scored
-from algorithms.grouping import same_state, similar_text
+from algorithms.grouping import same_state, similar_text, sizes
 from algorithms.stats import Lone, Normalize, Over, compared_steps, normalize
 from envs.common.structured import Fraction, NonNegative
 
@@ -61,10 +59,3 @@ class GiGPO(Algorithm):
     def step_groups(self, batch: Batch) -> Ints:
         """[S] number of each step's group (Eq. 6)."""
         return same_state(batch) if self.grouping == "exact" else similar_text(batch, self.similarity)
-
-
-def sizes(group: Ints) -> dict[str, float]:
-    """Mean size of the groups [S], and the share of steps that are alone in theirs."""
-    size = np.bincount(group)  # [G]
-    mean, lone = len(group) / max(1, int((size > 0).sum())), (size[group] == 1).sum() / max(1, len(group))
-    return {"step_group_size": float(mean), "lone_steps": float(lone)}

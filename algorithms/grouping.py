@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -22,28 +23,42 @@ def same_state(batch: Batch) -> Ints:
 
 
 def similar_text(batch: Batch, threshold: float) -> Ints:
-    """[S] number of the step's group by similarity of observations within a task group.
+    """[S] number of the step's group by similarity of observations within a task group, see `similar`.
 
-    Greedy in batch order: a step joins the first group whose first member's text has `SequenceMatcher.ratio` >= threshold, so
-    the groups depend on the order of the trajectories.
+    Steps come in batch order, so the groups depend on the order of the trajectories.
     """
     if batch.state_text is None:
         raise ValueError("grouping=similarity needs batch.state_text; this batch has none")
+    return similar(batch.group.tolist(), batch.state_text, threshold)
+
+
+def similar(task: Sequence[int], texts: Sequence[str], threshold: float) -> Ints:
+    """[M] number of each text's cluster among those of its task, from 0; task, texts [M].
+
+    Greedy in the order given: a text joins the first cluster whose first member has `SequenceMatcher.ratio` >= threshold.
+    """
     firsts: dict[int, list[tuple[int, SequenceMatcher[str]]]] = {}
     seen: dict[tuple[int, str], int] = {}  # an equal text ends where the earlier one did: first members never change
-    numbers = np.empty(len(batch.group), dtype=np.int64)
+    numbers = np.empty(len(task), dtype=np.int64)
     made = 0
-    for step, (task, text) in enumerate(zip(batch.group.tolist(), batch.state_text, strict=True)):
-        if (task, text) not in seen:
-            for number, matcher in firsts.setdefault(task, []):
+    for place, (of, text) in enumerate(zip(task, texts, strict=True)):
+        if (of, text) not in seen:
+            for number, matcher in firsts.setdefault(of, []):
                 matcher.set_seq1(text)
                 # Both quick ratios are upper bounds of the ratio.
                 if min(matcher.real_quick_ratio(), matcher.quick_ratio()) >= threshold and matcher.ratio() >= threshold:
-                    seen[task, text] = number
+                    seen[of, text] = number
                     break
             else:
-                firsts[task].append((made, SequenceMatcher(None, "", text)))
-                seen[task, text] = made
+                firsts[of].append((made, SequenceMatcher(None, "", text)))
+                seen[of, text] = made
                 made += 1
-        numbers[step] = seen[task, text]
+        numbers[place] = seen[of, text]
     return numbers
+
+
+def sizes(group: Ints) -> dict[str, float]:
+    """Mean size of the groups [S], and the share of steps that are alone in theirs."""
+    size = np.bincount(group)  # [G]
+    mean, lone = len(group) / max(1, int((size > 0).sum())), (size[group] == 1).sum() / max(1, len(group))
+    return {"step_group_size": float(mean), "lone_steps": float(lone)}

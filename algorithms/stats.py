@@ -110,6 +110,13 @@ def deviations(values: Floats, group: Ints, counted: Bools, lone: Lone = "zero",
     return deviation
 
 
+def means(values: Floats, group: Ints) -> Floats:
+    """Mean of each value's group, the same number for all of it, and of equal values exactly these; all [S]."""
+    of_group = np.zeros(int(group.max(initial=-1)) + 1)
+    of_group[group] = values - deviations(values, group, np.ones(len(values), dtype=bool))
+    return of_group[group]
+
+
 def normalize_tokens(values: Floats, times: Ints, epsilon: float) -> Floats:
     """(value - mean) / sqrt(variance + epsilon), unbiased, where each value stands `times` times: [S], [S] -> [S].
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from algorithms import base
 from algorithms.base import Algorithm, Batch, Bools, Entry, Floats, Ints
+from algorithms.batch import following
 
 if TYPE_CHECKING:
     Labels = Sequence[Hashable] | NDArray[Any]
@@ -54,6 +55,7 @@ def advantages(
     episodes: Labels,
     states: Labels | None = None,
     groups: Labels | None = None,
+    actions: Labels | None = None,
     tokens: ArrayLike | None = None,
     values: ArrayLike | None = None,
     logprobs: ArrayLike | None = None,
@@ -68,6 +70,8 @@ def advantages(
     success: PerEpisode | None = None,
     faulted: PerEpisode | None = None,
     observations: Sequence[str] | None = None,
+    final_states: Mapping[Any, Hashable] | None = None,
+    final_observations: Mapping[Any, str] | None = None,
     **settings: Any,
 ) -> Credit:
     """The advantage of every step, or token, of some episodes by any method; see `methods()` and docs/methods.md.
@@ -84,8 +88,9 @@ def advantages(
     rewards: the environment's reward for each step.
     episodes: a label for the episode of each step (anything hashable), as for the next two.
     states: the state in which the step was taken; equal labels within a group mean the same state. For methods that compare
-        steps (gigpo, hgpo) or what led to them (tempo); None is a state that is not known.
+        steps (gigpo, hgpo, graphgpo, ...) or what led to them (tempo); None is a state that is not known.
     groups: the task of each step: episodes of equal labels are compared with each other. Default: all are of one task.
+    actions: what was done at each step, for salt; equal labels mean the same action.
     tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
     values, logprobs, sum_pi_squared, token_ids, entropy: a number for each of the T tokens, step by step in the order given.
         With a critic (ppo, poad, ...): the value of what stands before the token; otb: the log-probability of the token, and
@@ -97,8 +102,10 @@ def advantages(
     shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
     valid: whether the environment accepted the action. Default: yes.
     success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
-        advantage and enter no statistics. Default: neither.
-    observations: what was seen at each step, for gigpo with grouping="similarity".
+        advantage and enter no statistics. Default: neither; methods that ask for success (graphgpo, g2po, proxmo) have none.
+    observations: what was seen at each step, for proxmo, and for gigpo and graphgpo by similarity.
+    final_states, final_observations: what episodes ended in, {label: state}, for graphgpo and salt. An episode that is not
+        named ended in a state of its own.
 
     Raises ValueError for arrays that do not fit, and for what the method needs and was not given; UnknownName for a method that
     does not exist.
@@ -120,13 +127,17 @@ def advantages(
     for key, each in {"greedy": greedy, "hindsight": hindsight}.items():
         given[key] = None if each is None else _numbers(key, each, size, "steps")[order]
     extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
-    _refuse_what_is_missing(name, chosen, given, extra)
+    _refuse_what_is_missing(name, chosen, given, extra, success)
     length = np.bincount(episode)  # [N]
+    state, final = _states(states, _by_episode("final_states", final_states, episode_labels), task, episode, size)
+    final_text = _by_episode("final_observations", final_observations, episode_labels)
     batch = Batch(
         group=task[order],
         episode=episode[order],
         position=np.arange(size) - np.repeat(np.cumsum(length) - length, length),
-        state=_states(states, task, size)[order],
+        state=state[order],
+        next_state=following(state[order], length, final),
+        action=None if actions is None else _numbered("actions", actions, size)[0][order],
         reward=reward[order],
         valid=(np.ones(size, bool) if valid is None else _numbers("valid", valid, size, "steps").astype(bool))[order],
         tokens=count[order],
@@ -134,13 +145,16 @@ def advantages(
         faulted=_of_episodes("faulted", faulted, episode, episode_labels),
         shaped=extra,
         state_text=None if observations is None else [_sized("observations", observations, size)[i] for i in order.tolist()],
+        final_text=[text or "" for text in final_text],
         **given,
     )
     try:
         found = chosen.advantages(batch)
     except ValueError as error:
-        hint = "; states gives each step's" if states is None and (batch.state < 0).any() and "state_key" in str(error) else ""
-        raise ValueError(f"{name}: {error}{hint}") from error
+        left_out = [("state_key", "states", states), ("batch.action", "actions", actions)]
+        left_out += [("batch.state_text", "observations", observations)]
+        hints = [f"; {key} gives each step's" for word, key, value in left_out if value is None and word in str(error)]
+        raise ValueError(f"{name}: {error}{''.join(hints)}") from error
     back, back_tokens = np.argsort(order), np.argsort(spread)
     place = back if found.level == "step" else back_tokens
     return Credit(
@@ -173,7 +187,11 @@ def _variant(name: str) -> dict[str, Any]:
 
 
 def _refuse_what_is_missing(
-    name: str, method: Algorithm, given: Mapping[str, Floats | None], shaped: Mapping[str, Floats]
+    name: str,
+    method: Algorithm,
+    given: Mapping[str, Floats | None],
+    shaped: Mapping[str, Floats],
+    success: PerEpisode | None,
 ) -> None:
     needed = {*method.needs, *({"logprobs"} if "sum_pi_squared" in method.needs else ())}
     for need in sorted(needed):
@@ -183,6 +201,8 @@ def _refuse_what_is_missing(
     if method.reads_shaping and method.reads_shaping not in shaped:
         wanted = f"shaped={{'{method.reads_shaping}': [one number for each step]}}"
         raise ValueError(f"{name} needs the rewards by shaping {method.reads_shaping}: {wanted}")
+    if method.reads_success and success is None:
+        raise ValueError(f"{name} needs success: which episodes succeeded, {{label: True}}, or one entry a step")
 
 
 def _spread(count: Ints, order: Ints) -> Ints:
@@ -226,13 +246,26 @@ def _numbered(name: str, labels: Labels, size: int) -> tuple[Ints, list[Any]]:
     return np.array(numbers, dtype=np.int64), list(found)
 
 
-def _states(states: Labels | None, task: Ints, size: int) -> Ints:
-    """[S] equal where group and state are; -1 where there is none."""
-    if states is None:
-        return np.full(size, -1)
+def _states(states: Labels | None, finals: list[Any], task: Ints, episode: Ints, size: int) -> tuple[Ints, Ints]:
+    """Numbers of the states [S] and of the final ones [N], equal where group and state are; -1 where there is none."""
     found: dict[Any, int] = {}
-    pairs = zip(task.tolist(), _hashable("states", states, size))
-    return np.array([-1 if s is None else found.setdefault((t, s), len(found)) for t, s in pairs], dtype=np.int64)
+
+    def number(of: int, state: Any) -> int:
+        return -1 if state is None else found.setdefault((of, state), len(found))
+
+    labels = [None] * size if states is None else _hashable("states", states, size)
+    numbers = [number(*pair) for pair in zip(task.tolist(), labels)]
+    task_of = dict(zip(episode.tolist(), task.tolist()))
+    last = [number(task_of[place], state) for place, state in enumerate(finals)]
+    return np.array(numbers, dtype=np.int64), np.array(last, dtype=np.int64)
+
+
+def _by_episode(name: str, given: Mapping[Any, Any] | None, labels: list[Any]) -> list[Any]:
+    """[N] what is given for each episode, None where nothing is."""
+    unknown = [label for label in given or {} if label not in set(labels)]
+    if unknown:
+        raise ValueError(f"{name} names episode {unknown[0]!r}, of which there is no step")
+    return [(given or {}).get(label) for label in labels]
 
 
 def _hashable(name: str, labels: Labels, size: int) -> Iterable[Hashable]:
@@ -257,10 +290,7 @@ def _of_episodes(name: str, given: PerEpisode | None, episode: Ints, labels: lis
     if given is None:
         return np.zeros(len(labels), bool)
     if isinstance(given, Mapping):
-        unknown = [label for label in given if label not in set(labels)]
-        if unknown:
-            raise ValueError(f"{name} names episode {unknown[0]!r}, of which there is no step")
-        return np.array([bool(given.get(label, False)) for label in labels], dtype=bool)
+        return np.array([bool(one) for one in _by_episode(name, given, labels)], dtype=bool)
     flags = _numbers(name, given, len(episode), "steps").astype(np.int64)
     _constant(name, flags, episode, labels)
     found = np.zeros(len(labels), bool)

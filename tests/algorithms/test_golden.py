@@ -25,6 +25,7 @@ from tests.algorithms.examples import official, shape
 from tests.algorithms.golden_calm import calm_reward
 from tests.algorithms.golden_correction import verl_rollout_correction
 from tests.algorithms.golden_estimators import agent_group_estimators, hgpo_advantage, verl_advantages
+from tests.algorithms.golden_graphs import g2po, graphgpo, proxmo, salt
 from tests.algorithms.golden_istar import istar_advantage, istar_prm_loss, istar_step_reward
 from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_poad_losses import poad_losses
@@ -174,6 +175,10 @@ CHECKS: dict[str, Check] = {
     "gigpo_step_groups": gigpo_step_groups,
     "gigpo_advantage": gigpo_advantage,
     "hgpo_advantage": hgpo_advantage,
+    "graphgpo": graphgpo,
+    "g2po": g2po,
+    "proxmo": proxmo,
+    "salt": salt,
     "istar_advantage": istar_advantage,
     "istar_prm_loss": istar_prm_loss,
     "istar_step_reward": istar_step_reward,

@@ -33,6 +33,9 @@ def arrays(played: list[Trajectory], rng: np.random.Generator) -> dict[str, Any]
         "rewards": [step.reward for _, _, step in steps],
         "episodes": [number for number, _, _ in steps],
         "states": [step.state_key for _, _, step in steps],
+        "final_states": {number: one.final_state_key or None for number, one in enumerate(played)},
+        "actions": [step.action for _, _, step in steps],
+        "observations": [step.observation for _, _, step in steps],
         "groups": [one.group_id for _, one, _ in steps],
         "tokens": [len(step.response_ids) for _, _, step in steps],
         "valid": [step.valid for _, _, step in steps],
@@ -78,7 +81,7 @@ def mixed(given: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, An
             found[name] = value[of_tokens]
         elif name == "shaped":
             found[name] = {key: each[order] for key, each in value.items()}
-        elif name != "success":
+        elif not isinstance(value, dict):
             found[name] = [value[i] for i in order]
     return found, order, of_tokens
 
@@ -182,6 +185,24 @@ def test_a_variant_has_the_settings_that_training_gives_it() -> None:
     np.testing.assert_allclose(dr_grpo.values, np.array([1, 0, 0]) - 1 / 3)
 
 
+def test_a_final_state_is_the_state_of_that_name_in_its_group() -> None:
+    given = {**GIVEN, "success": {"a": True}, "gamma": 0.5, "normalize": "mean", "episode_weight": 0.0}
+    # From x the one that won went on to y, a step from success; the other is back in x, two steps from it, or nowhere.
+    back = stepcredit.advantages("graphgpo", **given, final_states={"b": "x"})
+    lost = stepcredit.advantages("graphgpo", **given)
+    np.testing.assert_allclose(back.values, np.array([1, 0, -1]) * 10 * (0.5**2 - 0.5**3) / 2)
+    np.testing.assert_allclose(lost.values, np.array([1, 0, -1]) * 10 * (0.5**2 - 0.5**4) / 2)
+
+
+def test_success_must_be_said_only_to_methods_that_ask_for_it() -> None:
+    seen = ["a door", "a desk", "a door"]
+    found = stepcredit.advantages("proxmo_official", **GIVEN, observations=seen)
+    with pytest.raises(ValueError, match="proxmo needs success"):
+        stepcredit.advantages("proxmo", **GIVEN, observations=seen)
+    said = stepcredit.advantages("proxmo_official", **GIVEN, observations=seen, success={"a": True})
+    np.testing.assert_array_equal(found.values, said.values)
+
+
 def test_no_steps_give_no_advantages() -> None:
     assert stepcredit.advantages("gigpo", rewards=[], episodes=[], states=[]).values.shape == (0,)
 
@@ -213,6 +234,19 @@ def test_no_steps_give_no_advantages() -> None:
         ("empg", {}, r"empg needs entropy: the entropy"),
         ("hcapo", {}, r"hcapo needs hindsight: the mean log-probability"),
         ("maxrl", {"rewards": [0.0, 1.0, -0.5]}, r"maxrl: MaxRL divides by a task's mean return.*returns -0.5"),
+        ("graphgpo", {}, r"graphgpo needs success"),
+        (
+            "graphgpo",
+            {"success": {"a": True}, "states": None},
+            r"graphgpo: 3 steps have no state_key.*states gives each step's",
+        ),
+        (
+            "graphgpo",
+            {"success": {"a": True}, "final_states": {"c": "x"}},
+            r"final_states names episode 'c', of which there is no step",
+        ),
+        ("proxmo", {"success": {"a": True}}, r"proxmo: grouping=soft needs batch.state_text.*observations"),
+        ("salt", {}, r"salt: SALT needs batch.action.*actions"),
         ("oprl", {}, r"oprl needs the rewards by shaping implicit_prm: shaped="),
     ],
 )
