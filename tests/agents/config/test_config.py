@@ -50,7 +50,7 @@ def refusal(*overrides: str) -> str:
         ("iterations=null", ["iterations is nothing", "a whole number"]),
         ("optim=3", ["optim is 3", "lr"]),
         ("env=alfwold", ["env is 'alfwold'", "Did you mean 'alfworld'"]),
-        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, gigpo_official, gpg, grpo", "Did you mean 'gigpo'"]),
+        ("algo=gigppo", ["algo is 'gigppo'", "gigpo, gigpo_official, gpg", "Did you mean 'gigpo'"]),
         ("model=hub", ["model.name has no value"]),
         ("model.tiny.heads=3", ["model.tiny.hidden is 128", "heads"]),
         ("model.prompt=chat", ["model.prompt is 'chat'", "plain"]),
