@@ -21,13 +21,13 @@ from algorithms.batch import Ints
 Text = NDArray[np.int32]
 """[L] ids."""
 
-RATE = 7
+RATE = 8
 """A pair of query and key costs 1 / (RATE hidden) of a token's way through the rest of a model. By arithmetic it would be 6 (a
 layer has 12 hidden^2 weights); norms, rotations and the head make a token dearer."""
-COPY = 12
+COPY = 8
 """What it costs to copy key and value of a token for a block, forward and back, in pairs. Both were measured with four layers
-of width 256 and grouped queries, on one core, with texts of 400 to 2,200 tokens."""
-CAUSAL = {"cpu": 0.45}
+of width 256 and two of width 128, on one core, with texts of 180 to 2,200 tokens."""
+CAUSAL = {"cpu": 0.5}
 """What causal attention over a row costs for each of its length squared, in pairs of attention with a mask: measured likewise
 on a processor, where half of the pairs are skipped ..."""
 SKIPPING = 0.25
