@@ -22,6 +22,8 @@ from envs.state_key import state_key
 
 Split = Literal["train", "eval", "test"]
 SPLITS: tuple[Split, ...] = ("train", "eval", "test")
+Reseeded = Literal["no chance", "anew", "fixed"]
+"""What a new seed changed: nothing, as there is no chance; what chance does from now on; nothing, though chance decides."""
 
 
 class TaskError(ValueError):
@@ -95,6 +97,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.observation_space = _FreeText()
         self.action_space = _FreeText()
         self._task_id: str | None = None
+        self._rng: np.random.Generator | None = None
         self._state_key = ""
         self._steps = 0
         self._over = True
@@ -112,6 +115,16 @@ class TextEnv(gymnasium.Env[str, str]):
     @abstractmethod
     def act(self, action: str) -> StepResult:
         """Execute one action; an impossible one is answered with `valid=False`, never with an exception."""
+
+    def chance(self, rng: np.random.Generator) -> None:
+        """Let `rng` decide what chance decides from now on; what it has decided before stays. Asked of stochastic environments,
+        where an episode is continued in several ways.
+
+        By default the generator that `start` got goes on with the draws of `rng`. An environment that has its chance from
+        elsewhere (a library's own dice, numbers drawn in `start`) does it its own way, or raises NotImplementedError.
+        """
+        assert self._rng is not None
+        self._rng.bit_generator.state = rng.bit_generator.state
 
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Actions of an oracle that win `task_id` within the time limit; optional, needed for a warm start only.
@@ -153,6 +166,7 @@ class TextEnv(gymnasium.Env[str, str]):
             tasks = self.tasks("train")
             task_id = tasks[int(self.np_random.integers(len(tasks)))]
         rng = generator(seed, self.name, task_id) if seed is not None else self.np_random
+        self._rng = rng
         self._over = True  # if the task cannot be started, the episode before is not to be gone on with
         turn = self.start(task_id, rng)
         self._task_id, self._state_key, self._steps, self._over = task_id, turn.state_key, 0, False
@@ -169,6 +183,18 @@ class TextEnv(gymnasium.Env[str, str]):
         info["changed"] = turn.success or (turn.state_key != self._state_key if turn.changed is None else turn.changed)
         self._state_key = turn.state_key
         return turn.observation, turn.reward, turn.terminated, truncated, info
+
+    def reseed(self, seed: int) -> Reseeded:
+        """In the middle of an episode: what chance does from now on is a function of `seed`, and what has happened stays."""
+        if self._over:
+            raise RuntimeError(f"{self.name}: reseed() outside of an episode; call reset() first")
+        if not self.stochastic:
+            return "no chance"
+        try:
+            self.chance(generator(seed, self.name, "chance"))
+        except NotImplementedError:
+            return "fixed"
+        return "anew"
 
     def _info(self, turn: StepResult, truncated: bool) -> dict[str, Any]:
         info: dict[str, Any] = {

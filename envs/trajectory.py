@@ -121,8 +121,17 @@ class Trajectory:
     """The last state as people look at it."""
     attempt: int = 0
     """0 for the first; more where a fault made it be played again."""
+    name: str = ""
+    """What no other episode of its run is called: "group/number"; longer for one that was branched. "": nobody named it."""
     parent: tuple[str, int] | None = None
-    """The episode ("group/number") and the step that it was branched from."""
+    """Name of the episode that it was branched from, and the step before which it goes its own way; earlier ones are shared."""
+    reseeded: list[tuple[int, int]] = field(default_factory=list)
+    """(step, seed) where chance went on by another seed from before a step on: to replay it, `reseed` there."""
+
+    @property
+    def called(self) -> str:
+        """Its name, or where nobody named it that of its group."""
+        return self.name or self.group_id
 
     @property
     def cut_off(self) -> str | None:

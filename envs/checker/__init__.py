@@ -1,7 +1,8 @@
 """Check that an environment keeps the contract and is deterministic: `python -m envs.checker NAME_OR_MODULE:CLASS [key=value]`.
 
 It plays real episodes with seeded actions, and plays them again in the same instance, in a fresh one, in a fresh process, after
-the process's random generators were seeded otherwise, and side by side with others, in turns and in threads.
+the process's random generators were seeded otherwise, and side by side with others, in turns and in threads. Where chance
+decides, it is also drawn anew in the middle.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import Any, get_type_hints
 
 from envs.base import TextEnv
+from envs.checker.chance import check_chance
 from envs.checker.contract import (
     check_beginnings,
     check_end,
@@ -78,6 +80,7 @@ def check(env: str | type[TextEnv] | Callable[[], TextEnv], episodes: int = 3, s
         check_time_limit(maker(), plays[0], problems)
         check_unknown_task(maker(), problems)
         check_keys(one, played, records, problems)
+        check_chance(maker, played, records, problems)
         check_reading(maker(), played[0], records[0], problems)
         check_repeats(maker, one, two, played, records, problems)
         check_global_random(maker, played, records, problems)

@@ -15,6 +15,7 @@ METHODS = {
     "imperfect_demonstration": "a warm start by worse demonstrators, which leaves reinforcement something to learn",
     "task_type": "success is reported by kind of task, too",
     "subgoals": "names of milestones: shaping=calm pays them, and judges are measured by them",
+    "chance": "continuations draw chance anew, where it does not all come from the generator that start() got",
     "split_hash": "a resumed run notices that files its tasks are made of have changed",
 }
 FIELDS = {

@@ -84,6 +84,11 @@ class MiniHackEnv(TextEnv):
         turn.terminated, turn.changed = end is not None, changed(before, after)
         return turn
 
+    def chance(self, rng: np.random.Generator) -> None:
+        """The dice are the game's own."""
+        assert self._game is not None
+        self._game.reseed(Seeds(*rng.integers(1 << 63, size=2).tolist()))
+
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
         """Actions of somebody who knows the rules and not the map; see `oracle`. Raises TaskError."""
         return self.imperfect_demonstration(task_id, rng, detours=0.0, suboptimal=False)

@@ -96,6 +96,10 @@ class Game:
         end: End | None = None if not over else "won" if won else "lost"
         return self._scene(asked=action in PREFIXES), float(reward), end
 
+    def reseed(self, seeds: Seeds) -> None:
+        """Throw the dice by other seeds from now on; what is on the map stays, seen or not."""
+        self._nle.nethack.set_current_seeds(seeds.core, seeds.display, reseed=False)
+
     def close(self) -> None:
         """End the game and remove its files."""
         self._nle.close()

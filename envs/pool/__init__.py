@@ -20,9 +20,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, Protocol, Self, get_args
+from typing import Literal, Protocol, Self, TypeVar, get_args
 
-from envs.base import TextEnv
+from envs.base import Reseeded, TextEnv
 from envs.pool.processes import ProcessWorker
 from envs.pool.seats import Command, Reset, Result, Seats, describe
 from envs.pool.threads import ThreadWorker
@@ -30,6 +30,8 @@ from envs.pool.worker import EpisodeError, Job, Kind, PoolError, Seat, Worker
 
 __all__ = ["EpisodeError", "Kind", "Mode", "Pool", "PoolError", "Slot"]
 Mode = Literal["inline", "threads", "processes"]
+A = TypeVar("A")
+R = TypeVar("R")
 CLOSE_GRACE = 2.0
 """Seconds that workers get to close their environments before they are ended by force."""
 
@@ -42,6 +44,9 @@ class Slot(Protocol):
 
     async def step(self, action: str) -> Result:
         """Observation, reward, terminated, truncated, info. Raises EpisodeError, after which only `reset` is possible."""
+
+    async def reseed(self, seed: int) -> Reseeded:
+        """Let chance go on by `seed` in the middle of the episode; what that changed. Raises EpisodeError as `step` does."""
 
     def release(self) -> None:
         """Give the environment back; may be called at any time and more than once."""
@@ -76,7 +81,7 @@ class Pool:
                 raise ValueError(f"pool {name} is {seconds}; it must be above 0, or None for no limit")
         self.mode = mode
         self.counts: Counter[str] = Counter()
-        self.timeouts = {"reset": reset_timeout, "step": step_timeout}
+        self.timeouts = {"reset": reset_timeout, "step": step_timeout, "reseed": step_timeout}
         self._make = make
         self._maker = _pickled(make) if mode == "processes" else b""
         self._seats = Seats(make)
@@ -175,20 +180,22 @@ class _WorkerSlot:
             self.release()
         if self._seat is None:
             self._seat = self._pool._sit()
-        return await self._call(("reset", self._seat.number, seed, task))  # type: ignore[return-value]
+        return await self._call("reset", seed, task)  # type: ignore[return-value]
 
     async def step(self, action: str) -> Result:
-        if self._seat is None:
-            raise RuntimeError("step() on a slot without an episode; call reset() first")
-        return await self._call(("step", self._seat.number, action))  # type: ignore[return-value]
+        return await self._call("step", action)  # type: ignore[return-value]
 
-    async def _call(self, command: Command) -> object:
+    async def reseed(self, seed: int) -> Reseeded:
+        return await self._call("reseed", seed)  # type: ignore[return-value]
+
+    async def _call(self, operation: str, *arguments: object) -> object:
         seat = self._seat
-        assert seat is not None
+        if seat is None:
+            raise RuntimeError(f"{operation}() on a slot without an episode; call reset() first")
         try:
             if seat.fault is not None:
                 raise seat.fault.again()
-            return await self._pool._call(seat, command)
+            return await self._pool._call(seat, (operation, seat.number, *arguments))
         except EpisodeError as error:
             self._pool.counts[error.kind] += not seat.counted
             seat.counted = True
@@ -226,12 +233,18 @@ class _InlineSlot:
             raise self._failed(error) from error
 
     async def step(self, action: str) -> Result:
+        return self._call("step", self._seats.step, action)
+
+    async def reseed(self, seed: int) -> Reseeded:
+        return self._call("reseed", self._seats.reseed, seed)
+
+    def _call(self, name: str, operation: Callable[[int, A], R], argument: A) -> R:
         if not self._begun:
-            raise RuntimeError("step() on a slot without an episode; call reset() first")
+            raise RuntimeError(f"{name}() on a slot without an episode; call reset() first")
         if self._fault is not None:
             raise self._fault.again()
         try:
-            return self._seats.step(self._number, action)
+            return operation(self._number, argument)
         except Exception as error:
             raise self._failed(error) from error
 

@@ -10,12 +10,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from envs.base import TextEnv
+from envs.base import Reseeded, TextEnv
 
 Reset = tuple[str, dict[str, Any]]
 Result = tuple[str, float, bool, bool, dict[str, Any]]
 Command = tuple[Any, ...]
-"""("reset", seat, seed, task), ("step", seat, action) or ("release", seat)."""
+"""("reset", seat, seed, task), ("step", seat, action), ("reseed", seat, seed) or ("release", seat)."""
 Outcome = tuple[bool, Any]
 """(True, answer) or (False, (message, traceback))."""
 
@@ -47,6 +47,14 @@ class Seats:
         """One step of the episode in `seat`; whatever the environment raises is raised, and the environment dropped."""
         try:
             return self._used[seat].step(action)
+        except BaseException:
+            self.drop(seat)
+            raise
+
+    def reseed(self, seat: int, seed: int) -> Reseeded:
+        """New chance for the episode in `seat`; whatever the environment raises is raised, and the environment dropped."""
+        try:
+            return self._used[seat].reseed(seed)
         except BaseException:
             self.drop(seat)
             raise

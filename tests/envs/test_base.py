@@ -8,7 +8,7 @@ import pytest
 
 from envs.base import Split, TaskError
 from envs.common.seeding import derive, generator
-from tests.envs.toys import Corridor, CorridorConfig
+from tests.envs.toys import Corridor, CorridorConfig, Fixed, Slippery
 
 
 def corridor(**config: float) -> Corridor:
@@ -86,6 +86,30 @@ def test_unknown_reset_options_are_refused_by_name() -> None:
 def test_a_time_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_steps is 0; it must be at least 1"):
         corridor(max_steps=0)
+
+
+def test_chance_in_the_middle_of_an_episode_is_a_function_of_the_new_seed() -> None:
+    def walked(seed: int | None) -> list[str]:
+        env = Slippery(CorridorConfig(slippery=0.5, max_steps=40))
+        _, info = env.reset(seed=1, options={"task": "length-20"})
+        keys = [info["state_key"]]
+        for step in range(24):
+            if step == 4 and seed is not None:
+                assert env.reseed(seed) == "anew"
+            keys.append(env.step(("left", "right")[step % 2])[4]["state_key"])
+        return keys
+
+    assert walked(7) == walked(7)
+    assert walked(7)[:5] == walked(8)[:5] == walked(None)[:5]
+    assert len({str(walked(seed)) for seed in (7, 8, None)}) == 3
+
+
+def test_what_is_not_left_to_chance_or_cannot_be_drawn_anew_is_said() -> None:
+    for env, said in ((corridor(), "no chance"), (Fixed(CorridorConfig()), "fixed")):
+        with pytest.raises(RuntimeError, match=r"reseed\(\) outside of an episode"):
+            env.reseed(7)
+        env.reset(seed=1)
+        assert env.reseed(7) == said
 
 
 def test_seeds_depend_on_names_and_on_nothing_else() -> None:

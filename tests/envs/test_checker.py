@@ -119,6 +119,14 @@ def test_chance_by_the_episode_seed_is_sound_if_the_class_says_so() -> None:
     assert check(toys.Slippery, slippery=0.5) == []
 
 
+def test_chance_that_is_drawn_anew_follows_the_seed_and_is_another() -> None:
+    for env, what in ((toys.Planned, "what it would have done anyway"), (toys.Unseeded, "when it was reseeded by 0")):
+        problems = check(env, slippery=0.5)
+        assert [what in problem.what and "chance(rng)" in problem.fix for problem in problems] == [True]
+    assert check(toys.Fixed, slippery=0.5) == []
+    assert check(toys.Planned, slippery=0.0) == []  # no chance was seen at work
+
+
 def test_the_command_tells_problems_apart_from_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tests.envs.toys:Corridor", "max_steps=9"]) == 0
     assert "no problem found; splits: train 3 (" in capsys.readouterr().out

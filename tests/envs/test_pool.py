@@ -11,7 +11,7 @@ import pytest
 from envs.base import TextEnv
 from envs.pool import Mode, Pool, PoolError
 from tests.envs.pool_tools import MODES, maker, walk
-from tests.envs.toys import Corridor, CorridorConfig
+from tests.envs.toys import Corridor, CorridorConfig, Slippery
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -40,6 +40,28 @@ def test_same_seed_same_behavior_with_any_number_of_workers() -> None:
     assert len({str(episode) for episode in reference}) > 5
     for mode, workers in (("threads", 1), ("threads", 4), ("processes", 1), ("processes", 3)):
         assert asyncio.run(run(mode, workers)) == reference  # type: ignore[arg-type]
+
+
+def test_chance_is_drawn_anew_alike_in_every_mode() -> None:
+    async def run(mode: Mode) -> list[Any]:
+        async with Pool(maker(Slippery, slippery=0.5), workers=2, mode=mode) as pool:
+            with pool.slot() as env:
+                with pytest.raises(RuntimeError, match=r"reseed\(\) on a slot without an episode"):
+                    await env.reseed(7)
+                seen: list[Any] = []
+                for seed in (None, 7, 8, 7):
+                    seen.append([await env.reset(seed=3, task="length-11")])
+                    for step in range(12):
+                        if step == 6 and seed is not None:
+                            assert await env.reseed(seed) == "anew"
+                        seen[-1].append(await env.step(("left", "right")[step % 2]))
+                return seen
+
+    reference = asyncio.run(run("inline"))
+    assert reference[1] == reference[3]
+    assert len({str(seen) for seen in reference}) == 3
+    for mode in ("threads", "processes"):
+        assert asyncio.run(run(mode)) == reference  # type: ignore[arg-type]
 
 
 def test_workers_do_not_import_the_training_program() -> None:

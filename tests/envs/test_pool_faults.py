@@ -12,7 +12,7 @@ import pytest
 from envs.pool import Mode, Pool
 from envs.pool.processes import ProcessWorker
 from tests.envs.pool_tools import MODES, environment_threads, fault, maker
-from tests.envs.toys import Corridor, HangsAtReset, Moody
+from tests.envs.toys import Corridor, HangsAtReset, Moody, Shaken
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -40,6 +40,23 @@ def test_a_task_that_cannot_be_played_is_an_error_of_its_episode(mode: Mode) -> 
                 error = await fault(env.reset(seed=1, task="maze"))
                 assert (error.kind, error.detail) == ("exception", "TaskError: unknown task 'maze'; tasks are named length-N")
                 assert (await env.reset(seed=1))[0]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_chance_that_fails_is_an_error_of_its_episode(mode: Mode) -> None:
+    async def run() -> None:
+        async with Pool(maker(Shaken), mode=mode) as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1)
+                error = await fault(env.reseed(7))
+                assert (error.kind, error.detail) == ("exception", "ZeroDivisionError: the dice are gone")
+                assert (await fault(env.step("wait"))).kind == "exception"
+                assert (await fault(env.reseed(7))).kind == "exception"
+                await env.reset(seed=1)
+                assert "You wait" in (await env.step("wait"))[0]
+            assert pool.counts == {"exception": 1}
 
     asyncio.run(run())
 

@@ -72,7 +72,9 @@ TRAJECTORY = st.builds(
     final_frame=VALUE,
     final_state_key=TEXT,
     attempt=st.integers(0, 3),
+    name=TEXT,
     parent=st.none() | st.tuples(TEXT, st.integers(0, 9)),
+    reseeded=st.lists(st.tuples(st.integers(0, 9), st.integers(0, (1 << 63) - 1)), max_size=2),
 )
 
 

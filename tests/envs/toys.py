@@ -271,6 +271,36 @@ class Slippery(Corridor):
     stochastic = True
 
 
+class Planned(Slippery):
+    """Draws all its chance when it begins."""
+
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
+        turn = super().start(task_id, rng)
+        self.rng = np.random.default_rng(int(rng.integers(1 << 32)))
+        return turn
+
+
+class Unseeded(Slippery):
+    """Draws chance anew by no seed."""
+
+    def chance(self, rng: np.random.Generator) -> None:
+        self.rng = np.random.default_rng()
+
+
+class Shaken(Slippery):
+    """Fails when it is to draw chance anew."""
+
+    def chance(self, rng: np.random.Generator) -> None:
+        raise ZeroDivisionError("the dice are gone")
+
+
+class Fixed(Slippery):
+    """Cannot draw chance anew."""
+
+    def chance(self, rng: np.random.Generator) -> None:
+        raise NotImplementedError
+
+
 class DrawsGlobalRandom(Corridor):
     name = "draws-global-random"
 
@@ -515,6 +545,9 @@ class Generous(Corridor):
 
     def split_hash(self, split: Split) -> str:
         return super().split_hash(split)
+
+    def chance(self, rng: np.random.Generator) -> None:
+        self.rng = rng
 
     def _turn(self, text: str, valid: bool = True) -> StepResult:
         turn = super()._turn(text, valid)

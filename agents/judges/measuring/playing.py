@@ -73,7 +73,8 @@ def told_by(env: TextEnv, trajectory: Trajectory) -> Trajectory:
     """The same actions as `env` tells of them. Raises NotRepeatable if another thing happens than did before."""
     actions = iter([step.action for step in _executed(trajectory)])
     t = trajectory
-    told = _play(env, Trajectory(t.env_id, t.task_id, t.group_id, t.seed, t.split, t.context), lambda _: next(actions, None))
+    again = Trajectory(t.env_id, t.task_id, t.group_id, t.seed, t.split, t.context, reseeded=t.reseeded)
+    told = _play(env, again, lambda _: next(actions, None))
     if list(_happened(told)) != list(_happened(trajectory)):
         raise NotRepeatable(f"task {t.task_id} with seed {t.seed} went another way when it was played again with equal actions")
     if told.steps and t.cut_off in (CONTEXT, NO_ACTIONS):
@@ -95,9 +96,11 @@ def _happened(trajectory: Trajectory) -> Iterator[tuple[object, ...]]:
 
 def _play(env: TextEnv, trajectory: Trajectory, choose: Choose) -> Trajectory:
     observation, info = env.reset(seed=trajectory.seed, options={"task": trajectory.task_id})
-    ended = False
+    seeds, ended = dict(trajectory.reseeded), False
     while not ended and (action := choose(info["admissible_actions"])) is not None:
         seen, before = observation, info
+        if (seed := seeds.get(len(trajectory.steps))) is not None:
+            env.reseed(seed)
         observation, reward, terminated, truncated, info = env.step(action)
         trajectory.steps.append(Step.taken(seen, before, action, reward, terminated, truncated, info))
         ended = terminated or truncated

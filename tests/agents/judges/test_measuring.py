@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,10 +22,11 @@ from agents.judges.measuring.measure import (
     score,
     total,
 )
-from agents.judges.measuring.playing import NotRepeatable, at_random, told_by
+from agents.judges.measuring.playing import NotRepeatable, _play, at_random, told_by
 from envs.common.structured import ConfigError
 from envs.trajectory import Step, Trajectory
 from tests.agents.test_judge import Hall, HallConfig
+from tests.envs.toys import CorridorConfig, Slippery
 
 NAMES = ("key", "door")
 
@@ -139,6 +142,16 @@ def test_an_episode_is_told_again_in_other_words_and_is_the_same() -> None:
     assert len(told.final_observation or "") > len(played.final_observation or "")
     again = at_random(Hall(HallConfig()), "tests/KeyedHall-v0", "train-1", 5, "train", 7)
     assert again == played
+
+
+def test_an_episode_whose_chance_was_drawn_anew_is_told_again_with_the_same_chance() -> None:
+    env = Slippery(CorridorConfig(slippery=0.5))
+    played = at_random(env, "tests/Slippery-v0", "length-5", 5, "train", 7)
+    actions = iter([step.action for step in played.steps])
+    seeds = [(1, 70), (4, 71)]
+    other = _play(env, replace(played, steps=[], reseeded=seeds), lambda _: next(actions, None))
+    assert [step.state_key for step in other.steps] != [step.state_key for step in played.steps][: len(other.steps)]
+    assert told_by(Slippery(CorridorConfig(slippery=0.5)), other).steps == other.steps
 
 
 def test_an_environment_that_does_not_repeat_itself_is_not_measured() -> None:

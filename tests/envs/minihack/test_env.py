@@ -100,6 +100,28 @@ def test_an_environment_goes_from_level_to_level_and_leaves_nothing_of_one_behin
     assert not folders[-1].exists()
 
 
+def test_chance_that_is_drawn_anew_follows_the_seed_and_leaves_what_has_happened_as_it_is() -> None:
+    env = made("Room-Monster-15x15", max_steps=30)
+    task = "Room-Monster-15x15/train/000000"
+
+    def walked(seed: int | None) -> list[str]:
+        keys = [env.reset(seed=1, options={"task": task})[1]["state_key"]]
+        for step in range(30):
+            if step == 8 and seed is not None:
+                assert env.reseed(seed) == "anew"
+            _, _, terminated, truncated, info = env.step(("east", "south", "west", "north")[step % 4])
+            keys.append(info["state_key"])
+            if terminated or truncated:
+                break
+        return keys
+
+    usual, *others = [walked(seed) for seed in (None, 7, 8, 7, None)]
+    assert all(keys[:9] == usual[:9] for keys in others)
+    assert others[0] == others[2]
+    assert others[3] == usual  # nothing is left of it in the next episode
+    assert len({str(keys) for keys in (usual, *others)}) == 3
+
+
 # -- ends -------------------------------------------------------------------------------------------------------------------
 
 
