@@ -50,6 +50,17 @@ class SlotCache(Cache):
         return 0
 
     @torch.inference_mode()
+    def save(self, slot: int, length: int) -> list[Tensor]:
+        """A copy of the first `length` places of a slot."""
+        return [buffer[slot, :, :length].clone() for buffer in (*self._keys, *self._values)]
+
+    @torch.inference_mode()
+    def load(self, slot: int, saved: list[Tensor], length: int) -> None:
+        """Put into a slot the first `length` places of what was saved of another one."""
+        for buffer, places in zip((*self._keys, *self._values), saved, strict=True):
+            buffer[slot, :, :length] = places[:, :length]
+
+    @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
         """Copy a slot, so that live slots stay the first ones."""
         for buffer in (*self._keys, *self._values):

@@ -157,6 +157,17 @@ class LeanSlots:
                 for buffer in layer:
                     buffer[target] = buffer[source]
 
+    @torch.inference_mode()
+    def save(self, place: int, read: int) -> list[Tensor]:
+        return [buffer[place, :, :read].clone() for layer in self._buffers for buffer in layer]
+
+    @torch.inference_mode()
+    def load(self, place: int, saved: list[Tensor], read: int, wanted: int) -> int:
+        self._grow(place + 1, wanted)
+        for buffer, places in zip((buffer for layer in self._buffers for buffer in layer), saved, strict=True):
+            buffer[place, :, :wanted] = places[:, :wanted]
+        return wanted
+
     def forget(self, place: int) -> None:
         """As with `Slots`."""
 

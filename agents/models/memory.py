@@ -7,9 +7,10 @@ read through transformers' modules, or through the lean pass (agents.models.lean
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +70,12 @@ class Memory(Protocol):
 
     def move(self, source: int, target: int) -> None:
         """A session gets another place; what was there is forgotten."""
+
+    def save(self, place: int, read: int) -> Any:
+        """A copy of what is kept of a session that has `read` so many ids."""
+
+    def load(self, place: int, saved: Any, read: int, wanted: int) -> int:
+        """Begin a session at `place` with what was saved of another one; how many of the first `wanted` ids of it there are."""
 
     def forget(self, place: int) -> None: ...
 
@@ -130,6 +137,13 @@ class Slots:
     def move(self, source: int, target: int) -> None:
         self._cache.move(source, target)
 
+    def save(self, place: int, read: int) -> list[Tensor]:
+        return self._cache.save(place, read)
+
+    def load(self, place: int, saved: list[Tensor], read: int, wanted: int) -> int:
+        self._cache.load(place, saved, wanted)
+        return wanted
+
     def forget(self, place: int) -> None:
         """Nothing is to be undone: what lies in a free slot is seen by nobody."""
 
@@ -173,6 +187,16 @@ class OwnCaches:
         self.forget(target)
         if source in self._caches:
             self._caches[target] = self._caches.pop(source)
+
+    def save(self, place: int, read: int) -> DynamicCache:
+        return copy.deepcopy(self._caches[place])
+
+    def load(self, place: int, saved: DynamicCache, read: int, wanted: int) -> int:
+        """All or nothing."""
+        if wanted < read:
+            return 0
+        self._caches[place] = copy.deepcopy(saved)
+        return wanted
 
     def forget(self, place: int) -> None:
         self._caches.pop(place, None)

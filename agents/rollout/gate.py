@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from agents.config import engines
 from agents.config.sections import EngineConfig
 from agents.models.policy import Policy
-from agents.rollout.engines.base import Completion, Engine, Request, Weights
+from agents.rollout.engines.base import Completion, Engine, EngineStats, Request, Weights
 
 
 class Gate:
@@ -35,6 +35,13 @@ class Gate:
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
         async with self._passage():
             return await self.engine.score(session, ids, candidates)
+
+    async def hold(self, session: str, ids: Sequence[int]) -> None:
+        async with self._passage():
+            await self.engine.hold(session, ids)
+
+    def count_apart(self, session: str, stats: EngineStats) -> None:
+        self.engine.count_apart(session, stats)
 
     async def rest(self) -> None:
         await self.engine.rest()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agents.models.answers import Decoder, Listener
 from agents.rollout.constraint import Trie
-from agents.rollout.engines.base import Sampling
+from agents.rollout.engines.base import Request, Sampling
 
 
 class Answer:
@@ -19,6 +19,17 @@ class Answer:
         """What is allowed next; None where everything is."""
         self._sampling, self._read, self._limit = sampling, read, limit
         self._listener = Listener(sampling.stop, tokenizer) if sampling.stop.listens and not trie else None
+
+    @classmethod
+    def of(cls, request: Request, limit: int, tokenizer: Decoder) -> Answer:
+        """With what there is of it already. Raises ValueError if that is all of it, or none of the allowed responses."""
+        made = cls(request.sampling, request.trie, len(request.ids), limit, tokenizer)
+        for token in request.written:
+            if made.node is not None and token not in made.node:
+                raise ValueError("what is written of a response is not the beginning of an allowed one")
+            if reason := made.take(token):
+                raise ValueError(f"there is nothing to go on with: what is written of a response ends it ({reason})")
+        return made
 
     def take(self, token: int) -> str:
         """Add a token; returns why the response ends with it (see `Completion.stop_reason`), "" if it goes on."""

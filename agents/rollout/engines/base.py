@@ -46,11 +46,14 @@ class Request:
     """Token t of the response is a function of the distribution, this seed and t alone."""
     trie: Trie | None = None
     """If given, only these responses are possible; probabilities are renormalized over the allowed tokens."""
+    written: Sequence[int] = ()
+    """What there is of the response already: it goes on as if it were sampled in one go. Raises ValueError if it has ended."""
 
 
 @dataclass(slots=True)
 class Completion:
     ids: list[int]
+    """What was sampled; not what was written before."""
     logprobs: list[float]
     stop_reason: str
     """stop (a stop id or string, or the end of an allowed response), length (max_tokens) or context (model's limit)."""
@@ -79,7 +82,7 @@ def new_session() -> str:
 
 @dataclass(slots=True)
 class EngineStats:
-    """Tokens since the last `take()`."""
+    """Tokens since the last `take()`. Passes and restarts are those of the whole engine."""
 
     prefill_tokens: int = 0
     """Tokens of prompts that were computed, the end of the response before them included."""
@@ -88,7 +91,8 @@ class EngineStats:
     computed_tokens: int = 0
     """Tokens that went through the model."""
     reused_tokens: int = 0
-    """Prompt tokens that were kept from earlier turns: a rebuild-every-step layout would compute them again."""
+    """Prompt tokens that were kept from earlier turns, or from a session that began alike: a rebuild-every-step layout would
+    compute them again."""
     forwards: int = 0
     restarts: int = 0
     """Times that the engine was started anew after a fault."""
@@ -141,6 +145,16 @@ class Engine(Protocol):
         Calls of one session may continue each other and requests to `generate`; end it with `release`. [] if `ids` and the
         longest candidate are more than the model can read. Raises ValueError for no `ids` or no candidates.
         """
+
+    async def hold(self, session: str, ids: Sequence[int]) -> None:
+        """Read `ids`, so that sessions that begin with them need not; until `release(session)`, or new weights.
+
+        Called again, it goes on from what is held: the new `ids` take the place of the former ones. The session is for this
+        alone. What an engine shares by itself it need not hold. Raises EngineError.
+        """
+
+    def count_apart(self, session: str, stats: EngineStats) -> None:
+        """Count the tokens of a session in `stats`, and not in the engine's own, until it is released."""
 
     async def rest(self) -> None:
         """Nothing will be asked while the policy is updated: memory may be given back until then."""

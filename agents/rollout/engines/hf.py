@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,37 +21,9 @@ from agents.rollout.engines.answer import Answer
 from agents.rollout.engines.base import Completion, EngineStats, Request, Weights
 from agents.rollout.engines.branches import Branches, first_that_fit, fitting, lay_out
 from agents.rollout.engines.draw import draw
+from agents.rollout.engines.slots import Held, Holding, Scoring, Slot, shared
 
-
-@dataclass(slots=True)
-class _Scoring:
-    """Candidates to be scored after `ids`."""
-
-    session: str
-    ids: Sequence[int]
-    candidates: Sequence[Sequence[int]]
-    found: list[list[float]] = field(default_factory=list)
-    """Of the first candidates; the others are still to be scored."""
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A session's place in the batch."""
-
-    session: str
-    computed: list[int] = field(default_factory=list)
-    """Ids whose keys and values are in the cache."""
-    pending: list[int] = field(default_factory=list)
-    """Ids still to be computed; the next token follows the last one."""
-    request: Request | None = None
-    scoring: _Scoring | None = None
-    """At most one of the two is under way."""
-    future: asyncio.Future[Any] | None = None
-    answer: Answer | None = None
-    """Of the request under way."""
-    logprobs: list[float] = field(default_factory=list)
-    versions: list[int] = field(default_factory=list)
-    waited: int = 0
+_Asked = Request | Scoring | Holding
 
 
 class HFEngine:
@@ -67,9 +38,11 @@ class HFEngine:
         self.stats = EngineStats()
         self._max_batch = max_batch
         self._patience = patience
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._index: dict[str, int] = {}
-        self._waiting: list[tuple[Request | _Scoring, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[_Asked, asyncio.Future[Any]]] = []
+        self._held: dict[str, Held] = {}
+        self._apart: dict[str, EngineStats] = {}
         self._memory = memory_of(policy, max_batch, lean)
         self._driver: asyncio.Task[None] | None = None
 
@@ -94,10 +67,18 @@ class HFEngine:
             )
         if len(ids) + max(map(len, candidates)) > self.policy.max_length:
             return []
-        found: list[list[float]] = await self._ask(_Scoring(session, list(ids), candidates))
+        found: list[list[float]] = await self._ask(Scoring(session, list(ids), candidates))
         return found
 
-    async def _ask(self, job: Request | _Scoring) -> Any:
+    async def hold(self, session: str, ids: Sequence[int]) -> None:
+        """All but the last one, which every session reads itself: it needs what comes after it."""
+        if 1 < len(ids) < self.policy.max_length:
+            await self._ask(Holding(session, list(ids[:-1])))
+
+    def count_apart(self, session: str, stats: EngineStats) -> None:
+        self._apart[session] = stats
+
+    async def _ask(self, job: _Asked) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((job, future))
@@ -107,6 +88,11 @@ class HFEngine:
         return await future
 
     def release(self, session: str) -> None:
+        self._held.pop(session, None)
+        self._apart.pop(session, None)
+        self._vacate(session)
+
+    def _vacate(self, session: str) -> None:
         place = self._index.pop(session, None)
         if place is None:
             return
@@ -125,6 +111,7 @@ class HFEngine:
         self.policy.take(weights.tensors, weights.adapter)
         self._memory.renew()
         self.weights_version = weights.version
+        self._held.clear()
         for place, slot in enumerate(self._slots):
             self._memory.forget(place)
             slot.pending, slot.computed = [*slot.computed, *slot.pending], []
@@ -134,6 +121,7 @@ class HFEngine:
     def close(self) -> None:
         self._slots.clear()
         self._index.clear()
+        self._held.clear()
         self._memory.clear()
 
     # -- the batch ------------------------------------------------------------------------------------------------------
@@ -141,10 +129,11 @@ class HFEngine:
     async def _drive(self) -> None:
         while self._waiting or any(slot.request or slot.scoring for slot in self._slots):
             self._admit()
+            self._hold([i for i, slot in enumerate(self._slots) if slot.holding])
             self._score([i for i, slot in enumerate(self._slots) if slot.scoring])
-            active = [(i, slot.answer) for i, slot in enumerate(self._slots) if slot.request and slot.answer]
-            fresh = [i for i, answer in active if not answer.ids]
-            going = [i for i, answer in active if answer.ids]
+            active = [(i, slot) for i, slot in enumerate(self._slots) if slot.request]
+            fresh = [i for i, slot in active if not slot.logprobs]
+            going = [i for i, slot in active if slot.logprobs]
             if fresh and (len(fresh) >= len(going) or max(self._slots[i].waited for i in fresh) >= self._patience):
                 self._advance(fresh)
             elif going:
@@ -174,33 +163,69 @@ class HFEngine:
         for request, future in self._waiting:
             if future.done():  # whoever asked has gone, and has released the session or will
                 continue
+            ids = [*request.ids, *request.written] if isinstance(request, Request) else list(request.ids)
             if request.session not in self._index:
                 if len(self._slots) >= self._max_batch:
                     remaining.append((request, future))
                     continue
-                self._index[request.session] = len(self._slots)
-                self._slots.append(_Slot(request.session))
+                self._sit(request.session, ids)
             slot = self._slots[self._index[request.session]]
-            if slot.request or slot.scoring:
+            if slot.request or slot.scoring or slot.holding:
                 future.set_exception(RuntimeError(f"session {request.session} already has a request under way"))
                 continue
-            ids = list(request.ids)
-            if isinstance(request, Request) and len(ids) >= self.policy.max_length:
-                future.set_result(Completion([], [], "context", []))
-                continue
-            wanted = min(_shared(slot.computed, ids), len(ids) - 1)
+            if isinstance(request, Request):
+                if len(ids) >= self.policy.max_length:
+                    future.set_result(Completion([], [], "context", []))
+                    continue
+                try:
+                    slot.answer = Answer.of(request, self.policy.max_length, self.policy.tokenizer)
+                except ValueError as error:
+                    future.set_exception(error)
+                    continue
+                slot.request, slot.waited = request, 0
+                slot.logprobs, slot.versions = [], []
+            elif isinstance(request, Scoring):
+                slot.scoring = request
+            else:
+                slot.holding = request
+            # The last id is always read: what comes after it is asked for. Of what is only held nothing is asked.
+            wanted = min(shared(slot.computed, ids), len(ids) - (slot.holding is None))
             kept = self._memory.keep(self._index[request.session], len(slot.computed), wanted)
-            self.stats.reused_tokens += kept
+            slot.stats.reused_tokens += kept if slot.holding is None else 0
             slot.computed, slot.pending = ids[:kept], ids[kept:]
             slot.future = future
-            if isinstance(request, _Scoring):
-                slot.scoring = request
-                continue
-            slot.request, slot.waited = request, 0
-            slot.logprobs, slot.versions = [], []
-            limit, tokenizer = self.policy.max_length, self.policy.tokenizer
-            slot.answer = Answer(request.sampling, request.trie, len(ids), limit, tokenizer)
         self._waiting = remaining
+
+    def _sit(self, session: str, ids: Sequence[int]) -> None:
+        """Give a session a slot. It begins with what is held of its `ids`."""
+        place = len(self._slots)
+        slot = Slot(session, self._apart.get(session, self.stats))
+        self._index[session] = place
+        self._slots.append(slot)
+        held = max(self._held.values(), key=lambda one: shared(one.ids, ids), default=None)
+        if held is not None and (wanted := shared(held.ids, ids)):
+            slot.computed = held.ids[: self._memory.load(place, held.saved, len(held.ids), wanted)]
+
+    @torch.inference_mode()
+    def _hold(self, rows: Sequence[int]) -> None:
+        """Read what is to be held in these slots, keep a copy of it, and give the slots back."""
+        if not rows:
+            return
+        slots = [self._slots[i] for i in rows]
+        parts = [Part(i, len(slot.computed), slot.pending) for i, slot in zip(rows, slots) if slot.pending]
+        if parts:
+            self._memory.read(self.policy, parts)
+            self.stats.forwards += 1
+        for i, slot in zip(rows, slots):
+            slot.stats.prefill_tokens += len(slot.pending)
+            slot.stats.computed_tokens += len(slot.pending)
+            ids = [*slot.computed, *slot.pending]
+            self._held[slot.session] = Held(ids, self._memory.save(i, len(ids)))
+        for slot in slots:
+            self._vacate(slot.session)
+            assert slot.future is not None
+            if not slot.future.done():
+                slot.future.set_result(None)
 
     @torch.inference_mode()
     def _score(self, rows: list[int]) -> None:
@@ -228,8 +253,8 @@ class HFEngine:
             slot = self._slots[row.slot]
             job = slot.scoring
             assert job is not None
-            self.stats.prefill_tokens += 0 if job.found else len(row.pending)
-            self.stats.computed_tokens += row.width
+            slot.stats.prefill_tokens += 0 if job.found else len(row.pending)
+            slot.stats.computed_tokens += row.width
             job.found += [[next(logprobs) for _ in candidate] for candidate in row.candidates]
             # The branches are forgotten: the last id of the prefix is read again where candidates are left.
             slot.computed, slot.pending = list(job.ids[:-1]), list(job.ids[-1:])
@@ -254,9 +279,9 @@ class HFEngine:
             [len(answer.ids) for _, answer in under_way],
         )
         self.stats.forwards += 1
-        self.stats.prefill_tokens += sum(len(slot.pending) for slot, (_, answer) in zip(slots, under_way) if not answer.ids)
-        self.stats.computed_tokens += sum(len(slot.pending) for slot in slots)
-        for slot, (_, answer), token, logprob in zip(slots, under_way, tokens, logprobs, strict=True):
+        for slot, (request, answer), token, logprob in zip(slots, under_way, tokens, logprobs, strict=True):
+            slot.stats.prefill_tokens += 0 if slot.logprobs else len(slot.pending)
+            slot.stats.computed_tokens += len(slot.pending)
             slot.computed.extend(slot.pending)
             slot.pending = []
             reason = self._append(slot, answer, token, logprob)
@@ -267,21 +292,14 @@ class HFEngine:
             if reason:
                 assert slot.future is not None
                 if not slot.future.done():
-                    slot.future.set_result(Completion(answer.ids, slot.logprobs, reason, slot.versions))
+                    sampled = answer.ids[len(request.written) :]
+                    slot.future.set_result(Completion(sampled, slot.logprobs, reason, slot.versions))
                 slot.request = slot.future = slot.answer = None
 
-    def _append(self, slot: _Slot, answer: Answer, token: int, logprob: float) -> str:
+    def _append(self, slot: Slot, answer: Answer, token: int, logprob: float) -> str:
         """Take a token into the response; returns why the response ends with it, if it does."""
         slot.pending.append(token)
         slot.logprobs.append(logprob)
         slot.versions.append(self.weights_version)
-        self.stats.sampled_tokens += 1
+        slot.stats.sampled_tokens += 1
         return answer.take(token)
-
-
-def _shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    n = min(len(left), len(right))
-    if left[:n] == right[:n]:
-        return n
-    return next(i for i in range(n) if left[i] != right[i])

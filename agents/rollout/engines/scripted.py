@@ -1,4 +1,7 @@
-"""An engine without a model, for tests: the answers are given by a function of the request."""
+"""An engine without a model, for tests: the answers are given by a function of the request.
+
+A script writes whole responses: of one that is to begin with what was `written` that beginning is not given again.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from agents.rollout.engines.base import Completion, EngineStats, Request, Weight
 
 def first_allowed(request: Request) -> Sequence[int]:
     """The first allowed response, or nothing where responses are free."""
-    ids: list[int] = []
+    ids = list(request.written)
     node = request.trie.root if request.trie else {}
+    for token in ids:
+        node = node[token]
     while node:
         token = next(iter(node))
         ids.append(token)
@@ -30,6 +35,7 @@ class ScriptedEngine:
         self.stats = EngineStats()
         self.weights_version = 0
         self.released: list[str] = []
+        self._apart: dict[str, EngineStats] = {}
 
     @classmethod
     def open(cls, policy: Policy, config: EngineConfig) -> ScriptedEngine:
@@ -37,18 +43,25 @@ class ScriptedEngine:
         return cls()
 
     async def generate(self, request: Request) -> Completion:
-        ids = list(self.script(request))
-        self.stats.sampled_tokens += len(ids)
+        ids = list(self.script(request))[len(request.written) :]
+        self._apart.get(request.session, self.stats).sampled_tokens += len(ids)
         return Completion(ids, [0.0] * len(ids), "stop", [self.weights_version] * len(ids))
 
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
         return [[0.0] * len(candidate) for candidate in candidates]
+
+    async def hold(self, session: str, ids: Sequence[int]) -> None:
+        pass
+
+    def count_apart(self, session: str, stats: EngineStats) -> None:
+        self._apart[session] = stats
 
     async def rest(self) -> None:
         pass
 
     def release(self, session: str) -> None:
         self.released.append(session)
+        self._apart.pop(session, None)
 
     async def update_weights(self, weights: Weights) -> None:
         self.weights_version = weights.version

@@ -23,7 +23,7 @@ import torch
 from agents.config.sections import EngineConfig
 from agents.models import architecture
 from agents.models.policy import Policy, PolicyError
-from agents.rollout.constraint import Trie
+from agents.rollout.engines.answer import Answer
 from agents.rollout.engines.base import Completion, EngineError, EngineFailedError, EngineStats, Request, Sampling, Weights
 from agents.rollout.engines.vllm_core import BLOCK, Job, Loaded, Progress, Spec, checksum, wrong_arrival
 from agents.rollout.engines.vllm_here import Here
@@ -52,10 +52,14 @@ class _Asked:
     job: Job
     future: asyncio.Future[str]
     """Why the response ended."""
+    stats: EngineStats
+    """Where its tokens are counted."""
     counts: bool = True
     """Whether what it reads is counted as read: of several that begin alike only one does."""
     probes: bool = False
     """Whether it ends with the vLLM that it was asked of."""
+    began: list[int] = field(default_factory=list)
+    """What there was of the response when it was asked for."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
@@ -79,6 +83,7 @@ class VLLMEngine:
         self._spec = _spec(policy, config, Path(self._folder.name))
         self._numbers = count()
         self._live: dict[int, _Asked] = {}
+        self._apart: dict[str, EngineStats] = {}
         self._arriving: asyncio.Future[Loaded] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._readying: asyncio.Task[None] | None = None
@@ -102,13 +107,15 @@ class VLLMEngine:
     # -- engine interface -----------------------------------------------------------------------------------------------
 
     async def generate(self, request: Request) -> Completion:
-        ids = list(request.ids)
-        if len(ids) >= self._spec.max_length:
+        if len(request.ids) + len(request.written) >= self._spec.max_length:
             return Completion([], [], "context", [])
+        Answer.of(request, self._spec.max_length, self._spec.tokenizer)
         await self._ready()
-        asked = self._ask(ids, request.sampling, request.seed, request.trie)
+        job = Job(next(self._numbers), list(request.ids), request.sampling, request.seed, request.trie, list(request.written))
+        stats = self._stats(request.session)
+        asked = self._submit(job, stats)
         reason = await self._answered([asked])
-        self.stats.sampled_tokens += len(asked.ids)
+        stats.sampled_tokens += len(asked.ids)
         return Completion(asked.ids, asked.logprobs, reason, asked.versions)
 
     async def score(self, session: str, ids: Sequence[int], candidates: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -119,7 +126,8 @@ class VLLMEngine:
         places = _places(candidates)
         while True:
             await self._ready()
-            asked = [(path, self._want([*ids, *path], part, not path)) for path, part in places]
+            stats = self._stats(session)
+            asked = [(path, self._want([*ids, *path], part, not path, stats=stats)) for path, part in places]
             await self._answered([one for _, one in asked])
             if len({version for _, one in asked for version in one.versions}) <= 1:
                 break  # all candidates of a choice are scored by the same weights
@@ -130,8 +138,15 @@ class VLLMEngine:
         if self._settings.sleep and not self._live and not self._broken:
             self._runner.rest()
 
+    async def hold(self, session: str, ids: Sequence[int]) -> None:
+        """vLLM shares prefixes by itself, of requests that come together too."""
+
+    def count_apart(self, session: str, stats: EngineStats) -> None:
+        self._apart[session] = stats
+
     def release(self, session: str) -> None:
         """Nothing is held for a session: vLLM keeps prefixes by what they say, and forgets the oldest."""
+        self._apart.pop(session, None)
 
     async def update_weights(self, weights: Weights) -> None:
         self._newest = weights
@@ -144,14 +159,17 @@ class VLLMEngine:
 
     # -- what is asked --------------------------------------------------------------------------------------------------
 
-    def _ask(self, ids: list[int], sampling: Sampling, seed: int, trie: Trie | None) -> _Asked:
-        return self._submit(Job(next(self._numbers), ids, sampling, seed, trie))
+    def _stats(self, session: str) -> EngineStats:
+        return self._apart.get(session, self.stats)
 
-    def _want(self, ids: list[int], wanted: Sequence[int], counts: bool, probes: bool = False) -> _Asked:
-        return self._submit(Job(next(self._numbers), ids, Sampling(), 0, wanted=wanted), counts, probes)
+    def _want(
+        self, ids: list[int], wanted: Sequence[int], counts: bool, probes: bool = False, stats: EngineStats | None = None
+    ) -> _Asked:
+        job = Job(next(self._numbers), ids, Sampling(), 0, wanted=wanted)
+        return self._submit(job, stats or self.stats, counts, probes)
 
-    def _submit(self, job: Job, counts: bool = True, probes: bool = False) -> _Asked:
-        asked = _Asked(job, asyncio.get_running_loop().create_future(), counts, probes)
+    def _submit(self, job: Job, stats: EngineStats, counts: bool = True, probes: bool = False) -> _Asked:
+        asked = _Asked(job, asyncio.get_running_loop().create_future(), stats, counts, probes, began=job.written)
         self._live[job.number] = asked
         self._runner.submit(job)
         self._watch()
@@ -199,10 +217,10 @@ class VLLMEngine:
         asked.ids += progress.ids
         asked.logprobs += progress.logprobs
         asked.versions += [version] * len(progress.ids)
-        self.stats.computed_tokens += progress.computed
+        asked.stats.computed_tokens += progress.computed
         if asked.counts:
-            self.stats.prefill_tokens += progress.read - progress.reused
-            self.stats.reused_tokens += progress.reused
+            asked.stats.prefill_tokens += progress.read - progress.reused
+            asked.stats.reused_tokens += progress.reused
         if not (progress.reason or progress.refused):
             return
         del self._live[progress.number]
@@ -296,7 +314,7 @@ class VLLMEngine:
         if anew:
             await self._compare(weights)
             for asked in self._live.values():
-                asked.job.written = list(asked.ids)
+                asked.job.written = [*asked.began, *asked.ids]
                 self._runner.submit(asked.job)
         self._loaded, self.weights_version = weights, weights.version
 
