@@ -51,6 +51,7 @@ INVARIANTS = {
         "agents/rollout/test_sampler.py::test_a_retry_plays_the_same_episode_again",
         "envs/test_pool_faults.py::test_hung_worker_is_replaced_and_others_go_on",
         "agents/rollout/test_sampler.py::test_a_request_that_the_engine_cannot_answer_costs_its_episode_alone",
+        "agents/rollout/test_branching.py::test_a_fault_in_a_continuation_stays_alone_and_is_never_a_success",
     ],
     "9 shaping never overwrites the environment's reward": [
         "algorithms/test_advantages.py::test_shaping_never_changes_the_environments_reward",

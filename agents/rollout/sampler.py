@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from agents.rollout.engines.base import EngineError, new_session
+from agents.rollout.engines.base import EngineError, EngineStats, new_session
 from agents.rollout.episode import Player
-from agents.rollout.planner import Episode
+from agents.rollout.planner import Branch, Episode
 from envs.pool import EpisodeError, Pool, Slot
 from envs.trajectory import Trajectory
 
@@ -27,6 +27,33 @@ class Plays(Protocol):
 
     async def play(self, session: str, episode: Episode, trajectory: Trajectory, slot: Slot) -> None:
         """Play to the end, adding steps to `trajectory`. Raises EpisodeError if the environment fails."""
+
+
+@dataclass(slots=True)
+class BranchStats:
+    """What continuations took since the last `take()`. None of it is among the counts of ordinary episodes."""
+
+    episodes: int = 0
+    steps: int = 0
+    """That were played; not those shared with a parent."""
+    replayed: int = 0
+    """Steps that environments took again to stand where a branch begins."""
+    faults: int = 0
+    """Continuations that a fault cut off."""
+    tokens: EngineStats = field(default_factory=EngineStats)
+
+    def add(self, branch: Branch, trajectory: Trajectory) -> None:
+        self.episodes += 1
+        self.faults += trajectory.error is not None
+        if not branch.over:
+            self.steps += len(trajectory.steps) - branch.step
+            self.replayed += branch.step
+
+    def take(self) -> dict[str, int]:
+        counts = {"episodes": self.episodes, "steps": self.steps, "replayed": self.replayed, "faults": self.faults}
+        self.episodes = self.steps = self.replayed = self.faults = 0
+        tokens = self.tokens.take()
+        return counts | {name: tokens[name] for name in ("prefill", "sampled", "computed", "reused")}
 
 
 @dataclass(slots=True)
@@ -43,6 +70,8 @@ class Sampler:
     retries: int = 1
     concurrency: int = 128
     """Episodes alive at once in one call; as one ends the next enters."""
+    branched: BranchStats = field(default_factory=BranchStats)
+    """Of `agents.rollout.branching.continued`."""
 
     async def groups(
         self, episodes: Sequence[Episode], temperature: float, on_episode: OnEpisode | None = None
@@ -111,15 +140,7 @@ class Sampler:
     async def _with_retries(self, player: Plays, episode: Episode) -> Trajectory:
         for attempt in range(self.retries + 1):
             session = new_session()
-            trajectory = Trajectory(
-                self.env_id,
-                episode.task_id,
-                episode.group_id,
-                episode.seed,
-                episode.split,
-                context=self.player.context,
-                attempt=attempt,
-            )
+            trajectory = episode.begun(self.env_id, self.player.context, attempt)
             try:
                 with self.pool.slot() as slot:
                     await player.play(session, episode, trajectory, slot)
