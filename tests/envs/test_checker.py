@@ -120,7 +120,7 @@ def test_chance_by_the_episode_seed_is_sound_if_the_class_says_so() -> None:
 
 
 def test_chance_that_is_drawn_anew_follows_the_seed_and_is_another() -> None:
-    for env, what in ((toys.Planned, "what it would have done anyway"), (toys.Unseeded, "when it was reseeded by 0")):
+    for env, what in ((toys.Planned, "what it would have done anyway"), (toys.Unseeded, "when it was reseeded by")):
         problems = check(env, slippery=0.5)
         assert [what in problem.what and "chance(rng)" in problem.fix for problem in problems] == [True]
     assert check(toys.Fixed, slippery=0.5) == []
