@@ -45,6 +45,8 @@ class HFEngine:
         self._apart: dict[str, EngineStats] = {}
         self._memory = memory_of(policy, max_batch, lean)
         self._driver: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        """Somebody has asked, or gone: what waits for a slot may get one."""
 
     @classmethod
     def open(cls, policy: Policy, config: EngineConfig) -> HFEngine:
@@ -83,14 +85,20 @@ class HFEngine:
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((job, future))
         if self._driver is None or self._driver.done():
+            self._news = asyncio.Event()  # of this loop
             self._driver = loop.create_task(self._drive())
             self._driver.add_done_callback(self._driver_ended)
-        return await future
+        self._news.set()
+        try:
+            return await future
+        finally:
+            self._news.set()
 
     def release(self, session: str) -> None:
         self._held.pop(session, None)
         self._apart.pop(session, None)
         self._vacate(session)
+        self._news.set()
 
     def _vacate(self, session: str) -> None:
         place = self._index.pop(session, None)
@@ -140,6 +148,9 @@ class HFEngine:
                 for i in fresh:
                     self._slots[i].waited += 1
                 self._advance(going)
+            elif self._waiting:  # for a slot, and all are kept by episodes whose environments are at work
+                self._news.clear()
+                await self._news.wait()
             # Episodes that got their response take their environment step and come back with the next request.
             await asyncio.sleep(0)
             await asyncio.sleep(0)

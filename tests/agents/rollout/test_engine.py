@@ -87,6 +87,41 @@ def test_no_generation_is_spent_on_a_finished_episode(monkeypatch: pytest.Monkey
     assert engine._index == {}
 
 
+def test_who_waits_for_a_slot_does_not_keep_the_processor_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only slot's episode is in its environment, another wants to begin, and a third has given up."""
+    engine = HFEngine(small_policy(), max_batch=1)
+    looked = 0
+    admit = engine._admit
+
+    def counting() -> None:
+        nonlocal looked
+        looked += 1
+        admit()
+
+    monkeypatch.setattr(engine, "_admit", counting)
+
+    async def main() -> Completion:
+        def ask(session: str) -> asyncio.Task[Completion]:
+            return asyncio.ensure_future(engine.generate(Request(session, [1, 5, 6], Sampling(max_tokens=3), 0)))
+
+        await ask("playing")
+        waits, leaves = ask("waits"), ask("leaves")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        before = looked
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert looked == before
+        leaves.cancel()
+        await ask("playing")
+        engine.release("playing")
+        return await waits
+
+    for _ in range(2):  # each in a loop of its own
+        assert len(asyncio.run(main()).ids) == 3
+        engine.release("waits")
+
+
 def test_a_long_answer_does_not_hold_the_others_back() -> None:
     engine = HFEngine(small_policy(), patience=4)
     order: list[str] = []
