@@ -28,8 +28,20 @@ __all__ = ["Advantages", "Algorithm", "Batch", "Bools", "Floats", "Ints", "Score
 
 Entry = Literal["reward", "return", "advantage", "none"]
 """Where a shaped reward enters, see `Algorithm.shaped_at`."""
-Need = Literal["values", "sum_pi_squared", "greedy", "token_ids", "entropy", "hindsight"]
-"""What a method reads of a batch beyond its steps: the fields of `Batch` with these names."""
+Need = Literal[
+    "values",
+    "sum_pi_squared",
+    "greedy",
+    "token_ids",
+    "entropy",
+    "hindsight",
+    "state_values",
+    "prefix_values",
+    "tree",
+    "segment",
+]
+"""What a method reads of a batch beyond its steps: the fields of `Batch` with these names. The last four come from branches
+that are played for it, see `algorithms.branching`."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -249,8 +261,12 @@ register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("remax", "algorithms.remax:ReMax")
 register("rloo", "algorithms.rloo:RLOO")
 register("salt", "algorithms.salt:SALT")
+register("spo_chain", "algorithms.spo_chain:SPOChain")
+register("spo_tree", "algorithms.spo_tree:SPOTree")
 register("steppo", "algorithms.steppo:StepPO")
 register("tempo", "algorithms.tempo:TEMPO")
+register("tree_grpo", "algorithms.tree_grpo:TreeGRPO")
+register("vineppo", "algorithms.vineppo:VinePPO")
 
 
 def build(config: Mapping[str, Any]) -> Algorithm:

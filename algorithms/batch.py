@@ -62,6 +62,9 @@ class Batch:
     tree: Ints | None = None
     """[N] number of the tree that the trajectory is a leaf of: equal for those that were branched from one another. None: each
     was played alone."""
+    segment: Ints | None = None
+    """[T] number of the part of the tree that the token was sampled in, from one branching to the next: equal in leaves that
+    share the part, and in no others."""
     values: Floats | None = None
     """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like all that follows."""
     state_values: Floats | None = None
@@ -132,6 +135,6 @@ def following(state: Ints, length: Ints, final: Ints) -> Ints:
 
 SIZES = {
     **dict.fromkeys(("success", "faulted", "trajectories", "tree", "final_text"), "N"),
-    **dict.fromkeys(("values", "logprobs", "token_ids", "prefix_values", "entropy", "sum_pi_squared"), "T"),
+    **dict.fromkeys(("values", "logprobs", "token_ids", "segment", "prefix_values", "entropy", "sum_pi_squared"), "T"),
 }
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

@@ -22,6 +22,7 @@ from algorithms.surrogates import PPO, Clip, Tokens
 from envs.state_key import state_key
 from envs.trajectory import Step
 from tests.algorithms.examples import official, shape
+from tests.algorithms.golden_branches import spo_chain, spo_tree, tree_grpo, vineppo
 from tests.algorithms.golden_calm import calm_reward
 from tests.algorithms.golden_correction import verl_rollout_correction
 from tests.algorithms.golden_estimators import agent_group_estimators, hgpo_advantage, verl_advantages
@@ -182,6 +183,9 @@ CHECKS: dict[str, Check] = {
     "istar_advantage": istar_advantage,
     "istar_prm_loss": istar_prm_loss,
     "istar_step_reward": istar_step_reward,
+    "spo_chain": spo_chain,
+    "spo_tree": spo_tree,
+    "tree_grpo": tree_grpo,
     "verl_agent_group_estimators": agent_group_estimators,
     "poad_gae": poad_gae,
     "verl_advantages": verl_advantages,
@@ -193,6 +197,7 @@ CHECKS: dict[str, Check] = {
     "ragen_bi_level_gae": ragen_bi_level_gae,
     "steppo": steppo,
     "tempo": tempo,
+    "vineppo": vineppo,
 }
 
 
