@@ -25,6 +25,10 @@ READS = {
     "token_ids": "the number of each token in its vocabulary",
     "entropy": "the entropy of the distribution that each token was sampled from",
     "hindsight": "the mean log-probability of each step's tokens where the prompt also says how the episode ended",
+    "state_values": "the mean return of episodes that were played on from before each step, nan where none was",
+    "prefix_values": "the mean return of episodes that were played on from before each token, nan where none was",
+    "tree": "a label for the tree that each step's episode is a leaf of",
+    "segment": "a label for the part of the tree that each token was sampled in, equal where leaves share it",
 }
 """What a method may need beside the episodes (`Algorithm.needs`)."""
 
@@ -64,6 +68,10 @@ def advantages(
     token_ids: ArrayLike | None = None,
     entropy: ArrayLike | None = None,
     hindsight: ArrayLike | None = None,
+    state_values: ArrayLike | None = None,
+    prefix_values: ArrayLike | None = None,
+    tree: Labels | None = None,
+    segment: Labels | None = None,
     shaped: Mapping[str, ArrayLike] | None = None,
     shaped_at: Mapping[str, Entry] | None = None,
     valid: ArrayLike | None = None,
@@ -99,6 +107,10 @@ def advantages(
     greedy: for remax, the return of the task's greedy episode.
     hindsight: for hcapo, the mean log-probability of each step's tokens where the prompt also says how the episode ended; only
         that of successes is looked at.
+    state_values, prefix_values: for vineppo a number for each step, for spo_chain one for each token: the mean return from the
+        step on of episodes that were played on from before it; nan where none was.
+    tree: for tree_grpo, a label for the tree that the step's episode is a leaf of; segment: for spo_tree, a label for each token:
+        that of the part of its tree it was sampled in, from one branching to the next.
     shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
     valid: whether the environment accepted the action. Default: yes.
     success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
@@ -126,6 +138,14 @@ def advantages(
     given["token_ids"] = None if token_ids is None else _counts("token_ids", token_ids, len(spread), "tokens")[spread]
     for key, each in {"greedy": greedy, "hindsight": hindsight}.items():
         given[key] = None if each is None else _numbers(key, each, size, "steps")[order]
+    # What was not sampled has no value.
+    given["state_values"] = None if state_values is None else _numbers("state_values", state_values, size, "steps", True)[order]
+    if prefix_values is not None:
+        given["prefix_values"] = _numbers("prefix_values", prefix_values, len(spread), "tokens", True)[spread]
+    if tree is not None:
+        given["tree"] = _of_one("tree", tree, episode, episode_labels)
+    if segment is not None:
+        given["segment"] = _numbered("segment", segment, len(spread), "tokens")[0][spread]
     extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
     _refuse_what_is_missing(name, chosen, given, extra, success)
     length = np.bincount(episode)  # [N]
@@ -217,7 +237,7 @@ def _sized(name: str, array: Any, size: int, of: str = "steps") -> Any:
     return array
 
 
-def _numbers(name: str, array: ArrayLike, size: int | None, of: str) -> Floats:
+def _numbers(name: str, array: ArrayLike, size: int | None, of: str, gaps: bool = False) -> Floats:
     try:
         found = np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -225,7 +245,7 @@ def _numbers(name: str, array: ArrayLike, size: int | None, of: str) -> Floats:
     if found.ndim != 1:
         raise ValueError(f"{name} has shape {found.shape}; it must be flat, one number for each of the {of}")
     _sized(name, found, len(found) if size is None else size, of)
-    wrong = np.flatnonzero(~np.isfinite(found))
+    wrong = np.flatnonzero(~np.isfinite(found) & ~(gaps & np.isnan(found)))
     if len(wrong):
         raise ValueError(f"{name}[{wrong[0]}] is {found[wrong[0]]}; it must be a finite number")
     return found
@@ -239,10 +259,10 @@ def _counts(name: str, array: ArrayLike, size: int, of: str) -> Ints:
     return found.astype(np.int64)
 
 
-def _numbered(name: str, labels: Labels, size: int) -> tuple[Ints, list[Any]]:
+def _numbered(name: str, labels: Labels, size: int, of: str = "steps") -> tuple[Ints, list[Any]]:
     """[S] numbers of the labels in order of appearance, and the labels."""
     found: dict[Any, int] = {}
-    numbers = [found.setdefault(label, len(found)) for label in _hashable(name, labels, size)]
+    numbers = [found.setdefault(label, len(found)) for label in _hashable(name, labels, size, of)]
     return np.array(numbers, dtype=np.int64), list(found)
 
 
@@ -268,8 +288,8 @@ def _by_episode(name: str, given: Mapping[Any, Any] | None, labels: list[Any]) -
     return [(given or {}).get(label) for label in labels]
 
 
-def _hashable(name: str, labels: Labels, size: int) -> Iterable[Hashable]:
-    _sized(name, labels, size)
+def _hashable(name: str, labels: Labels, size: int, of: str = "steps") -> Iterable[Hashable]:
+    _sized(name, labels, size, of)
     plain = labels.tolist() if hasattr(labels, "tolist") else labels
     for place, label in enumerate(plain):
         if not isinstance(label, Hashable):
@@ -283,6 +303,15 @@ def _constant(name: str, numbers: Ints, episode: Ints, labels: list[Any]) -> Non
     wrong = np.flatnonzero(first[episode] != numbers)
     if len(wrong):
         raise ValueError(f"{name} differs within episode {labels[episode[wrong[0]]]!r}: it is one for all steps of an episode")
+
+
+def _of_one(name: str, labels: Labels, episode: Ints, episode_labels: list[Any]) -> Ints:
+    """[N] numbers of labels that are the same for all steps of an episode."""
+    numbers = _numbered(name, labels, len(episode))[0]
+    _constant(name, numbers, episode, episode_labels)
+    found = np.zeros(len(episode_labels), np.int64)
+    found[episode] = numbers
+    return found
 
 
 def _of_episodes(name: str, given: PerEpisode | None, episode: Ints, labels: list[Any]) -> Bools:

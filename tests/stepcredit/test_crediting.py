@@ -21,7 +21,7 @@ from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import trajectories
 from tests.algorithms.golden_rows import FOLDER, NORMS, close
 
-OF_TOKENS = ("values", "logprobs", "sum_pi_squared", "token_ids", "entropy")
+OF_TOKENS = ("values", "logprobs", "sum_pi_squared", "token_ids", "entropy", "prefix_values", "segment")
 GIVEN: dict[str, Any] = {"rewards": [0.0, 1.0, 0.0], "episodes": ["a", "a", "b"], "states": ["x", "y", "x"]}
 
 
@@ -49,6 +49,11 @@ def arrays(played: list[Trajectory], rng: np.random.Generator) -> dict[str, Any]
         "token_ids": np.array([token for _, _, step in steps for token in step.response_ids], dtype=int),
         "entropy": rng.random(tokens),
         "hindsight": -rng.random(len(steps)),
+        "state_values": np.where(rng.random(len(steps)) < 0.3, np.nan, rng.normal(size=len(steps))),
+        "prefix_values": np.where(rng.random(tokens) < 0.3, np.nan, rng.normal(size=tokens)),
+        "tree": [number % 3 if one.group_id == played[number % 3].group_id else number for number, one, _ in steps],
+        # None is shared, as what is shared is trained on in the leaf that comes first.
+        "segment": np.array([number * 10 + (place > 0) for number, _, step in steps for place in step.response_ids], dtype=int),
     }
 
 
@@ -60,8 +65,9 @@ def batch_of(played: list[Trajectory], given: dict[str, Any]) -> Batch:
             place = next(places)
             step.shaped_rewards = {name: float(values[place]) for name, values in given["shaped"].items()}
     batch = as_batch(played)
-    for name in ("greedy", "hindsight", *OF_TOKENS):
+    for name in ("greedy", "hindsight", "state_values", *OF_TOKENS):
         setattr(batch, name, np.array(given[name]))
+    batch.tree = np.array([given["tree"][place] for place in np.flatnonzero(batch.position == 0)])
     return batch
 
 
@@ -247,6 +253,12 @@ def test_no_steps_give_no_advantages() -> None:
         ),
         ("proxmo", {"success": {"a": True}}, r"proxmo: grouping=soft needs batch.state_text.*observations"),
         ("salt", {}, r"salt: SALT needs batch.action.*actions"),
+        ("vineppo", {}, r"vineppo needs state_values: the mean return of episodes that were played on from before each step"),
+        ("spo_chain", {"prefix_values": [0.5, float("nan")]}, r"prefix_values has 2 entries; there are 3 tokens"),
+        ("spo_chain", {"prefix_values": [0.5, float("inf"), 0.0]}, r"prefix_values\[1\] is inf"),
+        ("spo_chain", {"prefix_values": [0.5, 0.5, 0.5]}, r"spo_chain: .*there is no batch\.logprobs"),
+        ("tree_grpo", {"tree": ["a", "b", "a"]}, r"tree differs within episode 'a'"),
+        ("spo_tree", {}, r"spo_tree needs segment: a label for the part of the tree"),
         ("oprl", {}, r"oprl needs the rewards by shaping implicit_prm: shaped="),
     ],
 )
