@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from algorithms.base import Algorithm, Batch, Bools, Floats, Ints, Scored
+from algorithms.base import Algorithm, Batch, Bools, Floats, Ints, Need, Scored
 from algorithms.stats import ROUNDING, normalize_tokens
 from envs.common.structured import Fraction, Positive
+
+BRANCHED: frozenset[Need] = frozenset({"state_values", "prefix_values", "tree", "segment"})
+"""What comes of branches, of which a method reads any (`Algorithm.needs`)."""
 
 
 @dataclass
@@ -49,7 +52,11 @@ class MonteCarloMethod(Algorithm):
 
     @abstractmethod
     def places(self, batch: Batch) -> Ints:
-        """[B] numbers of the sampled tokens before which continuations begin, each `continuations` times."""
+        """[B] numbers of the sampled tokens before which continuations begin, ascending, each `continuations` times."""
+
+    @abstractmethod
+    def most_places(self, steps: int, tokens: int) -> int:
+        """How many places an episode of so many steps and sampled tokens can have, to tell what a run costs."""
 
 
 @dataclass
@@ -64,6 +71,11 @@ class TreeMethod(Algorithm):
     @abstractmethod
     def places(self, tree: Batch, round_: int, draw: np.random.Generator) -> Ints:
         """[B] numbers of the sampled tokens of a tree's leaves before which branches begin in round 0, 1, ...; may repeat."""
+
+    @property
+    @abstractmethod
+    def most_branches(self) -> int:
+        """How many branches an episode that a tree begins with can get, to tell what a run costs."""
 
     def kept(self, tree: Batch, draw: np.random.Generator) -> Ints:
         """Numbers of the grown tree's leaves that are learned from, ascending. Default: all."""

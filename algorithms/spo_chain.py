@@ -47,6 +47,9 @@ class SPOChain(MonteCarloMethod):
         place = np.arange(len(uncertain)) - (np.cumsum(number) - number)[episode]  # 0, 1, 2, ... within each trajectory
         return uncertain[place % self.interval == 0]
 
+    def most_places(self, steps: int, tokens: int) -> int:
+        return -(-tokens // self.interval)
+
     def credit(self, batch: Scored) -> Advantages:
         """One value a token [T]. Raises ValueError without batch.prefix_values and batch.logprobs."""
         if batch.prefix_values is None:

@@ -7,6 +7,7 @@ too. conf/algo/spo_tree_official.yaml sets what the authors' trainer computes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -54,6 +55,10 @@ class SPOTree(TreeMethod):
     @property
     def rounds(self) -> int:
         return len(self.branching)
+
+    @property
+    def most_branches(self) -> int:
+        return prod(self.branching) - 1
 
     def places(self, tree: Batch, round_: int, draw: np.random.Generator) -> Ints:
         """[B] for every leaf that goes on there, the token behind its segment of this round, once for each new branch."""

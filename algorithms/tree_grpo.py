@@ -53,6 +53,10 @@ class TreeGRPO(TreeMethod):
     def rounds(self) -> int:
         return self.expansions
 
+    @property
+    def most_branches(self) -> int:
+        return self.expansions * self.nodes
+
     def places(self, tree: Batch, round_: int, draw: np.random.Generator) -> Ints:
         """[B] first tokens of the steps that the drawn states stand before."""
         nodes, position = first_tokens(tree)[tree.tokens > 0], tree.position[tree.tokens > 0]

@@ -34,6 +34,9 @@ class VinePPO(MonteCarloMethod):
             asked &= batch.position < self.max_states
         return first_tokens(batch)[asked]
 
+    def most_places(self, steps: int, tokens: int) -> int:
+        return min(steps, self.max_states or steps)
+
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]. Raises ValueError without batch.state_values."""
         if batch.state_values is None:

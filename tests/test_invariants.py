@@ -73,6 +73,7 @@ INVARIANTS = {
     ],
     "12 a finished episode is on disk before anything is learnt from it": [
         "agents/training/test_trainer.py::test_episodes_are_on_disk_before_anything_is_learnt_from_them",
+        "agents/training/test_trainer.py::test_branches_are_on_disk_before_anything_is_learnt_from_them",
         "agents/training/test_trainer.py::test_a_disk_that_is_full_at_the_episodes_stops_the_run_and_a_resume_goes_on",
     ],
 }

@@ -13,6 +13,7 @@ from typing import Any
 from agents.config.judge import check_judge
 from agents.config.sections import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from algorithms import base, shaping, surrogates
+from algorithms.branching import BRANCHED, MonteCarloMethod, TreeMethod
 from envs import registry
 from envs.common.structured import ConfigError, build, keys, not_among, plain, unknown_key
 
@@ -107,6 +108,7 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         _check_trackers(config)
         _check_groups(config)
         _check_resampling(config)
+        _check_branches(config)
         _check_composition(config)
 
 
@@ -147,6 +149,30 @@ def _check_resampling(config: TrainConfig) -> None:
         raise ConfigError(
             f"rollout.dynamic_sampling.rounds is {config.rollout.dynamic_sampling.rounds}, but algo.name={config.algo['name']} "
             "compares no episodes, and learns from groups whose episodes all return the same too; allowed with it: 0"
+        )
+
+
+def _check_branches(config: TrainConfig) -> None:
+    """A method that has episodes played on from inside, between rollout and update."""
+    name, rollout = config.algo["name"], config.rollout
+    method = base.get(name)
+    asked = sorted(method.needs & BRANCHED)
+    if not asked:
+        return
+    if not issubclass(method, MonteCarloMethod | TreeMethod):
+        raise ConfigError(
+            f"algo.name={name} needs {asked[0]}, which comes of branches, but does not say where they begin: let its class "
+            "derive from algorithms.branching.MonteCarloMethod or TreeMethod"
+        )
+    if rollout.overlap:
+        raise ConfigError(
+            f"rollout.overlap is {rollout.overlap}, but algo.name={name} has finished episodes played on from inside before "
+            "the update, with the weights that played them; allowed with it: 0"
+        )
+    if rollout.dynamic_sampling.rounds:
+        raise ConfigError(
+            f"rollout.dynamic_sampling.rounds is {rollout.dynamic_sampling.rounds}, but algo.name={name} compares leaves of "
+            "trees, which do not stand yet when groups are replaced; allowed with it: 0"
         )
 
 

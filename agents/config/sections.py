@@ -472,7 +472,8 @@ class TrainConfig:
     time_budget_s: AboveZero | None = None
     """Wall-clock seconds after which the run finishes its iteration and ends normally; null: no limit."""
     step_budget: Positive | None = None
-    """Environment steps of training after which the run finishes its iteration and ends normally; null: no limit."""
+    """Environment steps of training after which the run finishes its iteration and ends normally; null: no limit. Steps that
+    are played in branches (vineppo, tree_grpo, ...) count."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda if there is a usable GPU, else cpu."""
     threads: Natural = 0

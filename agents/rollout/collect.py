@@ -5,8 +5,9 @@ With dynamic sampling (DAPO, arXiv 2503.14476 Sec. 3.2) groups whose episodes al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from agents.rollout.planner import Episode, Planner
 from agents.rollout.sampler import OnEpisode, Sampler
@@ -30,11 +31,22 @@ class Collected(NamedTuple):
     """Groups that were too old to be learned from (rollout.overlap), and are not among the others."""
     late_steps: int = 0
     """Steps of environments in them."""
+    branched: Sequence[Trajectory] = ()
+    """What was branched from these episodes, for methods that need it; in no rate of theirs."""
+    grown: list[Group] | None = None
+    """If branches are learned from: the groups with them, in place of `groups`."""
+    columns: Mapping[str, Any] = MappingProxyType({})
+    """What the method reads of the branches: columns of the batch of `learned`."""
+
+    @property
+    def learning(self) -> list[Group]:
+        """The groups to learn from."""
+        return self.groups if self.grown is None else self.grown
 
     @property
     def learned(self) -> list[Trajectory]:
         """The episodes to learn from, group by group."""
-        return [trajectory for group in self.groups for trajectory in group]
+        return [trajectory for group in self.learning for trajectory in group]
 
     @property
     def sampled(self) -> list[Trajectory]:
@@ -43,7 +55,7 @@ class Collected(NamedTuple):
 
     @property
     def all(self) -> list[Trajectory]:
-        """Every episode that was played."""
+        """Every episode that was played from its beginning."""
         return [*self.sampled, *self.greedy]
 
 

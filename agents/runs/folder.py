@@ -141,6 +141,10 @@ class RunFolder:
         """The file with an iteration's episodes."""
         return self.path / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"
 
+    def branches(self, iteration: int) -> Path:
+        """The file with what was branched from an iteration's episodes; there is one if the method asks for branches."""
+        return self.path / "trajectories" / f"branches_{iteration:06d}.jsonl.gz"
+
     def iterations(self) -> list[int]:
         """Those that have a file of episodes."""
         names = (
@@ -151,6 +155,13 @@ class RunFolder:
     def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
         path = self.trajectories(iteration)
+        path.parent.mkdir(exist_ok=True)
+        trajectory_file.write(path, trajectories)
+        return path
+
+    def write_branches(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
+        """Write what was branched from an iteration's episodes, apart from these, so that nobody counts it among them."""
+        path = self.branches(iteration)
         path.parent.mkdir(exist_ok=True)
         trajectory_file.write(path, trajectories)
         return path

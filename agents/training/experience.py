@@ -5,10 +5,12 @@ Sampled tokens are numbered trajectory by trajectory, step by step, everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,11 +59,13 @@ class Experience(Batch):
         tries: ActionTries | None = None,
         scoring: Scoring | None = None,
         greedy: Sequence[Trajectory] = (),
+        branched: Mapping[str, Any] = MappingProxyType({}),
     ) -> Experience:
         """Experience of some trajectories in their order.
 
-        tries: if sampling was constrained by them; greedy: one episode of each group, for methods that compare with it. Raises
-        ValueError if a trajectory is in the list twice, or a sampled token has no log-probability.
+        tries: if sampling was constrained by them; greedy: one episode of each group, for methods that compare with it;
+        branched: columns of the batch that come of branches (agents.training.branches). Raises ValueError if a trajectory is in
+        the list twice, or a sampled token has no log-probability.
         """
         base = columns(trajectories)
         steps = [step for trajectory in trajectories for step in trajectory.steps]
@@ -74,6 +78,7 @@ class Experience(Batch):
         per_episode = np.bincount(token_episode, minlength=len(trajectories))
         made = cls(
             **base,
+            **branched,
             weights_version=torch.tensor([version for step in steps for version in step.token_versions]),
             rollout_logprobs=logprobs,
             logprobs=logprobs.double().numpy(),

@@ -46,6 +46,13 @@ def of_rollout(played: Collected, signals: Signals, tokens: Mapping[str, int], s
     return metrics
 
 
+def of_branches(played: Collected, took: Mapping[str, int]) -> dict[str, float]:
+    """Of what was branched from an iteration's episodes, none of which is in a rate of theirs. took: of `branched.take`."""
+    counts = {f"branch/{name}": float(value) for name, value in took.items()}
+    leaves = {} if played.grown is None else {"branch/leaves": float(len(played.learned))}
+    return {**counts, **leaves, "branch/success": rate(played.branched).success}
+
+
 async def of_evaluation(
     sampler: Sampler, episodes: Sequence[Episode], temperatures: Sequence[float], env: TextEnv, signals: Signals, when: str
 ) -> dict[str, float]:

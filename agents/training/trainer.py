@@ -31,6 +31,7 @@ from agents.runs.signals import Signals
 from agents.runs.tracking import Trackers
 from agents.training import measures
 from agents.training.aside import Aside
+from agents.training.branches import Branches
 from agents.training.credit import Credit
 from agents.training.experience import Experience
 from agents.training.learner import Learner
@@ -74,6 +75,8 @@ class Trainer:
         self.signals = Signals(config, policy.tokenizer, self._warn)
         method = self.credit.method
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
+        self.branches = Branches.of(method, sampler, config.seed, config.engine.temperature, partial(learnable, config=config))
+        """If the method has episodes played on from inside."""
         self.stream: Stream | None = None
         """With overlap: what is played ahead."""
         if rollout.overlap:
@@ -82,7 +85,7 @@ class Trainer:
         self.iteration = 0
         """The last one that is done."""
         self.env_steps = 0
-        """Steps of environments in training so far."""
+        """Steps of environments in training so far, those of branches included."""
         self.saved = -1
         """Iteration of the newest checkpoint; -1: none yet."""
         self.metrics: dict[str, float] = {}
@@ -165,18 +168,26 @@ class Trainer:
         rolled_out, counted_since = time.perf_counter(), self._counted_since
         metrics = measures.of_rollout(played, self.signals, self._count_anew(), rolled_out - counted_since)
         self.signals.look(played.sampled, f"iteration {iteration}")
+        if self.branches is not None:
+            played = await self._branched(self.branches, played, iteration)
+            metrics |= measures.of_branches(played, took := self.sampler.branched.take())
+            metrics["engine/restarts"] += float(self._count_anew()["restarts"])
+            self.env_steps += took["steps"]
+        branched = time.perf_counter()
         if stream is None:
             metrics |= await self._learn(played, iteration, spent)
         else:
             idle = stream.idle
             metrics |= await stream.beside(self._learn(played, iteration, spent))
             metrics["time/sampler_idle"] = stream.idle - idle
-        self.signals.learned(played.groups, metrics, self._compares)
+        self.signals.learned(played.learning, metrics, self._compares)
         updated = time.perf_counter()
         await self.store.publish(iteration)
         published = time.perf_counter()
-        metrics["time/rollout"], metrics["time/update"] = rolled_out - started, updated - rolled_out
+        metrics["time/rollout"], metrics["time/update"] = rolled_out - started, updated - branched
         metrics["time/publish"] = published - updated
+        if self.branches is not None:
+            metrics["time/branches"] = branched - rolled_out
         self.trackers.episodes(iteration, played.learned)
         self.iteration = iteration
         self.over = iteration == c.iterations or self._out_of_budget()
@@ -194,9 +205,21 @@ class Trainer:
         rounds, temperature = self.config.rollout.dynamic_sampling.rounds, self.config.engine.temperature
         return await collect(self.planner, self.sampler, iteration, temperature, rounds, self._greedy, self._watch)
 
+    async def _branched(self, branches: Branches, played: Collected, iteration: int) -> Collected:
+        """The episodes with what was branched from them; all are on disk."""
+        self.folder.write_trajectories(iteration, played.all)
+        played = await branches.play(played, partial(self._watch, stage="branches"))
+        self.folder.write_branches(iteration, played.branched)
+        return played
+
     async def _learn(self, played: Collected, iteration: int, spent: float) -> dict[str, float]:
         """Credit and update. The episodes are on disk before anything is learned from them. Raises RolloutError."""
-        write = partial(self.folder.write_trajectories, iteration, played.all)
+
+        def write() -> None:
+            self.folder.write_trajectories(iteration, played.all)
+            if played.grown is not None:
+                self.folder.write_branches(iteration, played.branched)
+
         if self.credit.shapings:  # they may learn themselves, or ask a judge for minutes
             await self.aside.run(write)
         try:
@@ -215,14 +238,14 @@ class Trainer:
         self._counted_since = time.perf_counter()
         return self.sampler.player.engine.stats.take()
 
-    def _watch(self, episodes: int) -> OnEpisode:
+    def _watch(self, episodes: int, stage: str = "rollout") -> OnEpisode:
         """Shows how far a rollout of so many episodes is."""
         done = known = won = 0
 
         def ended(trajectory: Trajectory) -> None:
             nonlocal done, known, won
             done, known, won = done + 1, known + (trajectory.error is None), won + trajectory.success
-            self.trackers.progress("rollout", done, episodes, **({"success": won / known} if known else {}))
+            self.trackers.progress(stage, done, episodes, **({"success": won / known} if known else {}))
 
         return ended
 
@@ -295,18 +318,22 @@ def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Samp
         sampler.player.dialogue.tries if config.engine.constrained == "admissible" else None,
         sampler.player.scoring,
         played.greedy,
+        played.columns,
     )
 
 
 def to_learn_from(played: Sequence[Trajectory], iteration: int, config: TrainConfig) -> list[Trajectory]:
-    """Leaves out episodes that a fault cut off, that have no step, or that outgrew the context where those are dropped.
-
-    Raises RolloutError if none is left."""
-    drops = config.rollout.out_of_context == "drop"
-    kept = [t for t in played if t.error is None and t.steps and not (drops and t.cut_off == CONTEXT)]
+    """Leaves out episodes that are not `learnable`. Raises RolloutError if none is left."""
+    kept = [trajectory for trajectory in played if learnable(trajectory, config)]
     if not kept:
         raise RolloutError(_nothing(played, iteration, config))
     return kept
+
+
+def learnable(trajectory: Trajectory, config: TrainConfig) -> bool:
+    """Whether no fault cut it off, it has a step, and it did not outgrow the context where such episodes are dropped."""
+    dropped = config.rollout.out_of_context == "drop" and trajectory.cut_off == CONTEXT
+    return trajectory.error is None and bool(trajectory.steps) and not dropped
 
 
 def _nothing(played: Sequence[Trajectory], iteration: int, config: TrainConfig) -> str:

@@ -18,6 +18,13 @@ from envs.trajectory_file import read
 from tests.agents.test_training import SMALL
 
 METHODS = groups()["algo"]
+FEW_BRANCHES = {
+    "vineppo": ["algo.continuations=2", "algo.max_states=3"],
+    "spo_chain": ["algo.continuations=2"],
+    "spo_tree": ["algo.branching=[2,2]", "algo.segment=8", "rollout.group_size=2"],
+    "tree_grpo": ["rollout.group_size=2"],
+}
+"""Settings with which methods on branches play few of them."""
 CONSTANT = ["optim.warmup=0", "optim.schedule=constant", "critic.lr=1e-3", "evaluation.every=0", "evaluation.before=false"]
 
 
@@ -26,17 +33,28 @@ def train(out: Path, name: str, *arguments: str) -> list[dict[str, float]]:
     return read_metrics(out / name / "metrics.jsonl")
 
 
+def few_branches(method: str) -> list[str]:
+    return FEW_BRANCHES.get(method.removesuffix("_official"), [])
+
+
+def branches(run: Path, iteration: int) -> list[Trajectory]:
+    path = run / "trajectories" / f"branches_{iteration:06d}.jsonl.gz"
+    return list(read(path)) if path.exists() else []
+
+
 def episodes(run: Path, iteration: int) -> list[Trajectory]:
     return list(read(run / "trajectories" / f"iteration_{iteration:06d}.jsonl.gz"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_trains(method: str, tmp_path: Path) -> None:
-    rows = train(tmp_path, "run", f"algo={method}", "iterations=2", "evaluation.after=false")
+    rows = train(tmp_path, "run", f"algo={method}", *few_branches(method), "iterations=2", "evaluation.after=false")
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     assert all(torch.isfinite(torch.tensor(row["update/loss"])) for row in rows[1:])
     played = episodes(tmp_path / "run", 2)
-    assert rows[-1]["env/steps"] == sum(len(t.steps) for i in (1, 2) for t in episodes(tmp_path / "run", i))
+    begun = sum(len(t.steps) for i in (1, 2) for t in episodes(tmp_path / "run", i))
+    gone_on = sum(len(t.steps) - t.parent[1] for i in (1, 2) for t in branches(tmp_path / "run", i) if t.parent)
+    assert rows[-1]["env/steps"] == begun + gone_on
     credits = [step.credit["advantage"] for t in played for step in t.steps if step.credit is not None]
     flat = [value for one in credits for value in (one if isinstance(one, list) else [one])]
     assert credits
@@ -44,9 +62,32 @@ def test_it_trains(method: str, tmp_path: Path) -> None:
     assert any(value not in (None, 0.0) for value in flat) or method == "passk_grpo" or rows[-1]["train/reward"] in (0.0, 10.0)
 
 
-@pytest.mark.parametrize("method", ["poad", "oprl"])
-def test_what_learns_beside_the_policy_goes_on_too(method: str, tmp_path: Path) -> None:
-    settings = (f"algo={method}", "evaluation.after=false")
+@pytest.mark.parametrize("method", ["vineppo", "spo_chain", "spo_tree", "tree_grpo"])
+def test_branches_are_on_disk_and_apart_in_every_count(method: str, tmp_path: Path) -> None:
+    *_, row = train(tmp_path, "run", f"algo={method}", *few_branches(method), "iterations=2", "evaluation.after=false")
+    begun, gone_on = episodes(tmp_path / "run", 2), branches(tmp_path / "run", 2)
+    assert row["branch/episodes"] == len(gone_on) > 0
+    assert row["branch/steps"] == sum(len(t.steps) - t.parent[1] for t in gone_on if t.parent)
+    assert row["branch/success"] == pytest.approx(sum(t.success for t in gone_on) / len(gone_on))
+    assert row["train/success"] == pytest.approx(sum(t.success for t in begun) / len(begun))
+    assert row["tokens/sampled"] == sum(len(step.response_ids) for t in begun for step in t.steps)
+    named = {t.name: t for t in (*begun, *gone_on)}
+    for child in gone_on:
+        assert child.parent is not None
+        parent, step = named[child.parent[0]], child.parent[1]
+        assert child.group_id == parent.group_id
+        assert [s.response_ids for s in child.steps[:step]] == [s.response_ids for s in parent.steps[:step]]
+    # Of what was branched only leaves are learned from: each has credit of its own, also for what it shares.
+    assert ("branch/leaves" in row) == (method in ("spo_tree", "tree_grpo"))
+    if method == "tree_grpo":
+        assert row["branch/leaves"] == len(begun) + len(gone_on)
+        assert all(len({str(step.credit["advantage"]) for step in t.steps if step.credit}) == 1 for t in (*begun, *gone_on))
+        assert all(step.credit is not None for t in gone_on for step in t.steps)
+
+
+@pytest.mark.parametrize("method", ["poad", "oprl", "vineppo", "spo_tree", "tree_grpo"])
+def test_what_learns_or_is_played_beside_goes_on_too(method: str, tmp_path: Path) -> None:
+    settings = (f"algo={method}", *few_branches(method), "evaluation.after=false")
     whole = train(tmp_path, "whole", *settings, "iterations=3")
     train(tmp_path, "stopped", *settings, "iterations=1")
     agents.train.train(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=3"]))

@@ -90,6 +90,22 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
             ["algo=poad", "rollout.dynamic_sampling.rounds=2"],
             ["rollout.dynamic_sampling.rounds is 2", "algo.name=poad", "allowed with it: 0"],
         ),
+        (
+            ["algo=tree_grpo", "rollout.dynamic_sampling.rounds=2"],
+            ["rollout.dynamic_sampling.rounds is 2", "algo.name=tree_grpo compares leaves", "allowed with it: 0"],
+        ),
+        (
+            ["algo=vineppo", "rollout.overlap=1"],
+            ["rollout.overlap is 1", "algo.name=vineppo has finished episodes played on", "allowed with it: 0"],
+        ),
+        (
+            ["algo=spo_chain", "engine.constrained=scored"],
+            ["engine.constrained is 'scored'", "algo.name=spo_chain looks at its single tokens"],
+        ),
+        (
+            ["algo=vineppo", "shaping=calm"],
+            ["algo.shaped_at.calm is reward", "allowed with this method: return, advantage, none"],
+        ),
         (["algo=poad", "engine.constrained=scored"], ["algo.name=poad looks at its single tokens", "algo.level=action"]),
         (["algo=ppo", "engine.constrained=scored"], ["algo.name=ppo looks at its single tokens"]),
         (["algo=otb", "engine.constrained=none", "engine.top_p=0.9"], ["engine.top_p is 0.9", "algo.name=otb"]),

@@ -23,6 +23,7 @@ from agents.training.experience import Experience
 from agents.training.learner import Learner
 from envs.trajectory import Trajectory
 from envs.trajectory_file import read
+from tests.agents.test_methods import FEW_BRANCHES
 from tests.agents.test_training import SMALL, comparable, weights
 
 FEW = [*SMALL, "algo=ppo", "critic.hidden=[16]", "iterations=2", "evaluation.before=false", "evaluation.after=false"]
@@ -90,6 +91,23 @@ def test_episodes_are_on_disk_before_anything_is_learnt_from_them(
     ]
     assert {step.credit is None for t in kept for step in t.steps} == {where == "credit"}
     goes_on_like(run, whole)
+
+
+@pytest.mark.parametrize("method", ["vineppo", "tree_grpo"])
+def test_branches_are_on_disk_before_anything_is_learnt_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def failing(self: Learner, experience: Experience, iteration: int, spent: float = 0.0) -> dict[str, float]:
+        raise ZeroDivisionError("an update")
+
+    monkeypatch.setattr(Learner, "update", failing)
+    few = [*SMALL, f"algo={method}", *FEW_BRANCHES[method], "iterations=1", "evaluation.before=false", f"out={tmp_path}"]
+    assert training.main([*few, "run=failed"]) == 1
+    folder = RunFolder(tmp_path / "failed")
+    begun, gone_on = list(read(folder.trajectories(1))), list(read(folder.branches(1)))
+    assert folder.iterations() == [1]
+    assert {one.parent[0] for one in gone_on if one.parent} <= {one.name for one in begun}
+    assert {step.credit is None for one in gone_on for step in one.steps} == {method == "vineppo"}
 
 
 def test_a_disk_that_is_full_at_the_episodes_stops_the_run_and_a_resume_goes_on(
