@@ -20,8 +20,8 @@ from agents.runs.tracker import Tracker
 ROWS = 10
 """Iterations that the live table shows."""
 COLUMNS = ("success", "reward", "steps", "valid", "tok/s", "rollout s", "update s", "eval s", "eval success")
-RARE = ("out of context", "faults")
-"""Columns that are there only if they have anything to say: episodes of training, and of evaluations."""
+RARE = ("branches s", "out of context", "faults")
+"""Columns that are there only if they have anything to say; the last two count episodes of training, and of evaluations."""
 BARS = "▁▂▃▄▅▆▇█"
 EVAL = "eval/success@"
 RANDOM = "eval/random_success"
@@ -152,6 +152,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         number("time/update", ".1f"),
         number("time/evaluation", ".1f"),
         " ".join(f"{score:.3f}" for score in evaluations(row).values()),
+        number("time/branches", ".1f"),
         count("cut_off/context"),
         count("faults"),
     ]

@@ -42,9 +42,11 @@ class Estimate:
     parameters: int
     trainable: int
     episodes: int
-    """Episodes an iteration."""
+    """Episodes an iteration, without branches."""
+    branches: int | None
+    """Most branches an iteration; None if the environment has no step limit that is known here."""
     response_tokens: int | None
-    """Most tokens sampled in an iteration; None if the environment has no step limit that is known here."""
+    """Most tokens sampled in an iteration, branches included; None if the environment has no step limit that is known here."""
     context_tokens: int | None
     """Most tokens read by the forward pass of one epoch."""
     updates: int
@@ -115,18 +117,34 @@ def estimate(config: TrainConfig) -> Estimate:
         memory["frozen copy of the policy"] = parameters * size
     memory |= _learners(config, parameters, hidden, size)
     episodes = config.rollout.groups * config.rollout.group_size
-    responses = None if steps is None else episodes * steps * config.engine.max_tokens
-    context = episodes * longest if not window else None if steps is None else episodes * steps * longest
+    branches, learned = _branches(config, episodes, steps)
+    read = longest if not window else None if steps is None else steps * longest  # of an episode
+    answers = None if steps is None or read is None else min(steps * config.engine.max_tokens, read)
     return Estimate(
         str(dtype).removeprefix("torch."),
         parameters,
         trainable,
         episodes,
-        min(responses, context) if responses is not None and context is not None else responses,
-        context,
-        max(1, round(episodes / config.optim.minibatch_episodes)) * config.optim.epochs,
+        branches,
+        None if answers is None or branches is None else (episodes + branches) * answers,
+        None if read is None else learned * read,
+        max(1, round(learned / config.optim.minibatch_episodes)) * config.optim.epochs,
         memory,
     )
+
+
+def _branches(config: TrainConfig, episodes: int, steps: int | None) -> tuple[int | None, int]:
+    """Most branches of an iteration's episodes, None if that is not known; and most episodes that are learned from."""
+    from algorithms import base
+    from algorithms.branching import MonteCarloMethod, TreeMethod
+
+    method = base.build(config.algo)
+    if isinstance(method, TreeMethod):
+        return episodes * method.most_branches, episodes * (1 + method.most_branches)
+    if isinstance(method, MonteCarloMethod):
+        places = None if steps is None else method.most_places(steps, steps * config.engine.max_tokens)
+        return None if places is None else episodes * places * method.continuations, episodes
+    return 0, episodes
 
 
 def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> dict[str, int]:
@@ -162,6 +180,7 @@ def report(config: TrainConfig) -> None:
         ("format of the weights", cost.dtype),
         ("iterations", f"{config.iterations:,}"),
         ("episodes an iteration", f"{cost.episodes:,} ({config.rollout.groups} tasks x {config.rollout.group_size})"),
+        *([("branches an iteration, at most", _count(cost.branches))] if cost.branches != 0 else []),
         ("sampled tokens an iteration, at most", _count(cost.response_tokens)),
         ("tokens read by one epoch, at most", _count(cost.context_tokens)),
         ("optimizer steps an iteration", f"{cost.updates:,}"),

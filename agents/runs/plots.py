@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 AXES = {"iteration": "iteration", "time/cpu": "CPU time (s)", "time/wall": "wall-clock time (s)"}
-PARTS = ("rollout", "update", "evaluation")
+PARTS = ("rollout", "branches", "update", "evaluation")
 TRAIN = {"train/success": "success of training episodes", "train/reward": "mean reward of training episodes"}
 
 
@@ -47,7 +47,7 @@ def plot_time(rows: Rows, folder: Path) -> list[Path]:
     axes = _axes("iteration", "seconds")
     x = [row["iteration"] for row in rows]
     below = [0.0] * len(rows)
-    for part in PARTS:
+    for part in [part for part in PARTS if any(row.get(f"time/{part}") is not None for row in rows)]:
         seconds = [row.get(f"time/{part}") or 0.0 for row in rows]
         axes.bar(x, seconds, bottom=below, width=0.9, label=part)
         below = [a + b for a, b in zip(below, seconds)]

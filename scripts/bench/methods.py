@@ -7,7 +7,7 @@ minutes. Figures to rely on want --repeats 3 and the sizes of a real training: -
 
 One set of episodes is played with the warm-started model. Each method then makes its iteration of them in a fresh process, some
 times over, each time from the same weights; medians count, and the first time does not. A method whose episodes are others (it
-samples differently, drops groups, or plays a greedy episode besides) plays its own and is marked with *.
+samples differently, drops groups, or plays greedy episodes or branches besides) plays its own and is marked with *.
 
 Seconds are wall-clock; ratios are of processor time, which others on the machine do not disturb, on a GPU of wall-clock.
 Tokens are those that the update computed: policy, critic and reward models. Memory is the peak of that process, and by how
@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +40,7 @@ from agents.config import compose, loading
 from agents.config.overrides import assignment
 from agents.config.sections import TrainConfig
 from algorithms import base as algorithms
+from algorithms.branching import BRANCHED as BRANCHED_COLUMNS
 from envs import trajectory_file
 from envs.common.structured import ConfigError, suggestion
 
@@ -54,7 +56,7 @@ SHARED = ("env", "engine", "rollout", "model")
 """Sections that decide which episodes are played."""
 QUICK = ["rollout.groups=4"]
 """Settings of the default measurement."""
-SAMPLED, GREEDY = "sampled.jsonl.gz", "greedy.jsonl.gz"
+SAMPLED, GREEDY, BRANCHED = "sampled.jsonl.gz", "greedy.jsonl.gz", "branched.npz"
 
 
 def main() -> None:
@@ -154,8 +156,8 @@ def call(*arguments: str) -> str:
 def plays_its_own(config: TrainConfig, reference: TrainConfig) -> bool:
     """Whether the method's episodes are not those of the reference."""
     mine, theirs = (loading.to_dict(one) for one in (config, reference))
-    greedy = "greedy" in algorithms.get(config.algo["name"]).needs
-    return greedy or any(mine[section] != theirs[section] for section in SHARED)
+    besides = algorithms.get(config.algo["name"]).needs & {"greedy", *BRANCHED_COLUMNS}
+    return bool(besides) or any(mine[section] != theirs[section] for section in SHARED)
 
 
 # -- in a process of its own ----------------------------------------------------------------------------------------------
@@ -164,23 +166,39 @@ def plays_its_own(config: TrainConfig, reference: TrainConfig) -> bool:
 def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     """Play one iteration's episodes from the run `start` into the folder `episodes`."""
     from agents.rollout.build import make_env, open_sampler
-    from agents.rollout.collect import collect
+    from agents.rollout.collect import Collected, collect
     from agents.rollout.planner import Planner
+    from agents.rollout.sampler import OnEpisode
+    from agents.training.branches import Branches
+    from agents.training.trainer import learnable
 
     policy, _ = warm(config, start)
     sampler = open_sampler(config, policy)
     r = config.rollout
     planner = Planner(make_env(config).tasks("train"), r.groups, r.group_size, config.seed)
-    greedy = "greedy" in algorithms.get(config.algo["name"]).needs
+    method = algorithms.build(config.algo)
+    greedy = "greedy" in method.needs
+    branches = Branches.of(method, sampler, config.seed, config.engine.temperature, partial(learnable, config=config))
     clock = Clock(policy)
+
+    def watch(number: int) -> OnEpisode:
+        return lambda one: None
+
     rounds, temperature = r.dynamic_sampling.rounds, config.engine.temperature
-    played = asyncio.run(collect(planner, sampler, 1, temperature, rounds, greedy, lambda number: lambda one: None))
+
+    async def all_of_them() -> Collected:
+        played = await collect(planner, sampler, 1, temperature, rounds, greedy, watch)
+        return played if branches is None else await branches.play(played, watch)
+
+    played = asyncio.run(all_of_them())
     seconds, work = clock.spent()
+    steps = sum(len(t.steps) for t in played.all) + sampler.branched.take()["steps"]
     sampler.close()
     episodes.mkdir()
     trajectory_file.write(episodes / SAMPLED, played.learned)
     trajectory_file.write(episodes / GREEDY, played.greedy)
-    return {"rollout_s": seconds, "rollout_work_s": work, "env_steps": sum(len(t.steps) for t in played.all)}
+    np.savez(episodes / BRANCHED, **played.columns)
+    return {"rollout_s": seconds, "rollout_work_s": work, "env_steps": steps}
 
 
 def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> dict[str, float]:
@@ -204,7 +222,9 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
         credit = Credit(learner, config, build_judge, sampler.player.dialogue.noted)
         clock = Clock(policy)
         iteration = config.critic.warmup + 1
-        experience = gather(Collected([sampled], [], greedy), iteration, config, sampler)
+        with np.load(episodes / BRANCHED) as columns:
+            played = Collected([sampled], [], greedy, columns=dict(columns))
+        experience = gather(played, iteration, config, sampler)
         metrics = asyncio.run(credit.assign(experience)) | learner.update(experience, iteration)
         whole, work = clock.spent()
         seconds = {name: metrics.get(f"time/{name}", 0.0) for name in PARTS}

@@ -35,7 +35,9 @@ def test_a_mistyped_method_is_refused_before_anything_is_played() -> None:
         methods.chosen(["gigpo", "grop"])
 
 
-@pytest.mark.parametrize(("method", "own"), [("gigpo", False), ("remax", True), ("dapo", True), ("twosome", True)])
+@pytest.mark.parametrize(
+    ("method", "own"), [("gigpo", False), ("remax", True), ("vineppo", True), ("dapo", True), ("twosome", True)]
+)
 def test_a_method_that_plays_otherwise_has_episodes_of_its_own(method: str, own: bool) -> None:
     reference, config = (loading.load(["env=alfworld", f"algo={name}"]) for name in (methods.REFERENCE, method))
     assert methods.plays_its_own(config, reference) is own

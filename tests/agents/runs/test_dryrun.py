@@ -63,6 +63,26 @@ def test_counts_follow_groups_minibatches_and_epochs() -> None:
     assert (cost.episodes, cost.updates) == (24, 6)
 
 
+@pytest.mark.parametrize(
+    ("settings", "branches", "learned"),
+    [
+        (["algo=vineppo", "algo.continuations=3"], 6 * 20 * 3, 6),
+        (["algo=vineppo", "algo.continuations=3", "algo.max_states=5"], 6 * 5 * 3, 6),
+        (["algo=spo_chain", "algo.continuations=2", "algo.interval=10", "engine.max_tokens=12"], 6 * 24 * 2, 6),
+        (["algo=tree_grpo", "rollout.group_size=3", "algo.expansions=2"], 6 * 4, 30),
+        (["algo=spo_tree", "rollout.group_size=3", "algo.branching=[2,3]"], 6 * 5, 36),
+    ],
+)
+def test_branches_are_counted_at_their_most(settings: list[str], branches: int, learned: int) -> None:
+    sizes = ["rollout.groups=2", "rollout.group_size=3", "env.max_steps=20", "optim.minibatch_episodes=1"]
+    cost, without = (estimate(loading.load([*sizes, *more])) for more in (settings, ["algo=grpo"]))
+    assert (cost.episodes, cost.branches, cost.updates) == (6, branches, learned)
+    assert without.branches == 0
+    assert cost.response_tokens is not None
+    assert without.response_tokens is not None
+    assert cost.response_tokens == without.response_tokens // 6 * (6 + branches)
+
+
 def test_a_model_nobody_knows_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(ConfigError, match=r"model\.name=\./no/such/folder is neither.*Qwen2\.5"):
         estimate(loading.load(["model=hub", "model.name=./no/such/folder"]))
