@@ -109,8 +109,8 @@ def advantages(
         that of successes is looked at.
     state_values, prefix_values: for vineppo a number for each step, for spo_chain one for each token: the mean return from the
         step on of episodes that were played on from before it; nan where none was.
-    tree: for tree_grpo, a label for the tree that the step's episode is a leaf of; segment: for spo_tree, a label for each token:
-        that of the part of its tree it was sampled in, from one branching to the next.
+    tree: for tree_grpo, a label for the tree that the step's episode is a leaf of; segment: for spo_tree, a label for each
+        token: that of the part of its tree it was sampled in, from one branching to the next.
     shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
     valid: whether the environment accepted the action. Default: yes.
     success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
