@@ -231,16 +231,7 @@ def _checkpoint(config: EvaluateConfig) -> Path:
     """The folder of the run's checkpoint. Raises CheckpointError, with those that exist."""
     from agents.runs import checkpoint
 
-    found = {checkpoint.iteration_of(folder): folder for folder in checkpoint.complete(Path(config.run or "") / "checkpoints")}
-    if not found:
-        raise checkpoint.CheckpointError(f"{config.run} has no checkpoint yet: train it first, or evaluate another run")
-    wanted = max(found) if config.checkpoint is None else config.checkpoint
-    if wanted not in found:
-        raise checkpoint.CheckpointError(
-            f"{config.run} has no checkpoint of iteration {wanted}; there are: {', '.join(map(str, found))}. A training keeps "
-            "the newest ones, as many as its checkpoint.keep says"
-        )
-    return found[wanted]
+    return checkpoint.chosen(Path(config.run or ""), config.checkpoint)
 
 
 if __name__ == "__main__":

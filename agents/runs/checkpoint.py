@@ -75,6 +75,20 @@ def latest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def chosen(run: Path, iteration: int | None) -> Path:
+    """The folder of a run's checkpoint of that iteration, or its newest. Raises CheckpointError, with those that exist."""
+    found = {iteration_of(folder): folder for folder in complete(run / "checkpoints")}
+    if not found:
+        raise CheckpointError(f"{run} has no checkpoint yet: train it first, or take another run")
+    wanted = max(found) if iteration is None else iteration
+    if wanted not in found:
+        raise CheckpointError(
+            f"{run} has no checkpoint of iteration {wanted}; there are: {', '.join(map(str, found))}. A training keeps "
+            "the newest ones, as many as its checkpoint.keep says"
+        )
+    return found[wanted]
+
+
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Any, keep: int) -> None:
     """Write a checkpoint as `folder`, then delete all but the newest `keep` beside it.
 

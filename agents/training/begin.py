@@ -16,7 +16,7 @@ from agents.runs import checkpoint
 from agents.runs.folder import RunFolder
 from agents.runs.tracking import Trackers, open_trackers
 from agents.training.trainer import Trainer, clocks
-from agents.training.warmstart import demonstrations, warm_start
+from agents.training.warmstart import warm_up
 from envs.base import SPLITS, Split, TextEnv
 from envs.common.structured import ConfigError
 
@@ -99,23 +99,9 @@ def _opened(
 
 def _warm_up(config: TrainConfig, policy: Policy, env: TextEnv, sampler: Sampler, trackers: Trackers) -> dict[str, float]:
     """The warm start on train tasks; returns its metrics."""
-    started, wanted, steps = time.process_time(), config.warmstart.demonstrations, config.warmstart.steps
-
-    def made(n: int) -> None:
-        if n % 50 == 0 or n == wanted:
-            trackers.progress("demonstrations", n, wanted)
-
-    shown = demonstrations(
-        env, sampler.player.dialogue, sampler.player.prompt, config, env.tasks("train"), wanted, on_made=made
-    )
-    done = warm_start(
-        policy,
-        shown,
-        config.warmstart,
-        config.seed,
-        lambda step, loss: trackers.progress("warm start", step, steps, loss=loss),
-    )
-    return {"warmstart/cached": float(bool(done["cached"])), "warmstart/cpu": time.process_time() - started}
+    started, player = time.process_time(), sampler.player
+    cached = warm_up(policy, env, player.dialogue, player.prompt, config, trackers.progress)
+    return {"warmstart/cached": float(cached), "warmstart/cpu": time.process_time() - started}
 
 
 def _refuse_if_nothing_is_left(config: TrainConfig, folder: RunFolder, iteration: int) -> None:

@@ -58,9 +58,9 @@ class Credit:
         metrics: dict[str, float] = {}
         started = time.perf_counter()
         for name in self.shapings:
-            metrics |= await self._shape(name, experience)
+            metrics |= await self.shape(name, experience)
         shaped = time.perf_counter()
-        await self._aside.run(partial(self.learner.observe, experience, self.method.needs, self._with_notes(experience)))
+        await self.observe(experience)
         observed = time.perf_counter()
         found = self.method.advantages(experience)
         if "values" in self.method.needs and found.returns is None:
@@ -77,6 +77,10 @@ class Credit:
         metrics |= {"time/shaping": shaped - started, "time/values": observed - shaped, "time/credit": credited - observed}
         return metrics
 
+    async def observe(self, experience: Experience) -> None:
+        """Fill the columns that the method reads and a model computes."""
+        await self._aside.run(partial(self.learner.observe, experience, self.method.needs, self._with_notes(experience)))
+
     def _with_notes(self, experience: Experience) -> list[Row]:
         """For a method that judges actions in hindsight: the rows of the episodes of which it has something to say."""
         if "hindsight" not in self.method.needs:
@@ -84,7 +88,7 @@ class Credit:
         notes = [self.method.note(trajectory) for trajectory in experience.trajectories]
         return list(rows_with_notes(experience, notes, self._noted, self.learner.policy.max_length))
 
-    async def _shape(self, name: str, experience: Experience) -> dict[str, float]:
+    async def shape(self, name: str, experience: Experience) -> dict[str, float]:
         """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience."""
         one = self.shapings[name]
         shaping = one.shape(experience)

@@ -161,3 +161,32 @@ def warm_start(
     loss = clone(policy, packed, config, seed, on_step)
     keep(file, save_tensors({name: p.detach().cpu().contiguous() for name, p in policy.trainable()}))
     return {"cached": False, "hash": key, "loss": loss}
+
+
+def warm_up(
+    policy: Policy,
+    env: TextEnv,
+    dialogue: Dialogue,
+    prompt: Prompt,
+    config: TrainConfig,
+    progress: Callable[..., None],
+) -> bool:
+    """The warm start of a training, on its train tasks; returns whether it came from the cache.
+
+    progress: told (stage, done, total), and `loss` where there is one.
+    """
+    wanted, steps = config.warmstart.demonstrations, config.warmstart.steps
+
+    def made(n: int) -> None:
+        if n % 50 == 0 or n == wanted:
+            progress("demonstrations", n, wanted)
+
+    shown = demonstrations(env, dialogue, prompt, config, env.tasks("train"), wanted, on_made=made)
+    done = warm_start(
+        policy,
+        shown,
+        config.warmstart,
+        config.seed,
+        lambda step, loss: progress("warm start", step, steps, loss=loss),
+    )
+    return bool(done["cached"])
