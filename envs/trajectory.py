@@ -56,6 +56,9 @@ class Step:
     """Names of the subgoals that a judge says this step achieved; None: no judge was asked."""
     credit: dict[str, Any] | None = None
     """The step's advantage and what it is made of, by name; None: the step took no part in an update."""
+    truth: dict[str, Any] | None = None
+    """The true advantage, and the value of the state before, with their standard errors, where an audit measured them:
+    `advantage`, `error`, `value`, `value_error`; by token `tokens` and `token_errors`, None where it did not."""
     step_group: int | None = None
     """Number of the group of steps that this one was compared in, for methods that compare steps."""
     info: dict[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agents.replay.view import BESIDE, Episode, Group, Step, Token
+from agents.replay.view import BESIDE, Episode, Group, Known, Step, Token
 from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
@@ -121,14 +121,17 @@ def _step(
     by_name = {name: _per_token(value, count) for name, value in credit.items()}
     texts = spell(stored.response_ids)
     logprobs = _per_token(stored.rollout_logprobs, count)
+    true = stored.truth or {}
+    of_tokens = zip(_per_token(true.get("tokens"), count), _per_token(true.get("token_errors"), count))
     tokens = [
         Token(
             id=token,
             text=None if text is None else printable(text),
             logprob=logprobs[place],
             credit={name: values[place] for name, values in by_name.items()},
+            truth=_known(*known),
         )
-        for place, (token, text) in enumerate(zip(stored.response_ids, texts, strict=True))
+        for place, (token, text, known) in enumerate(zip(stored.response_ids, texts, of_tokens, strict=True))
     ]
     marks = [] if stored.valid else ["invalid"]
     if not stored.executed:
@@ -151,7 +154,13 @@ def _step(
         return_to_go=return_to_go,
         marks=marks,
         reached=[printable(name) for name in names],
+        truth=_known(_number(true.get("advantage")), _number(true.get("error"))),
+        worth=_known(_number(true.get("value")), _number(true.get("value_error"))),
     )
+
+
+def _known(value: float | None, error: float | None) -> Known | None:
+    return None if value is None or error is None else Known(value, error)
 
 
 def _text(value: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.replay.drawing import anchor, bar, shade
 from agents.replay.html import Markup, tag
-from agents.replay.view import BESIDE, Episode, Iteration, Row, Scale, Step, Token, logprob, rows, signed
+from agents.replay.view import BESIDE, Episode, Iteration, Known, Row, Scale, Step, Token, logprob, rows, signed
 
 FOLD = (420, 6)
 """An observation of more characters or lines is folded."""
@@ -76,6 +76,7 @@ def _tokens(step: Step, scale: Scale) -> Markup | None:
     prose = len(step.tokens) > PROSE
     chips = [_chip(token, step.per_token, prose, scale) for token in step.tokens]
     numbers = ["advantage"] if step.per_token else []
+    numbers += ["true advantage"] if any(token.truth for token in step.tokens) else []
     numbers += ["log-probability"] if any(token.logprob is not None for token in step.tokens) else []
     where = " (point at one, or switch them on above)" if prose else ""
     caption = tag("span", f"{len(chips)} tokens: {', '.join(numbers)}{where}", class_="caption")
@@ -84,12 +85,14 @@ def _tokens(step: Step, scale: Scale) -> Markup | None:
 
 def _chip(token: Token, per_token: bool, prose: bool, scale: Scale) -> Markup:
     facts = [f"id {token.id}", *(f"{name} {signed(value)}" for name, value in token.credit.items())]
+    facts += [] if token.truth is None else [f"true advantage {token.truth}"]
     facts += [] if token.logprob is None else [f"log-probability {token.logprob:.4g}"]
     text = f"#{token.id}" if token.text is None else token.text if prose else token.text.strip(" ")
     return tag(
         "span",
         tag("span", text if text.strip() else text.replace("\n", "⏎") or "␣"),
         tag("i", signed(token.advantage)) if per_token else None,
+        None if token.truth is None else tag("i", f"true {signed(token.truth.value)}", class_="true"),
         None if token.logprob is None else tag("i", logprob(token.logprob)),
         class_=f"t {shade(token.advantage, scale)}",
         title=" · ".join(facts),
@@ -100,13 +103,15 @@ def _parts(step: Step, iteration: Iteration, scale: Scale) -> Markup:
     mean = " (mean over tokens)" if step.per_token else ""
     lines = [_part(name, value, scale) for name, value in step.parts.items()]
     total = _part("advantage", step.advantage, scale, "total")
+    true = None if step.truth is None else _true(step.truth, scale)
     discount = f" (discount {iteration.gamma:g})" if iteration.gamma != 1 else ""
     facts = [] if step.return_to_go is None else [(f"return from here{discount}", f"{step.return_to_go:.3g}")]
     facts += [(words, signed(step.credit[name])) for name, words in BESIDE.items() if name in step.credit]
+    facts += [] if step.worth is None else [("true value before", str(step.worth))]
     return tag(
         "section",
         tag("h4", f"credit{mean}"),
-        tag("table", *lines, total, class_="parts"),
+        tag("table", *lines, total, true, class_="parts"),
         tag("p", *[tag("span", f"{name} ", tag("b", value)) for name, value in facts], class_="facts"),
     )
 
@@ -114,6 +119,17 @@ def _parts(step: Step, iteration: Iteration, scale: Scale) -> Markup:
 def _part(name: str, value: float | None, scale: Scale, kind: str | None = None) -> Markup:
     return tag(
         "tr", tag("th", name, scope="row"), tag("td", bar(value, scale)), tag("td", signed(value), class_="num"), class_=kind
+    )
+
+
+def _true(known: Known, scale: Scale) -> Markup:
+    return tag(
+        "tr",
+        tag("th", "truth", scope="row"),
+        tag("td", bar(known.value, scale.of_truth, error=known.error)),
+        tag("td", str(known), class_="num"),
+        class_="truth",
+        title="the true advantage, in units of the environment's reward and with its standard error, on a scale of its own",
     )
 
 

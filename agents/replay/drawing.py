@@ -30,14 +30,16 @@ def anchor(step: Step) -> str:
     return f"e{step.episode}s{step.number}"
 
 
-def bar(value: float | None, scale: Scale, half: int = 60, height: int = 12) -> Markup:
-    """One credit as a bar from the middle."""
+def bar(value: float | None, scale: Scale, half: int = 60, height: int = 12, error: float | None = None) -> Markup:
+    """One credit as a bar from the middle, with a line for its standard error if it has one."""
     length = min(1.0, abs(value or 0.0) / scale.length) * half
     left = half - length if (value or 0.0) < 0 else half
+    around = [] if error is None else [half * (1 + max(-1.0, min(1.0, x / scale.length))) for x in _ends(value, error)]
     return tag(
         "svg",
         tag("line", x1=half, x2=half, y1=0, y2=height, class_="axis"),
         tag("rect", x=left, y=1, width=length, height=height - 2, rx=1, class_=f"fill {shade(value, scale)}"),
+        tag("line", x1=around[0], x2=around[1], y1=height / 2, y2=height / 2, class_="error") if around else None,
         class_="bar",
         width=2 * half,
         height=height,
@@ -45,8 +47,13 @@ def bar(value: float | None, scale: Scale, half: int = 60, height: int = 12) -> 
     )
 
 
-def strip(steps: Sequence[Step], scale: Scale) -> Markup:
-    """A cell a step, each leading to it."""
+def _ends(value: float | None, error: float) -> tuple[float, float]:
+    return (value or 0.0) - error, (value or 0.0) + error
+
+
+def strip(steps: Sequence[Step], scale: Scale, true: bool = False) -> Markup:
+    """A cell a step, each leading to it, in the color of its credit or of its true advantage."""
+    scale = scale.of_truth if true else scale
     width = max(4, min(16, 420 // max(1, len(steps))))
     cells = [
         tag(
@@ -58,13 +65,17 @@ def strip(steps: Sequence[Step], scale: Scale) -> Markup:
                 y=0,
                 width=width - 1,
                 height=16,
-                class_=f"fill {shade(step.advantage, scale)}",
+                class_=f"fill {shade(_shown(step, true), scale)}",
             ),
             href=f"#{anchor(step)}",
         )
         for place, step in enumerate(steps)
     ]
     return tag("svg", *cells, class_="strip", width=width * max(1, len(steps)), height=16)
+
+
+def _shown(step: Step, true: bool) -> float | None:
+    return step.advantage if not true else None if step.truth is None else step.truth.value
 
 
 def timeline(episode: Episode, scale: Scale) -> Markup:
@@ -87,6 +98,12 @@ def timeline(episode: Episode, scale: Scale) -> Markup:
         ),
     ]
     drawn += [_column(step, scale, left + place * each, each, middle, foot) for place, step in enumerate(episode.steps)]
+    if any(step.truth for step in episode.steps):
+        dots = (_true(step, scale, left + (place + 0.5) * each, middle) for place, step in enumerate(episode.steps))
+        drawn += [dot for dot in dots if dot is not None]
+        ends = ((signed(scale.truth), top), (signed(-scale.truth), middle + HALF))
+        drawn += [tag("text", label, x=right + 6, y=y + 4, class_="label true") for label, y in ends]
+        right += 44
     drawn += [_segment(segment, credit, episode, scale, left, each, foot + 8) for segment, credit in episode.segments]
     if known:
         drawn.append(_curve(values, known, left, each, below + 10))
@@ -114,6 +131,21 @@ def _column(step: Step, scale: Scale, x: float, width: float, middle: float, foo
         tag("text", "".join(signs(step)), x=center, y=12, class_="signs"),
         tag("text", str(step.number), x=center, y=foot, class_="label"),
         href=f"#{anchor(step)}",
+    )
+
+
+def _true(step: Step, scale: Scale, x: float, middle: float) -> Markup | None:
+    """The true advantage of a step as a dot, with a line for its standard error."""
+    if step.truth is None:
+        return None
+    y, *ends = (
+        middle - max(-1.0, min(1.0, value / scale.truth)) * HALF
+        for value in (step.truth.value, *_ends(step.truth.value, step.truth.error))
+    )
+    return tag(
+        "g",
+        tag("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_="error"),
+        tag("circle", cx=x, cy=y, r=3.5, class_="dot"),
     )
 
 
@@ -165,4 +197,5 @@ def _curve(values: Sequence[float | None], known: Sequence[float], left: float, 
 
 def _said(step: Step) -> str:
     more = "; ".join([*step.marks, *(f"{name} paid {signed(paid)}" for name, paid in step.shaped.items())])
-    return f"step {step.number}: {step.action}\nadvantage {signed(step.advantage)}" + (f"\n{more}" if more else "")
+    true = f"\ntrue advantage {step.truth}" if step.truth else ""
+    return f"step {step.number}: {step.action}\nadvantage {signed(step.advantage)}{true}" + (f"\n{more}" if more else "")

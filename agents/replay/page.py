@@ -113,7 +113,9 @@ def _about(group: Group) -> str:
 
 
 def _overview(group: Group, scale: Scale) -> Markup:
-    names = ("episode", "", "return", "score", "steps", "mean advantage", "", "advantage of each step")
+    true = any(step.truth for episode in group.episodes for step in episode.steps)
+    names = ["episode", "", "return", "score", "steps", "mean advantage", "", "advantage of each step"]
+    names += ["true advantage of each step"] if true else []
     lines = [
         tag(
             "tr",
@@ -125,6 +127,7 @@ def _overview(group: Group, scale: Scale) -> Markup:
             tag("td", signed(episode.mean_advantage), class_="num"),
             tag("td", bar(episode.mean_advantage, scale, half=40)),
             tag("td", strip(episode.steps, scale)),
+            tag("td", strip(episode.steps, scale, true=True)) if true else None,
             data_episode=f"e{episode.number}",
         )
         for episode in group.episodes
@@ -146,6 +149,8 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
     happened = "   ".join(f"{sign} {meaning}" for sign, meaning in SIGNS.items())
     happened += "   band: segments and their mean advantage" if episode.segments else ""
     happened += "   line: the critic's value" if any("value" in step.credit for step in episode.steps) else ""
+    audited = any(step.truth for step in episode.steps)
+    happened += "   dots: true advantage with its standard error, by the scale on the right" if audited else ""
     return tag(
         "section",
         tag("nav", *links),

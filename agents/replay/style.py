@@ -89,8 +89,12 @@ svg{display:block}
 .hit{fill:transparent}
 .strip a:hover rect,.timeline a:hover .fill{stroke:var(--ink);stroke-width:1.5}
 .timeline a:hover .hit{fill:var(--chip)}
+.error{stroke:var(--ink);stroke-width:1.5}
+.dot{fill:var(--ink);stroke:var(--card);stroke-width:1.5}
+.timeline g{pointer-events:none}
 .label{font:11px var(--mono);fill:var(--soft);text-anchor:middle}
 .end{text-anchor:end}
+.label.true{text-anchor:start;fill:var(--ink)}
 .signs{font-size:12px;fill:var(--ink);text-anchor:middle}
 .name{font:11px var(--mono);fill:var(--i);text-anchor:middle;pointer-events:none}
 .value{fill:none;stroke:var(--ink);stroke-width:1.5}
@@ -148,6 +152,7 @@ body:has(#numbers:checked) .prose .t i{display:inline;margin:0 2px 0 3px;font-si
 .total th{color:var(--ink);font-weight:600}
 .total .num{font-weight:600}
 .total>*{border-top:1px solid var(--line)}
+.truth th{color:var(--ink)}
 .facts{margin:6px 0 0;font-size:13px;color:var(--soft);display:flex;flex-wrap:wrap;gap:2px 16px}
 .facts b{color:var(--ink);font:12.5px var(--mono)}
 .peers{overflow-x:auto}

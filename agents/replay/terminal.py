@@ -178,6 +178,8 @@ def _facts(step: Step) -> list[str]:
     facts = ["credit: " + " | ".join(f"{name} {signed(value)}" for name, value in step.parts.items())] if step.parts else []
     facts += [] if step.return_to_go is None else [f"return from here {step.return_to_go:.3g}"]
     facts += [f"{words} {signed(step.credit[name])}" for name, words in BESIDE.items() if name in step.credit]
+    facts += [f"true advantage {step.truth}"] if step.truth else []
+    facts += [f"true value before {step.worth}"] if step.worth else []
     facts += [f"reward {step.reward:+g}"] if step.reward else []
     facts += [f"{name} paid {signed(value)}" for name, value in step.shaped.items()]
     return facts + [f"reached: {name}" for name in step.reached]

@@ -15,6 +15,17 @@ BESIDE = {"value": "critic's value", "return": "critic's target", "distance": "s
 """Entries of a step's credit that are no part of its advantage: what the critic said and was to say, where a graph leads."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A number that was measured (`python -m agents.audit`), and its standard error."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{signed(self.value)} ± {self.error:.2g}"
+
+
 @dataclass(eq=False, slots=True)
 class Token:
     """One sampled token."""
@@ -24,6 +35,8 @@ class Token:
     logprob: float | None
     credit: dict[str, float | None]
     """The same entries as its step's."""
+    truth: Known | None = None
+    """True advantage of the choice that begins here."""
 
     @property
     def advantage(self) -> float | None:
@@ -57,6 +70,10 @@ class Step:
     """What else is to be said of it: invalid, out of time, ..."""
     reached: list[str]
     """Subgoals that it reached."""
+    truth: Known | None = None
+    """Its true advantage, in the unit of the environment's reward."""
+    worth: Known | None = None
+    """True value of the state before it."""
     peers: list[Step] = field(default_factory=list)
     """The steps it was compared with, itself among them, best return first; empty if it stood alone."""
 
@@ -238,6 +255,13 @@ class Scale:
     """The largest advantage, or part of one, of a step or token, without sign."""
     length: float
     """The same of steps alone, whose bars would else be stubs where single tokens stand out."""
+    truth: float = 1.0
+    """The largest true advantage of a step, without sign and with its error: credit has another unit."""
+
+    @property
+    def of_truth(self) -> Scale:
+        """The scale of true advantages."""
+        return Scale(self.truth, self.truth)
 
 
 def scale_of(episodes: Sequence[Episode]) -> Scale:
@@ -245,7 +269,8 @@ def scale_of(episodes: Sequence[Episode]) -> Scale:
     steps = [step for episode in episodes for step in episode.steps]
     of_steps = _largest(step.credit for step in steps)
     of_tokens = _largest(token.credit for step in steps for token in step.tokens)
-    return Scale(color=max(of_steps, of_tokens) or 1.0, length=of_steps or 1.0)
+    true = max((abs(step.truth.value) + step.truth.error for step in steps if step.truth), default=0.0)
+    return Scale(color=max(of_steps, of_tokens) or 1.0, length=of_steps or 1.0, truth=true or 1.0)
 
 
 def _largest(credits: Iterable[dict[str, float | None]]) -> float:
