@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.config.judge import check_judge
-from agents.config.sections import EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
+from agents.config.sections import AuditConfig, EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from algorithms import base, shaping, surrogates
 from algorithms.branching import BRANCHED, MonteCarloMethod, TreeMethod
 from envs import registry
@@ -20,6 +20,7 @@ from envs.common.structured import ConfigError, build, keys, not_among, plain, u
 LOWEST_OF_VLLM = 0.01
 """Temperature that vLLM samples with where a lower one is asked for."""
 EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
+Config = TrainConfig | EvaluateConfig | JudgeRunConfig | AuditConfig
 
 
 def environment_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _settings_of(cls: type, values: Any, path: str) -> dict[str, Any]:
     return checked
 
 
-def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
+def check(config: Config) -> None:
     """Combinations that cannot work. Raises ConfigError."""
     _check_device(config.device)
     model = config.model
@@ -100,8 +101,10 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
             "env.thinking=true asks for; allowed with thinking: none"
         )
     _check_vllm(config)
-    if not isinstance(config, JudgeRunConfig) and not config.evaluation.temperature:
+    if isinstance(config, TrainConfig | EvaluateConfig) and not config.evaluation.temperature:
         raise ConfigError("evaluation.temperature is an empty list: name at least one, for example evaluation.temperature=[1]")
+    if isinstance(config, AuditConfig):
+        _check_audit(config)
     if isinstance(config, TrainConfig):
         _check_surrogate(config)
         _check_reference(config)
@@ -112,7 +115,26 @@ def check(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
         _check_composition(config)
 
 
-def _check_vllm(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
+def _check_audit(config: AuditConfig) -> None:
+    size = config.rollout.group_size
+    if config.episodes % size:
+        near = sorted({max(1, config.episodes // size) * size, (config.episodes // size + 1) * size})
+        raise ConfigError(
+            f"episodes is {config.episodes}; it must be a multiple of rollout.group_size={size}, for example "
+            f"{' or '.join(map(str, near))}"
+        )
+    if not config.methods:
+        raise ConfigError("methods is an empty list: name at least one, for example methods=[grpo]")
+    if twice := [name for number, name in enumerate(config.methods) if name in config.methods[:number]]:
+        raise ConfigError(f"methods names {twice[0]} twice")
+    if config.tokens and config.engine.constrained == "scored":
+        raise ConfigError(
+            f"tokens is {config.tokens}, but with engine.constrained=scored an action is chosen as a whole, so nothing is "
+            "decided within it; allowed with it: 0"
+        )
+
+
+def _check_vllm(config: Config) -> None:
     engine = config.engine
     if engine.name != "vllm":
         return
@@ -122,7 +144,7 @@ def _check_vllm(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> None:
             "with it: null"
         )
     temperatures = {"engine.temperature": engine.temperature}
-    if not isinstance(config, JudgeRunConfig):
+    if isinstance(config, TrainConfig | EvaluateConfig):
         temperatures["evaluation.temperature"] = min(config.evaluation.temperature, default=1.0)
     for key, value in temperatures.items():
         if value < LOWEST_OF_VLLM:

@@ -92,6 +92,29 @@ def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return found
 
 
+def method(name: str) -> dict[str, Any]:
+    """What choosing the method `algo=<name>` sets, by section. Raises ConfigError."""
+    available = groups()["algo"]
+    if name not in options("algo", available):
+        raise not_among("algo", name, options("algo", available))
+    if name not in available:
+        return {"algo": {"name": name}}
+    with _hydra():
+        values = OmegaConf.to_container(hydra_compose(overrides=[*_lines([]), f"+algo={name}"]), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def joined(values: Mapping[str, Any], more: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`values` with those of `more` over them, and single values that `overrides` give over both."""
+    config = OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.create(dict(more)))
+    for override in parse(overrides):
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
 def _placed(place: str, content: Any) -> Any:
     """`content` under the dotted name `place`."""
     for part in reversed(place.split(".") if place else []):
@@ -159,11 +182,10 @@ def _refuse_half_a_method(parsed: Sequence[Override], values: dict[str, Any]) ->
     chosen = {override.key_or_group: override.value() for override in parsed}
     if "experiment" not in chosen or "algo" not in chosen:
         return
-    with _hydra():
-        method = hydra_compose(overrides=[f"+algo={chosen['algo']}"])
+    set_by_method = OmegaConf.create(method(str(chosen["algo"])))
     lost = []
-    for key in _leaves(OmegaConf.to_container(method)):
-        wanted, got = OmegaConf.select(method, key), OmegaConf.select(OmegaConf.create(values), key)
+    for key in _leaves(OmegaConf.to_container(set_by_method)):
+        wanted, got = OmegaConf.select(set_by_method, key), OmegaConf.select(OmegaConf.create(values), key)
         if not key.startswith("algo.") and key not in chosen and wanted != got:
             lost.append(f"{key}={'null' if wanted is None else wanted}")
     if lost:

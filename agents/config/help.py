@@ -86,6 +86,23 @@ A measurement that was stopped goes on where it was when the same command is
 given again: answers are kept. With --help, key=value shows the values of that
 command, and a section its keys (--help judge judge=smollm2).
 """,
+    "audit": """\
+Measure the credit of methods against true advantages: states are valued by
+continuing episodes from them, and each method credits the same episodes.
+
+usage: python -m agents.audit run=runs/<name> [methods=[...]] [key=value ...]
+           a run's newest checkpoint
+       python -m agents.audit env=... model=... [methods=[...]] ...
+           a model as it is, after its warm start if it gets one
+
+  python -m agents.audit env=alfworld methods=[grpo,gigpo,hgpo]
+  python -m agents.audit run=runs/<name> methods=[run,grpo,ppo] episodes=128
+  python -m agents.audit run=runs/<name> continuations=16 tokens=100
+
+An audit that was stopped goes on where it was when the same command is given
+again; with other methods it credits the episodes that were valued before. With
+--help, key=value shows the values of that command, and a section its keys.
+""",
 }
 CHOICES = {"env": "environment", "algo": "method", "shaping": "shaping"}
 """Groups whose options bring settings of their own."""

@@ -11,16 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from agents.config.renamed import refuse
-from agents.config.sections import EvaluateConfig, JudgeRunConfig, TrainConfig
+from agents.config.sections import AuditConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from envs.common.structured import ConfigError, build, keys, paths, plain, unknown_key
 
-C = TypeVar("C", bound=TrainConfig | EvaluateConfig | JudgeRunConfig)
+Config = TrainConfig | EvaluateConfig | JudgeRunConfig | AuditConfig
+C = TypeVar("C", bound=Config)
 Compose = Callable[[str, Sequence[str]], dict[str, Any]]
-Job = Literal["train", "evaluate", "judge"]
-COMMANDS: dict[Job, type[TrainConfig | EvaluateConfig | JudgeRunConfig]] = {
+Job = Literal["train", "evaluate", "judge", "audit"]
+COMMANDS: dict[Job, type[Config]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "judge": JudgeRunConfig,
+    "audit": AuditConfig,
 }
 """What each command is set by."""
 
@@ -40,6 +42,11 @@ def load_judge(overrides: Sequence[str] = ()) -> JudgeRunConfig:
     return finish(JudgeRunConfig, composed("judge", overrides))
 
 
+def load_audit(overrides: Sequence[str] = ()) -> AuditConfig:
+    """The audit of credit that `overrides` describe. Raises ConfigError."""
+    return finish(AuditConfig, composed("audit", overrides))
+
+
 def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None) -> dict[str, Any]:
     """The sections of a command as a plain mapping, before they are checked; `of=sources`: where each value comes from.
 
@@ -54,9 +61,11 @@ def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None)
     given = {override.input_line or "": override.key_or_group for override in parse(overrides)}
     for name in given.values():
         section = name.partition(".")[0]
+        if job == "audit" and section == "algo":
+            raise ConfigError(f"{name} names one method, and an audit compares several: set methods=[...]")
         if section in unused:
             raise unknown_key(name, keys(cls))
-        if job == "evaluate" and section == "model" and "run" in given.values():
+        if job in ("evaluate", "audit") and section == "model" and "run" in given.values():
             raise ConfigError(f"{name} cannot be given together with run=: a run's model is the one it was trained with")
         if job == "judge" and name in ("judge.actions", "judge.subgoals"):
             form = name.replace("judge", "forms")
@@ -93,7 +102,7 @@ def finish(cls: type[C], values: dict[str, Any]) -> C:
     return config
 
 
-def to_dict(config: TrainConfig | EvaluateConfig | JudgeRunConfig) -> dict[str, Any]:
+def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as YAML can hold it; `finish` reads it back."""
     values = plain(config)
     values["env"].update(values["env"].pop("settings") or {})

@@ -554,3 +554,65 @@ class JudgeRunConfig:
     """CPU threads of torch; 0: torch's own choice."""
     out: str = "runs/judge"
     """Folder that holds the folders of results, <env>-<judge>-<hash of what was measured>."""
+
+
+@dataclass
+class AuditConfig:
+    """Credit measured against true advantages, on episodes of a run's checkpoint or (run=null) of a model as it is."""
+
+    env: EnvConfig
+    model: ModelConfig
+    methods: list[str] = field(default_factory=lambda: ["grpo", "rloo", "gigpo", "hgpo"])
+    """Methods whose credit is measured, as algo= names them; run: the run's own, with its settings. Methods and settings that
+    change no episode (critic, shaping, ...) may be changed later: episodes and true values are measured once."""
+    episodes: Positive = 64
+    """Episodes that are credited, in groups of rollout.group_size."""
+    split: Literal["train", "eval", "test"] = "train"
+    """Which tasks are played."""
+    continuations: Annotated[int, AtLeast(4)] = 8
+    """Continuations by which a state's value is measured, on average; half of them in a first round for all states."""
+    allocation: Literal["two-stage", "uniform"] = "two-stage"
+    """Of the second round. two-stage: more for states whose value is uncertain after the first and counts in several steps;
+    uniform: as many as in the first."""
+    gamma: Fraction = 1.0
+    """Discount of the true return."""
+    tokens: Natural = 0
+    """Steps, drawn at random, within whose responses values are measured too: the truth for methods that credit tokens."""
+    cuts: Positive = 8
+    """Into how many parts such a response is divided at most; a part begins where there is a choice."""
+    futures: Natural = 128
+    """Steps, drawn at random, that are credited again as if the rest of their episode had gone otherwise: bias and
+    deviation of the credit. 0: neither is measured."""
+    fit: Positive = 5
+    """Without a run: iterations on which critics and reward models are trained before they credit; with a run they are trained
+    on its own episodes."""
+    gradients: bool = True
+    """Compare the policy gradients of credit and truth; one backward pass per episode and method."""
+    step_budget: Positive | None = None
+    """Environment steps that all continuations may take, about; fewer continuations are played then. null: no limit."""
+    token_budget: Positive | None = None
+    """Sampled tokens that all continuations may take, about; null: no limit."""
+    resamples: Positive = 1000
+    """Bootstrap resamples of episodes behind the 95% intervals."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    shaping: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further rewards for steps by name, each with its settings; they are part of the credit, not of the truth."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    warmstart: WarmstartConfig = field(default_factory=WarmstartConfig)
+    run: str | None = None
+    """A run folder: its settings are used, its policy plays, and its episodes train critics and reward models."""
+    checkpoint: Natural | None = None
+    """Iteration whose checkpoint of the run plays; null: the newest."""
+    seed: Natural = 0
+    """Root of all randomness."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda if there is a usable GPU, else cpu."""
+    threads: Natural = 0
+    """CPU threads of torch; 0: torch's own choice."""
+    out: str | None = None
+    """Folder for the results; null: audit-<hash of what was measured> in the run's folder, or
+    runs/audits/<env>-<model>-<hash>."""

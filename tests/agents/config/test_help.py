@@ -40,12 +40,18 @@ COMMANDS: list[tuple[Job, list[str]]] = [
     ("train", ["tracker=[wandb,tensorboard]", "shaping=[calm,invalid_action]", "judge=smollm2", "loss.kl={kind: k3}"]),
     ("evaluate", ["model=smollm2", "env=minihack/room", "evaluation.repeats=2"]),
     ("judge", ["judge=endpoint", "judge.model=m", "forms.map=[crop]"]),
+    ("audit", ["env=webshop", "methods=[grpo,poad]", "shaping=invalid_action", "continuations=16"]),
 ]
 
 
 @pytest.mark.parametrize(("job", "overrides"), COMMANDS)
 def test_help_shows_every_value_as_the_command_would_have_it(job: Job, overrides: list[str]) -> None:
-    load: dict[Job, Any] = {"train": loading.load, "evaluate": loading.load_evaluate, "judge": loading.load_judge}
+    load: dict[Job, Any] = {
+        "train": loading.load,
+        "evaluate": loading.load_evaluate,
+        "judge": loading.load_judge,
+        "audit": loading.load_audit,
+    }
     in_force = dict(leaves(loading.to_dict(load[job](overrides))))
     shown = {key.name: key.value for key in usage.keys(job, overrides)}
     off = {name for name, value in shown.items() if name.startswith("tracker.") and value is None}
@@ -94,7 +100,7 @@ def test_help_of_a_section_says_value_source_default_and_meaning() -> None:
 
 def test_help_of_a_run_shows_what_the_run_was_given(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(loading.to_yaml(loading.load(["algo=grpo", "rollout.groups=5"])))
-    for job in ("train", "evaluate", "judge"):
+    for job in ("train", "evaluate", "judge", "audit"):
         named: list[str] = [f"{'resume' if job == 'train' else 'run'}={tmp_path}"]
         keys = {key.name: key for key in usage.keys(job, named)}  # type: ignore[arg-type]
         assert keys["env.max_steps"].source == f"{tmp_path}/config.yaml"
@@ -103,7 +109,7 @@ def test_help_of_a_run_shows_what_the_run_was_given(tmp_path: Path) -> None:
             assert (keys["rollout.groups"].value, keys["algo.name"].value) == (5, "grpo")
 
 
-@pytest.mark.parametrize("job", ["train", "evaluate", "judge"])
+@pytest.mark.parametrize("job", ["train", "evaluate", "judge", "audit"])
 def test_no_line_of_a_help_is_wider_than_80_columns(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, usage.text(job).splitlines())) <= 80

@@ -1,0 +1,180 @@
+"""`python -m agents.audit run=runs/<name> methods=[run,grpo]`: the credit of methods, measured against true advantages.
+
+Groups of episodes are played, and their states valued by continuations; then each method credits the same episodes. What was
+played is kept, so that an audit that was stopped goes on, and other methods are measured by the same truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from agents.config.audited import OWN, trainings
+from agents.config.loading import load_audit
+from agents.config.sections import AuditConfig, TrainConfig
+from agents.runs.preflight import preflight
+from algorithms import base
+from envs.common.text import printable
+
+if TYPE_CHECKING:
+    from agents.auditing.opening import Opened
+    from agents.auditing.playing import Store
+    from agents.auditing.valuing import Valued
+    from envs.base import TextEnv
+    from envs.trajectory import Trajectory
+
+OF_TRUTH = (
+    *("env", "model", "engine", "run", "seed", "episodes", "split", "gamma"),
+    *("continuations", "allocation", "tokens", "cuts", "futures", "step_budget", "token_budget"),
+)
+"""Settings that decide what is played, and so what is true."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An audit, and the training that each method's credit is that of."""
+
+    config: AuditConfig
+    trainings: dict[str, TrainConfig]
+
+    @classmethod
+    def of(cls, words: list[str]) -> Asked:
+        config = load_audit(words)
+        return cls(config, trainings(config, words))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    from agents.config import help as usage
+    from agents.runs.failures import command
+
+    return command(
+        arguments, lambda words: usage.text("audit", words), Asked.of, lambda asked: audit(asked, Console(markup=False))
+    )
+
+
+def audit(asked: Asked, console: Console) -> dict[str, Any]:
+    """Play, value, credit and compare; returns and writes the results. Raises AuditError, ConfigError."""
+    from agents.auditing.opening import opened
+    from agents.auditing.playing import Store
+    from agents.rollout.build import make_env
+
+    any_training = next(iter(asked.trainings.values()))
+    nothing = replace(any_training.evaluation, before=False, after=False, every=0)
+    preflight(replace(any_training, evaluation=nothing))
+    env = make_env(any_training)
+    store = Store(folder_of(asked.config, env))
+    with opened(asked.config, asked.trainings, env, console) as policy, asyncio.Runner() as runner:
+        return runner.run(_audit(asked, env, policy, store, console))
+
+
+async def _audit(asked: Asked, env: TextEnv, opened: Opened, store: Store, console: Console) -> dict[str, Any]:
+    from agents.auditing import page, plots, report
+    from agents.auditing.comparing import of_truth
+    from agents.auditing.valuing import valued
+    from agents.runs.folder import replace_file
+
+    config, folder = asked.config, store.folder
+    try:
+        await opened.publish()
+        found = await valued(config, opened.sampler, env, store, console)
+        methods = await _compared(asked, env, opened, store, found, console)
+    except asyncio.CancelledError:  # by Ctrl-C
+        console.print(printable(f"stopped; what was played is kept in {folder}, and the same command goes on"), soft_wrap=True)
+        raise
+    results = {
+        "policy": config.run or config.model.name,
+        "iteration": opened.iteration,
+        "environment": env.name,
+        "split": config.split,
+        "split_hash": env.split_hash(config.split),
+        "episodes": config.episodes,
+        "group_size": config.rollout.group_size,
+        "left_out": found.left_out,
+        "success": sum(one.success for one in found.trajectories) / len(found.trajectories),
+        "gamma": config.gamma,
+        "seed": config.seed,
+        "truth": of_truth(found),
+        "methods": methods,
+        "costs": store.costs,
+    }
+    replace_file(folder / "audit.json", json.dumps(results, indent=1, allow_nan=False).encode())
+    plots.plot(results, folder / "plots")
+    replace_file(folder / "audit.html", page.document(results).encode())
+    report.show(results, console)
+    console.print(printable(f"written: {folder / 'audit.html'}, audit.json and plots beside it"), soft_wrap=True)
+    return results
+
+
+async def _compared(
+    asked: Asked, env: TextEnv, opened: Opened, store: Store, found: Valued, console: Console
+) -> list[dict[str, Any]]:
+    """What is found of each method, as plain values."""
+    from rich.progress import Progress
+
+    from agents.auditing import opening, playing, shown
+    from agents.auditing.comparing import as_plain, compare, of_gradients, under_other_futures
+    from agents.auditing.methods import credit
+
+    config, sampler = asked.config, opened.sampler
+    compares = any("greedy" in base.get(training.algo["name"]).needs for training in asked.trainings.values())
+    greedy = await playing.greedy(sampler, found.trajectories, store) if compares else []
+
+    def past() -> AsyncIterator[list[Trajectory]]:
+        if config.run:
+            return opening.of_run(config.run, opened.iteration)
+        return opening.played(config, env, sampler, store, console)
+
+    credits, compared = {}, {}
+    for name, training in asked.trainings.items():
+        learned = opened.learned if name == OWN else None
+        console.print(f"credit: {name}")
+        made = await credit(training, opened.policy, sampler, env, found.trajectories, greedy, past, opened.before, learned)
+        compared[name] = compare(config, found, made.credited)
+        compared[name].again = await under_other_futures(config, training, found, made, greedy, sampler)
+        credits[name] = made.credited
+        shown.write(store.folder / name, training, opened.policy, found, made.credited)
+    if config.gradients:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            told, any_training = playing.watching(progress, "gradients"), next(iter(asked.trainings.values()))
+            cosines = of_gradients(config, any_training, found, credits, opened.policy, sampler, told)
+        for name, cosine in cosines.items():
+            compared[name].cosine = cosine
+    return [
+        {"name": name, "method": asked.trainings[name].algo["name"], "cost": credits[name].cost, **as_plain(one)}
+        for name, one in compared.items()
+    ]
+
+
+def folder_of(config: AuditConfig, env: TextEnv) -> Path:
+    """The folder of an audit: the same for what is measured by the same truth, whatever the methods."""
+    from agents.runs import checkpoint
+
+    about: dict[str, Any] = {name: value for name, value in asdict(config).items() if name in OF_TRUTH}
+    about["group_size"], about["drop"] = config.rollout.group_size, config.rollout.out_of_context
+    about["tasks"] = env.split_hash(config.split)
+    if config.run:
+        saved = checkpoint.chosen(Path(config.run), config.checkpoint)
+        about["checkpoint"] = hashlib.sha256((saved / "manifest.json").read_bytes()).hexdigest()
+    else:
+        about["warmstart"] = asdict(config.warmstart)
+        if (model := Path(config.model.name)).is_dir():
+            about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in model.iterdir())
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    if config.out:
+        return Path(config.out) / digest
+    if config.run:
+        return Path(config.run) / f"audit-{digest}"
+    return Path("runs") / "audits" / f"{config.env.name}-{config.model.name.replace('/', '--')}-{digest}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

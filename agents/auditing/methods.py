@@ -1,0 +1,184 @@
+"""The credit of each method on the audited episodes, made as a training makes it.
+
+What learns beside the policy (a critic, a reward model) learns first as it does in a run: from iterations of episodes, one
+after the other. With a run these are its own, as it stored them; without one they are played for that. The policy itself stays
+as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from agents import judges
+from agents.config.sections import TrainConfig
+from agents.models.policy import Policy
+from agents.replay.view import BESIDE
+from agents.rollout.planner import GREEDY
+from agents.rollout.sampler import Sampler
+from agents.training.credit import Credit
+from agents.training.experience import Experience
+from agents.training.learner import Learner
+from algorithms.base import Algorithm, Batch, Floats
+from algorithms.shaping import TokenModel
+from envs.base import TextEnv
+from envs.trajectory import Trajectory
+
+TOTAL = "advantage"
+READ = {"sum_pi_squared", "entropy", "hindsight"}
+"""What the policy is asked about the episodes when they are over: a further pass each."""
+
+
+@dataclass(eq=False)
+class Credited:
+    """What a method says of the audited episodes."""
+
+    level: str
+    """step or token."""
+    values: dict[str, Floats]
+    """[S] or [T] by name: `advantage`, and each part that it is made of; nan where the method has no opinion."""
+    trajectories: list[Trajectory]
+    """The episodes with this credit in their steps, for whoever looks at them."""
+    cost: dict[str, float]
+    """share: tokens that models computed for it, by those sampled; fitted: iterations that they learned from first."""
+
+
+@dataclass(eq=False)
+class Made:
+    """A method with what it learned, and its credit."""
+
+    learner: Learner
+    credit: Credit
+    credited: Credited
+
+
+async def credit(
+    config: TrainConfig,
+    policy: Policy,
+    sampler: Sampler,
+    env: TextEnv,
+    episodes: Sequence[Trajectory],
+    greedy: Sequence[Trajectory],
+    past: Callable[[], AsyncIterator[list[Trajectory]]],
+    before: Mapping[str, Tensor] | None = None,
+    learned: Mapping[str, Any] | None = None,
+) -> Made:
+    """The credit of `episodes` by the method of a training.
+
+    past: iterations of episodes that models learn from first; learned: what a run's checkpoint says they have learned, which is
+    taken instead. before: weights of the policy before RL, from which such models start; None: as it is.
+    """
+    with _weights(policy, before):
+        learner = Learner(policy, config)
+        build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
+        made = Credit(learner, config, build_judge, sampler.player.dialogue.noted)
+    for one in made.shapings.values():
+        if one.needs_model:
+            assert one.model is not None
+            one.model = AsSampled(one.model)
+    models = [one for one in (learner.critic, *learner.reward_models.values()) if one is not None]
+    fitted, computed, sampled = 0, 0, 0
+    try:
+        if learned is not None:
+            _load(learner, learned)
+        elif models:
+            async for iteration in past():
+                experience = gathered(copies(iteration), config, sampler)
+                await made.assign(experience)
+                if learner.critic is not None:
+                    learner.critic.update(experience, fitted)
+                fitted, sampled = fitted + 1, sampled + experience.sampled
+                computed += sum(model.take_tokens() for model in models)
+        own = copies(episodes)
+        experience = gathered([*own, *greedy], config, sampler)
+        await made.assign(experience)
+    finally:
+        await made.close()
+    if not sampled:
+        sampled, computed = experience.sampled, sum(model.take_tokens() for model in models)
+    share = computed / max(1, sampled) + _beside(made.method, experience, greedy) / experience.sampled
+    cost = {"share": share, "fitted": float(fitted)}
+    return Made(learner, made, Credited(*_read(experience), own, cost))
+
+
+def _beside(method: Algorithm, experience: Experience, greedy: Sequence[Trajectory]) -> int:
+    """Tokens that the policy itself reads for a method: once for each further column that it fills, and in greedy episodes."""
+    read = sum(len(row) for row in experience.plain_rows())
+    played = sum(len(step.prompt_ids) + len(step.response_ids) for one in greedy for step in one.steps)
+    return len(method.needs & READ) * read + ("greedy" in method.needs) * played
+
+
+@contextmanager
+def _weights(policy: Policy, tensors: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Within: the policy has these weights."""
+    if tensors is None:
+        yield
+        return
+    now = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    policy.model.load_state_dict(tensors)
+    try:
+        yield
+    finally:
+        policy.model.load_state_dict(now)
+
+
+def _load(learner: Learner, learned: Mapping[str, Any]) -> None:
+    """What critic and reward models of a run had learned."""
+    if learner.critic is not None:
+        learner.critic.load_state(learned["critic"])
+    for name, model in learner.reward_models.items():
+        model.load_state(learned["reward_models"][name])
+
+
+def gathered(trajectories: Sequence[Trajectory], config: TrainConfig, sampler: Sampler) -> Experience:
+    """What an iteration learns from; greedy episodes among them are compared with, and not learned from."""
+    player = sampler.player
+    return Experience.of(
+        [t for t in trajectories if t.error is None and t.steps and not t.group_id.endswith(GREEDY)],
+        player.dialogue.tries if config.engine.constrained == "admissible" else None,
+        player.scoring,
+        [t for t in trajectories if t.group_id.endswith(GREEDY)],
+    )
+
+
+@dataclass
+class AsSampled(TokenModel):
+    """A reward model to which the policy that sampled is the one that did: in a stored episode, an older one than it is now."""
+
+    model: TokenModel
+
+    def logprobs(self, batch: Batch) -> Floats:
+        return self.model.logprobs(batch)
+
+    def rollout_logprobs(self, batch: Batch) -> Floats:
+        assert batch.logprobs is not None
+        return batch.logprobs
+
+    def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
+        return self.model.descend(batch, gradient)
+
+
+def copies(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """The same episodes with steps of their own, without any credit: a method writes into them."""
+    return [
+        replace(t, steps=[replace(step, credit=None, step_group=None, shaped_rewards={}) for step in t.steps])
+        for t in trajectories
+    ]
+
+
+def _read(experience: Experience) -> tuple[str, dict[str, Floats]]:
+    """The credit that was written into the steps."""
+    credits = [step.credit or {} for step in experience.steps]
+    names = [name for name in dict.fromkeys(name for one in credits for name in one) if name not in BESIDE]
+    by_token = any(isinstance(one.get(TOTAL), list) for one in credits)
+    values = {}
+    for name in names:
+        numbers = [x for one in credits for x in one[name]] if by_token else [one.get(name) for one in credits]
+        values[name] = np.array([np.nan if x is None else x for x in numbers], dtype=np.float64)
+    return "token" if by_token else "step", values

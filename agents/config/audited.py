@@ -1,0 +1,78 @@
+"""The methods of an audit, each as the configuration of a training by it: here is known how a method composes with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from agents.config import compose
+from agents.config.loading import finish, load
+from agents.config.overrides import assignment, parse
+from agents.config.sections import AuditConfig, TrainConfig
+from algorithms import base
+from envs.common.structured import ConfigError, keys, not_among
+
+OWN = "run"
+"""The name of the run's own method, among the methods of an audit."""
+OF_AUDIT = {key for key in keys(AuditConfig) if key not in keys(TrainConfig)} | {"run", "checkpoint", "out"}
+"""Keys that mean nothing to a training, or something else."""
+BRANCHED = {"state_values", "prefix_values", "tree", "segment"}
+"""What methods need that have episodes played on for their credit."""
+PLAYS = ("env", "model", "engine", "seed", "device", "threads")
+"""Sections that decide how episodes are played. They are the audit's own, for all methods."""
+
+
+def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainConfig]:
+    """For each of `config.methods` the training whose credit is measured; overrides: of the audit. Raises ConfigError."""
+    words = [one.input_line or "" for one in parse(overrides) if one.key_or_group.partition(".")[0] not in OF_AUDIT]
+    known = compose.options("algo", compose.groups()["algo"])
+    found: dict[str, TrainConfig] = {}
+    for name in config.methods:
+        if name == OWN and config.run is None:
+            raise ConfigError(
+                f"methods has '{OWN}', the method of a run, and no run is given: set run=runs/<name>, or name a method"
+            )
+        if name != OWN and name not in known:
+            raise not_among("methods", name, [OWN, *known] if config.run else known)
+        try:
+            made = (
+                load([*words, f"algo={name}"]) if config.run is None else finish(TrainConfig, _of_run(config.run, name, words))
+            )
+        except ConfigError as error:
+            raise ConfigError(f"method {name}: {error}") from error
+        if branched := sorted(base.get(made.algo["name"]).needs & BRANCHED):
+            raise ConfigError(
+                f"method {name} has episodes played on from inside for its credit ({', '.join(branched)}), which an audit does "
+                "not do; leave it out"
+            )
+        for section in PLAYS:
+            _refuse_other(name, section, getattr(config, section), getattr(made, section))
+        found[name] = made
+    return found
+
+
+def _of_run(run: str, name: str, words: Sequence[str]) -> dict[str, Any]:
+    """The run's configuration with another method; single values that are given count before those that the method sets."""
+    values = compose.compose("evaluate", [assignment("run", run), *words])
+    values.pop("run")
+    if name == OWN:
+        return values
+    brought = base.get(values["algo"]["name"]).reads_shaping
+    shaping = {key: one for key, one in (values.get("shaping") or {}).items() if key != brought}
+    others = {key: value for key, value in values.items() if key != "algo"} | {"shaping": shaping}
+    return compose.joined(others, compose.method(name), words)
+
+
+def _refuse_other(name: str, path: str, wanted: Any, made: Any) -> None:
+    """Raise ConfigError where a method's own settings would have episodes played otherwise."""
+    if wanted == made:
+        return
+    if hasattr(wanted, "__dataclass_fields__") and type(wanted) is type(made):
+        for field in fields(wanted):
+            _refuse_other(name, f"{path}.{field.name}", getattr(wanted, field.name), getattr(made, field.name))
+        return
+    raise ConfigError(
+        f"method {name} sets {path}={made}, and this audit's episodes are played with {path}={wanted}: all methods credit the "
+        f"same episodes, so give {path}={made} for all of them, or leave {name} out"
+    )
