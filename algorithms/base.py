@@ -35,6 +35,8 @@ Need = Literal[
     "token_ids",
     "entropy",
     "hindsight",
+    "answers",
+    "parts",
     "state_values",
     "prefix_values",
     "tree",
@@ -80,7 +82,8 @@ class Advantages:
     parts: dict[str, Floats] = field(default_factory=dict)
     """[S] or [T] what the values are made of, by name, for whoever looks at single episodes."""
     returns: Floats | None = None
-    """[T] what the critic is to predict before each sampled token; nan where it has no target there."""
+    """[T] what the critic is to predict before each sampled token; nan where it has no target there. [T, V] of a critic that
+    gives V values."""
     step_group: Ints | None = None
     """[S] number of the group that the step was compared in, for whoever looks at single episodes."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -137,6 +140,8 @@ class Algorithm:
     """Episodes of a task that the method needs."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What the trainer must fill in the batch."""
+    values_per_token: ClassVar[int] = 1
+    """How many values the critic gives before each token, if the method needs any."""
     reads_shaping: ClassVar[str | None] = None
     """A shaping without which the method makes no sense."""
     divides_by_rewards: ClassVar[bool] = False
@@ -222,7 +227,7 @@ def _spread(found: Advantages, batch: Batch) -> Advantages:
     places = steps if found.level == "step" else tokens
 
     def spread(values: Any, there: Bools, default: Any) -> Any:
-        whole = np.full(len(there), default, dtype=values.dtype)
+        whole = np.full((len(there), *values.shape[1:]), default, dtype=values.dtype)
         whole[there] = values
         return whole
 
@@ -248,6 +253,8 @@ register("graphgpo", "algorithms.graphgpo:GraphGPO")
 register("grpo", "algorithms.grpo:GRPO")
 register("hcapo", "algorithms.hcapo:HCAPO")
 register("hgpo", "algorithms.hgpo:HGPO")
+register("hiper", "algorithms.hiper:HiPER")
+register("igpo", "algorithms.igpo:IGPO")
 register("maxrl", "algorithms.maxrl:MaxRL")
 register("opo", "algorithms.opo:OPO")
 register("oprl", "algorithms.oprl:OPRL")

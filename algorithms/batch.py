@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, fields
+from enum import IntEnum
 from functools import cached_property
 from itertools import compress
 from typing import Any
@@ -16,6 +17,15 @@ from envs.trajectory import Trajectory
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+class Part(IntEnum):
+    """What a sampled token belongs to, in turns that say whether they switch to another subgoal, then which, then act."""
+
+    NONE = 0
+    SWITCH = 1
+    SUBGOAL = 2
+    ACTION = 3
 
 
 @dataclass(eq=False)
@@ -43,6 +53,8 @@ class Batch:
     """[N] never True for a faulted trajectory."""
     faulted: Bools
     """[N] cut off by a fault (timeout, crash): no outcome is known, so it enters no statistics and gets no advantage."""
+    cut_off: Bools | None = None
+    """[N] stopped before the environment ended it (time limit, length of the conversation)."""
     trajectories: Sequence[Trajectory] = ()
     """[N] the episodes themselves, for judges and reward models; a batch made of columns alone has none."""
     shaped: dict[str, Floats] = field(default_factory=dict)
@@ -66,7 +78,8 @@ class Batch:
     """[T] number of the part of the tree that the token was sampled in, from one branching to the next: equal in leaves that
     share the part, and in no others."""
     values: Floats | None = None
-    """[T] the critic's value of what stands before each sampled token. Only for methods that need it, like all that follows."""
+    """[T] the critic's value of what stands before each sampled token, [T, V] if it gives several. Only for methods that need
+    it, like all that follows."""
     state_values: Floats | None = None
     """[S] mean return from the step on, over continuations sampled from before it; nan where none was."""
     prefix_values: Floats | None = None
@@ -80,6 +93,13 @@ class Batch:
     hindsight: Floats | None = None
     """[S] mean log-probability of the action's tokens where the prompt also says how the episode ended; nan where that was not
     asked."""
+    parts: Ints | None = None
+    """[T] which part of its turn each sampled token belongs to: numbers of `Part`."""
+    switches: Bools | None = None
+    """[S] whether the turn says that it switches to another subgoal; comes with `parts`."""
+    answers: Floats | None = None
+    """[S] mean log-probability of the tokens of the task's true answer, if the policy gave it instead of the step's action; nan
+    where no answer is known."""
 
     def __post_init__(self) -> None:
         steps: dict[str, Sized] = {
@@ -134,7 +154,7 @@ def following(state: Ints, length: Ints, final: Ints) -> Ints:
 
 
 SIZES = {
-    **dict.fromkeys(("success", "faulted", "trajectories", "tree", "final_text"), "N"),
-    **dict.fromkeys(("values", "logprobs", "token_ids", "segment", "prefix_values", "entropy", "sum_pi_squared"), "T"),
+    **dict.fromkeys(("success", "faulted", "cut_off", "trajectories", "tree", "final_text"), "N"),
+    **dict.fromkeys(("values", "parts", "logprobs", "token_ids", "segment", "prefix_values", "entropy", "sum_pi_squared"), "T"),
 }
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

@@ -71,8 +71,11 @@ def normalize(
     epsilon: float,
     lone: Lone = "zero",
     ddof: int = 1,
+    variance_epsilon: float = 0.0,
 ) -> Floats:
     """(value - mean of its group) / F, with F = std + epsilon (by default unbiased) or 1. values [S], group [S] -> [S].
+
+    std = sqrt(variance + variance_epsilon).
 
     Mean and std are those of the `counted` [S] values of the group. A group whose values are equal gives exactly 0. A group of
     one counted value gives 0, or with lone="raw" keeps its value (mean 0, std 1).
@@ -83,7 +86,7 @@ def normalize(
     groups = int(group.max(initial=-1)) + 1
     kept = slice(None) if counted.all() else counted
     of, n = group[kept], np.bincount(group[kept], minlength=groups)  # [G]
-    std = np.sqrt(np.bincount(of, deviation[kept] ** 2, groups) / np.maximum(n - ddof, 1))
+    std = np.sqrt(np.bincount(of, deviation[kept] ** 2, groups) / np.maximum(n - ddof, 1) + variance_epsilon)
     if lone == "raw":
         std[n == 1] = 1.0
     scale = np.divide(1.0, std + epsilon, out=np.zeros(groups), where=std > 0)

@@ -150,6 +150,12 @@ class TextEnv(gymnasium.Env[str, str]):
         """Names of all subgoals of a task that the environment's rules detect, in their usual order; () if there are none."""
         return ()
 
+    def answer(self, task_id: str) -> str | None:
+        """The text of a task's true answer: what the agent has to find out, not what it has to do. None: it has none.
+
+        Optional, for methods that follow how likely the policy finds it (igpo)."""
+        return None
+
     def task_type(self, task_id: str) -> str:
         """Kind of a task; success is also reported by kind. The default is one kind, "all"."""
         return "all"

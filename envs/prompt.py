@@ -29,15 +29,22 @@ class Window:
     admissible: Sequence[str] | None
     valid: bool = True
     """Whether the last action was possible."""
+    subgoal: str = ""
+    """What the last turn named, if turns name subgoals."""
 
 
 class Prompt:
     """Texts of an environment. `thinking` asks for <think>..</think> before <action>..</action>."""
 
+    hierarchy: bool = False
+    """Set by env.hierarchy: ask for <switch>..</switch> and <subgoal>..</subgoal> before <action>..</action>."""
+
     stop: tuple[str, ...] = ("</action>",)
     """Strings that end an answer; the string itself is kept."""
     refusal: str = "Your last answer was not a possible action."
     """What a growing conversation says to an answer that was no possible action."""
+    answer_lead: str = "The answer is: "
+    """What a model is made to have said when its probability of a task's true answer (TextEnv.answer) is taken."""
     turns_read: int | None = None
     """How many turns of an episode the tokenizer of a model made from scratch is built from; None: all. Give a number if
     `lexicon` lists the words of later turns."""
@@ -51,6 +58,14 @@ class Prompt:
 
     def answer_format(self) -> str:
         """How to answer, for models that answer in free text."""
+        if self.hierarchy:
+            first = "First reason step by step inside <think> </think> tags. Then give" if self.thinking else "Give"
+            return (
+                "Pursue one short-term subgoal at a time: a small goal that a few actions can reach, neither the whole task "
+                f"nor a single action. {first} exactly three blocks: <switch>KEEP</switch> to go on with your subgoal, or "
+                "<switch>SWITCH</switch> to choose another one, as in the first turn; the subgoal, word for word the same if "
+                "you keep it, inside <subgoal> </subgoal> tags; and exactly one action inside <action> </action> tags."
+            )
         if self.thinking:
             return (
                 "First reason step by step about the situation inside <think> </think> tags. "
@@ -74,6 +89,8 @@ class Prompt:
             first = now.step - len(now.history) + 1
             lines = [f"[{first + i}] observation: {o}\n[{first + i}] action: {a}" for i, (o, a) in enumerate(now.history)]
             parts.append(f"You have taken {now.step} steps. The last {len(now.history)}:\n" + "\n".join(lines))
+        if now.subgoal:
+            parts.append(f"Your subgoal: {now.subgoal}")
         if not now.valid:
             parts.append("Your last answer was not a possible action.")
         parts.append(f"Step {now.step + 1}. Current observation: {now.observation}{self.listing(now.admissible)}")
@@ -88,6 +105,8 @@ class Prompt:
             first = now.step - len(now.history) + 1
             parts.append(f"Steps taken so far: {now.step}. The last {len(now.history)} of them, {past}:")
             parts += [f"{first + i}. {seen(text)}\n   > {action}" for i, (text, action) in enumerate(now.history)]
+        if now.subgoal:
+            parts.append(f"Your subgoal: {now.subgoal}")
         if not now.valid:
             parts.append("Your last answer was none of the possible actions.")
         parts.append(f"Step {now.step + 1}, {present}{seen(now.observation)}{self.listing(now.admissible)}")

@@ -12,13 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from algorithms import base
 from algorithms.base import Algorithm, Batch, Bools, Entry, Floats, Ints
-from algorithms.batch import following
+from algorithms.batch import Part, following
 
 if TYPE_CHECKING:
     Labels = Sequence[Hashable] | NDArray[Any]
     PerEpisode = Mapping[Any, bool] | Sequence[bool] | NDArray[np.bool_]
 
 READS = {
+    "logprobs": "the log-probability of each token under the policy that sampled it",
+    "switches": "whether each turn switches to another subgoal",
     "values": "the critic's value of what stands before each token",
     "sum_pi_squared": "the sum of the squared probabilities of all tokens at each token's place",
     "greedy": "the return of the greedy episode of each step's task",
@@ -29,6 +31,8 @@ READS = {
     "prefix_values": "the mean return of episodes that were played on from before each token, nan where none was",
     "tree": "a label for the tree that each step's episode is a leaf of",
     "segment": "a label for the part of the tree that each token was sampled in, equal where leaves share it",
+    "parts": "which part of its turn each token belongs to, and whether each turn switches to another subgoal (switches)",
+    "answers": "the mean log-probability of the true answer's tokens before each step",
 }
 """What a method may need beside the episodes (`Algorithm.needs`)."""
 
@@ -46,7 +50,7 @@ class Credit:
     parts: dict[str, Floats] = field(default_factory=dict)
     """What the values are made of, by name; as long as they are."""
     returns: Floats | None = None
-    """[T] what a critic is to predict before each token, nan where nothing; of methods with a critic."""
+    """[T] what a critic is to predict before each token ([T, V] if it gives V values), nan where nothing."""
     step_group: Ints | None = None
     """[S] number of the group in which a step was compared; of methods that compare steps."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -68,6 +72,9 @@ def advantages(
     token_ids: ArrayLike | None = None,
     entropy: ArrayLike | None = None,
     hindsight: ArrayLike | None = None,
+    answers: ArrayLike | None = None,
+    parts: Sequence[str] | ArrayLike | None = None,
+    switches: ArrayLike | None = None,
     state_values: ArrayLike | None = None,
     prefix_values: ArrayLike | None = None,
     tree: Labels | None = None,
@@ -77,6 +84,7 @@ def advantages(
     valid: ArrayLike | None = None,
     success: PerEpisode | None = None,
     faulted: PerEpisode | None = None,
+    cut_off: PerEpisode | None = None,
     observations: Sequence[str] | None = None,
     final_states: Mapping[Any, Hashable] | None = None,
     final_observations: Mapping[Any, str] | None = None,
@@ -101,20 +109,26 @@ def advantages(
     actions: what was done at each step, for salt; equal labels mean the same action.
     tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
     values, logprobs, sum_pi_squared, token_ids, entropy: a number for each of the T tokens, step by step in the order given.
-        With a critic (ppo, poad, ...): the value of what stands before the token; otb: the log-probability of the token, and
-        the sum of the squared probabilities of all tokens there; tempo: which token it is; empg: the entropy, in nats, of the
+        With a critic (ppo, poad, ...): the value of what stands before the token; hiper: three of them, of acting, of choosing
+        a subgoal and of deciding whether to; otb: the log-probability of the token, and the sum of the squared probabilities
+        of all tokens there; tempo, and hiper with consistency_penalty: which token it is; empg: the entropy, in nats, of the
         distribution that it was sampled from.
     greedy: for remax, the return of the task's greedy episode.
     hindsight: for hcapo, the mean log-probability of each step's tokens where the prompt also says how the episode ended; only
         that of successes is looked at.
+    answers: for igpo, the mean log-probability of the tokens of the task's true answer, if it was given before the step; nan
+        where none is known.
+    parts, switches: for hiper, the part of each token (none, switch, subgoal, action), and whether each step switches to
+        another subgoal.
     state_values, prefix_values: for vineppo a number for each step, for spo_chain one for each token: the mean return from the
         step on of episodes that were played on from before it; nan where none was.
     tree: for tree_grpo, a label for the tree that the step's episode is a leaf of; segment: for spo_tree, a label for each
         token: that of the part of its tree it was sampled in, from one branching to the next.
     shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
     valid: whether the environment accepted the action. Default: yes.
-    success, faulted: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get no
-        advantage and enter no statistics. Default: neither; methods that ask for success (graphgpo, g2po, proxmo) have none.
+    success, faulted, cut_off: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get
+        no advantage and enter no statistics; those cut_off ran into a limit. Default: none of it; methods that ask for success
+        (graphgpo, g2po, proxmo) have no default for it.
     observations: what was seen at each step, for proxmo, and for gigpo and graphgpo by similarity.
     final_states, final_observations: what episodes ended in, {label: state}, for graphgpo and salt. An episode that is not
         named ended in a state of its own.
@@ -131,15 +145,19 @@ def advantages(
     _constant("groups", task, episode, episode_labels)
     count = np.ones(size, np.int64) if tokens is None else _counts("tokens", tokens, size, "steps")
     spread = _spread(count, order)  # [T]
-    per_token = {"values": values, "logprobs": logprobs, "sum_pi_squared": sum_pi_squared, "entropy": entropy}
+    per_token = {"logprobs": logprobs, "sum_pi_squared": sum_pi_squared, "entropy": entropy, "parts": _parts(parts)}
     given: dict[str, Any] = {
         key: None if each is None else _numbers(key, each, len(spread), "tokens")[spread] for key, each in per_token.items()
     }
+    given["values"] = None if values is None else _values(values, len(spread), chosen.values_per_token)[spread]
     given["token_ids"] = None if token_ids is None else _counts("token_ids", token_ids, len(spread), "tokens")[spread]
-    for key, each in {"greedy": greedy, "hindsight": hindsight}.items():
-        given[key] = None if each is None else _numbers(key, each, size, "steps")[order]
-    # What was not sampled has no value.
-    given["state_values"] = None if state_values is None else _numbers("state_values", state_values, size, "steps", True)[order]
+    per_step = {"greedy": greedy, "hindsight": hindsight, "switches": switches}
+    given |= {key: None if each is None else _numbers(key, each, size, "steps")[order] for key, each in per_step.items()}
+    given["parts"] = None if parts is None else given["parts"].astype(np.int64)
+    given["switches"] = None if switches is None else given["switches"].astype(bool)
+    # What was not sampled has no value, and what is not known no probability.
+    for key, each in {"state_values": state_values, "answers": answers}.items():
+        given[key] = None if each is None else _numbers(key, each, size, "steps", True)[order]
     if prefix_values is not None:
         given["prefix_values"] = _numbers("prefix_values", prefix_values, len(spread), "tokens", True)[spread]
     if tree is not None:
@@ -163,6 +181,7 @@ def advantages(
         tokens=count[order],
         success=_of_episodes("success", success, episode, episode_labels),
         faulted=_of_episodes("faulted", faulted, episode, episode_labels),
+        cut_off=_of_episodes("cut_off", cut_off, episode, episode_labels),
         shaped=extra,
         state_text=None if observations is None else [_sized("observations", observations, size)[i] for i in order.tolist()],
         final_text=[text or "" for text in final_text],
@@ -214,9 +233,10 @@ def _refuse_what_is_missing(
     success: PerEpisode | None,
 ) -> None:
     needed = {*method.needs, *({"logprobs"} if "sum_pi_squared" in method.needs else ())}
+    needed |= {"switches"} if "parts" in method.needs else set()
     for need in sorted(needed):
         if given.get(need) is None:
-            words = READS.get(need, "the log-probability of each token under the policy that sampled it")
+            words = READS[need]
             raise ValueError(f"{name} needs {need}: {words}")
     if method.reads_shaping and method.reads_shaping not in shaped:
         wanted = f"shaped={{'{method.reads_shaping}': [one number for each step]}}"
@@ -249,6 +269,27 @@ def _numbers(name: str, array: ArrayLike, size: int | None, of: str, gaps: bool 
     if len(wrong):
         raise ValueError(f"{name}[{wrong[0]}] is {found[wrong[0]]}; it must be a finite number")
     return found
+
+
+def _values(values: ArrayLike, size: int, each: int) -> Floats:
+    """[T], or [T, each] of a method with several values a token."""
+    if each == 1:
+        return _numbers("values", values, size, "tokens")
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != (size, each):
+        raise ValueError(f"values has shape {found.shape}; it must have {each} numbers for each of the {size} tokens")
+    return found
+
+
+def _parts(parts: Sequence[str] | ArrayLike | None) -> ArrayLike | None:
+    """Numbers of parts by their names; what are numbers already stays."""
+    if parts is None:
+        return None
+    known = {part.name.lower(): int(part) for part in Part}
+    for place, one in enumerate(np.asarray(parts).tolist()):
+        if one not in (*known, *known.values()):
+            raise ValueError(f"parts[{place}] is {one!r}; allowed: {', '.join(known)}")
+    return [known.get(one, one) for one in np.asarray(parts).tolist()]
 
 
 def _counts(name: str, array: ArrayLike, size: int, of: str) -> Ints:

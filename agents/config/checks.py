@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,7 @@ from agents.config.sections import AuditConfig, EnvConfig, EvaluateConfig, Judge
 from algorithms import base, shaping, surrogates
 from algorithms.branching import BRANCHED, MonteCarloMethod, TreeMethod
 from envs import registry
+from envs.base import TextEnv
 from envs.common.structured import ConfigError, build, keys, not_among, plain, unknown_key
 
 LOWEST_OF_VLLM = 0.01
@@ -99,6 +101,11 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"engine.constrained is '{config.engine.constrained}', which leaves no room for the thoughts that "
             "env.thinking=true asks for; allowed with thinking: none"
+        )
+    if config.env.hierarchy and config.engine.constrained != "none":
+        raise ConfigError(
+            f"engine.constrained is '{config.engine.constrained}', which leaves no room for the subgoals that "
+            "env.hierarchy=true asks for; allowed with it: none"
         )
     _check_vllm(config)
     if isinstance(config, TrainConfig | EvaluateConfig) and not config.evaluation.temperature:
@@ -232,6 +239,13 @@ def _check_composition(config: TrainConfig) -> None:
     below_zero = getattr(config.env.settings, "pays_below_zero", None)
     if method.divides_by_rewards and below_zero:
         raise ConfigError(f"{below_zero}, but algo.name={name} divides by a task's mean return, which must be at least 0")
+    if "answers" in method.needs:
+        _check_answers(config)
+    if "parts" in method.needs and not config.env.hierarchy:
+        raise ConfigError(
+            f"env.hierarchy is false, but algo.name={name} credits the parts of turns that say KEEP or SWITCH and name a "
+            "subgoal; allowed with it: true"
+        )
     if not scored:
         return
     if config.engine.top_p < 1:
@@ -239,12 +253,29 @@ def _check_composition(config: TrainConfig) -> None:
             f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
         )
     by_token = [f"algo.name={name}"] if built.credits_tokens or method.needs & {"entropy", "hindsight"} else []
-    by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model]
+    by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model == "tokens"]
     if by_token:
         raise ConfigError(
             f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
             "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=action goes with scored: twosome)"
         )
+
+
+def _check_answers(config: TrainConfig) -> None:
+    """Raises ConfigError for an environment whose tasks have no answer."""
+
+    def knows(name: str) -> bool:
+        with suppress(ImportError):
+            return registry.spec(name).env.answer is not TextEnv.answer
+        return False
+
+    if knows(config.env.name):
+        return
+    raise ConfigError(
+        f"algo.name={config.algo['name']} follows how likely the policy finds a task's true answer, and the tasks of "
+        f"env.name={config.env.name} have none (its class defines no `answer`); environments that know theirs: "
+        f"{', '.join(filter(knows, registry.names())) or 'none'}"
+    )
 
 
 def _check_judge(config: TrainConfig) -> None:
@@ -291,6 +322,13 @@ def _check_reference(config: TrainConfig) -> None:
             "train without LoRA"
         )
     for name, settings in config.shaping.items():
+        built = shaping.build(name, settings)
+        if built.learns and built.needs_model == "steps" and settings["trains"] == "head":
+            raise ConfigError(
+                f"shaping.{name}.trains is 'head' with model.lora.enabled=true and a warm start: its model reads hidden states "
+                f"of the model without adapters, which the warm start never saw. Set shaping.{name}.trains=all, or "
+                "warmstart.enabled=false, or train without LoRA"
+            )
         if settings.get("kind") == "adapter":
             raise ConfigError(
                 f"shaping.{name}.kind is 'adapter' with model.lora.enabled=true and a warm start: its reward model would start "

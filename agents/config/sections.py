@@ -41,6 +41,9 @@ class EnvConfig:
     """Turns (observation and action) that a rebuilt prompt shows; used by context=window only."""
     thinking: bool = False
     """Ask the model to reason inside <think> </think> before it acts."""
+    hierarchy: bool = False
+    """Ask the model to say, before it acts, whether it keeps its subgoal or switches to another one, and which; algo=hiper
+    gives each part its own credit."""
     pool: PoolConfig = field(default_factory=PoolConfig)
     settings: Any = None
     """The environment's own dataclass; its fields are written as env.<field>."""
@@ -291,7 +294,7 @@ class LossConfig:
 
 @dataclass
 class CriticConfig:
-    """The value function of the methods that need one (ppo, poad, ntpo, archer, twosome, steppo, bi_level_gae)."""
+    """The value function of the methods that need one (ppo, poad, ntpo, archer, twosome, steppo, bi_level_gae, spa, hiper)."""
 
     trains: Literal["head", "all"] = "head"
     """head: an MLP on the hidden states of the policy as it was before RL, which stays frozen (POAD); all: a copy of that

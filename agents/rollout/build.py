@@ -68,7 +68,9 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
 
 
 def _prompt(config: Config) -> Prompt:
-    return registry.spec(config.env.name).prompt(thinking=config.env.thinking)
+    prompt = registry.spec(config.env.name).prompt(thinking=config.env.thinking)
+    prompt.hierarchy = config.env.hierarchy
+    return prompt
 
 
 def _dialogue(config: Config, policy: Policy, prompt: Prompt) -> Dialogue:

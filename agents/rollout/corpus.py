@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from agents.rollout import turns
 from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.common.seeding import generator
 from envs.prompt import Prompt
@@ -56,7 +57,7 @@ def _episode(
     """The texts of each turn of an episode: of a demonstration, or of one whose actions are drawn."""
     rng = generator(0, "corpus", task_id)
     observation, info = env.reset(seed=0, options={"task": task_id})
-    yield [prompt.task(observation)]
+    yield [prompt.task(observation), *(turns.texts(env.subgoals(task_id)) if prompt.hierarchy else ())]
     ended = False
     for turn in range(prompt.turns_read or env.max_steps + 1):
         listed = info["admissible_actions"]

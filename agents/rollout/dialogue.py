@@ -21,6 +21,8 @@ from agents.models.policy import PolicyError
 from agents.models.template import Template
 from agents.models.tokenizer import ACT
 from agents.rollout.constraint import ActionTries
+from agents.rollout.turns import BARS, TAGS, Plan
+from algorithms.batch import Part
 from envs.prompt import Prompt, Window
 
 _ODD = re.compile(r"[^\S ]|^ | $|  |<|\[/?[A-Z]+\]")
@@ -50,14 +52,20 @@ class Dialogue(Protocol):
         """Ids by which the message of a whole prompt (`opening`, `window`) also says `note`, on a further line at its end, and
         how many of the prompt's ids stand behind them."""
 
-    def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
-        """The response ids that say `action`, without the one that ends a response."""
+    def spell(self, action: str, admissible: Sequence[str] | None, plan: Plan | None = None) -> list[int]:
+        """The response ids that say `action`, after the `plan` where turns have one, without the one that ends a response."""
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
         """The text to execute, and whether the response was well formed."""
 
     def said(self, action: str, admissible: Sequence[str] | None) -> str:
         """How a rebuilt prompt shows that `action` was taken."""
+
+    def parts(self, response_ids: Sequence[int]) -> tuple[list[int], Plan]:
+        """The part (algorithms.batch.Part) of each token of a turn in three parts, and what it says before it acts."""
+
+    def answered(self, answer: str) -> tuple[list[int], list[int]]:
+        """The ids of a response that gives a task's answer: what leads to it, and the answer itself."""
 
 
 class Plain:
@@ -103,8 +111,9 @@ class Plain:
     def _encode(self, text: str, begins: bool = False) -> list[int]:
         return list(self._ids(text, begins))
 
-    def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
-        return self.tries.spell(action, admissible or [])
+    def spell(self, action: str, admissible: Sequence[str] | None, plan: Plan | None = None) -> list[int]:
+        before = [] if plan is None else self._encode(self._lead + BARS.written(plan).rstrip())
+        return before + self.tries.spell(action, admissible or [])
 
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
         return self._bos + self._encode(self._prompt.plain(observation), begins=True) + self._act
@@ -115,13 +124,17 @@ class Plain:
 
     def window(self, now: Window) -> list[int]:
         past = [self._prompt.plain(o) + " " + a for o, a in now.history]
-        text = "\n".join([now.task, *past, self._prompt.plain(now.observation)])
+        pursued = [now.subgoal] if now.subgoal else []
+        text = "\n".join([now.task, *past, *pursued, self._prompt.plain(now.observation)])
         return self._bos + self._encode(text, begins=True) + self._act
 
     def noted(self, note: str) -> tuple[list[int], int]:
         return self._line + self._encode(note), len(self._act)
 
     def action(self, response_ids: Sequence[int], admissible: Sequence[str] | None) -> tuple[str, bool]:
+        if self._prompt.hierarchy:
+            parts, _ = self.parts(response_ids)
+            response_ids = [token for token, part in zip(response_ids, parts, strict=True) if part == Part.ACTION]
         if admissible:
             spelled = self.tries.action(admissible, response_ids)
             if spelled is not None:
@@ -134,6 +147,13 @@ class Plain:
 
     def said(self, action: str, admissible: Sequence[str] | None) -> str:
         return self.tries.words(action, admissible or [])
+
+    def parts(self, response_ids: Sequence[int]) -> tuple[list[int], Plan]:
+        return BARS.read(response_ids, self._tokenizer.decode)
+
+    def answered(self, answer: str) -> tuple[list[int], list[int]]:
+        lead = self._lead + self._prompt.answer_lead
+        return _apart(self._encode(lead), self._encode(lead + answer))
 
 
 class Chat:
@@ -157,14 +177,18 @@ class Chat:
         lead = t.lead
         if prompt.thinking and t.stop.read(lead).thoughts is None:
             lead = f"{THINK[0]}\n\n{THINK[1]}\n\n{lead}"  # an answer that was asked for thoughts is not valid without
+        self._answer_lead = lead
         self.tries = ActionTries(
             lambda words: t.written(f"{lead}<action>", words.removeprefix("<action>"), t.tail),
             self.stop_ids[0],
             lambda actions: [f"<action>{action}</action>" for action in actions],
         )
 
-    def spell(self, action: str, admissible: Sequence[str] | None) -> list[int]:
-        return self.tries.spell(action, admissible or [])
+    def spell(self, action: str, admissible: Sequence[str] | None, plan: Plan | None = None) -> list[int]:
+        if plan is None:
+            return self.tries.spell(action, admissible or [])
+        text = f"{TAGS.written(plan)}<action>{action}</action>".removeprefix("<switch>")
+        return self.template.written(f"{self._answer_lead}<switch>", text, self.template.tail)
 
     def opening(self, observation: str, admissible: Sequence[str] | None) -> list[int]:
         return self.template.opening(self._prompt.opening(observation, admissible))
@@ -191,6 +215,16 @@ class Chat:
     def said(self, action: str, admissible: Sequence[str] | None) -> str:
         return action
 
+    def parts(self, response_ids: Sequence[int]) -> tuple[list[int], Plan]:
+        decode = self.template.tokenizer.decode
+        text = decode(list(response_ids))
+        thought = (text.rfind(closing) + len(closing) for _, closing in self.template.stop.thoughts if closing in text)
+        return TAGS.read(response_ids, decode, start=max(thought, default=0))
+
+    def answered(self, answer: str) -> tuple[list[int], list[int]]:
+        lead = self._answer_lead + self._prompt.answer_lead
+        return _apart(self.template.written(lead, "", ""), self.template.written(lead, answer, ""))
+
 
 def _listed(action: str, admissible: Sequence[str] | None) -> str:
     """The listed action that `action` means: itself, or the first that differs from it by white space alone."""
@@ -198,3 +232,11 @@ def _listed(action: str, admissible: Sequence[str] | None) -> str:
         return action
     words = action.split()
     return next((one for one in admissible if one.split() == words), action)
+
+
+def _apart(lead: Sequence[int], whole: Sequence[int]) -> tuple[list[int], list[int]]:
+    """`whole`, which begins with the text of `lead`, as the ids that both have in common and the rest, at least the last one: a
+    tokenizer may join the end of one text with the beginning of the next."""
+    common = next((i for i, (a, b) in enumerate(zip(lead, whole)) if a != b), min(len(lead), len(whole)))
+    common = min(common, max(0, len(whole) - 1))
+    return list(whole[:common]), list(whole[common:])

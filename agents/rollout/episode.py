@@ -6,7 +6,7 @@ truncated, as at a time limit, with the reason "context". One that continues ano
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,13 +54,17 @@ class Player:
         first = trajectory.steps[0].observation if trajectory.steps else observation
         task = self.prompt.task(first)
         ids = [token for step in trajectory.steps for token in (*step.prompt_ids, *step.response_ids)]
+        subgoal = ""
+        for step in trajectory.steps:
+            subgoal = self._pursued(step.response_ids, subgoal)
         while True:
             admissible = info["admissible_actions"]
             t = len(trajectory.steps)
             if self.context == "window":
                 past = trajectory.steps[-self.history :] if self.history else []
                 recent = [(one.observation, self.dialogue.said(one.action, one.admissible_actions)) for one in past]
-                prompt_ids = self.dialogue.window(Window(task, recent, t, observation, admissible, info["valid"]))
+                now = Window(task, recent, t, observation, admissible, info["valid"], subgoal)
+                prompt_ids = self.dialogue.window(now)
                 ids = list(prompt_ids)
             else:
                 prompt_ids = (
@@ -85,6 +89,7 @@ class Player:
                 return
             ids = [*ids, *done.ids]
             action, well_formed = self.dialogue.action(done.ids, admissible)
+            subgoal = self._pursued(done.ids, subgoal)
             step = Step(
                 observation=observation,
                 action=action,
@@ -117,6 +122,10 @@ class Player:
                 yield step
                 return
             yield step
+
+    def _pursued(self, response_ids: Sequence[int], before: str) -> str:
+        """The subgoal that an episode has after a turn, from the one that it had `before`; "" where turns name none."""
+        return (self.dialogue.parts(response_ids)[1].subgoal or before) if self.prompt.hierarchy else ""
 
     async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int, kept: Kept) -> Completion:
         """A response that was sampled token by token from what is `kept` on, or chosen as a whole."""
@@ -167,5 +176,5 @@ def _check_prompt(branch: Branch, prompt_ids: list[int]) -> None:
         raise BranchError(
             f"episode {branch.parent.called}: at step {branch.step} the model would read another prompt than "
             "it did. Continue episodes with the prompt that they were played with: model and chat template, env.context, "
-            "env.history, env.thinking"
+            "env.history, env.thinking, env.hierarchy"
         )

@@ -154,14 +154,17 @@ def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> d
     memory = {}
     state = 16 if size == 4 else 18  # weight, gradient, two moments, and below float32 a master
     if "values" in base.get(config.algo["name"]).needs:
-        widths = [hidden, *config.critic.hidden, 1]
+        widths = [hidden, *config.critic.hidden, base.get(config.algo["name"]).values_per_token]
         memory["critic"] = 16 * sum(a * b for a, b in pairwise(widths))
         memory["critic"] += parameters * state if config.critic.trains == "all" else 0
-    models = {name: one for name, one in config.shaping.items() if shaping.get(name).needs_model}
-    for name, settings in models.items():
-        memory[f"reward model of {name}"] = parameters * state if settings["kind"] == "copy" else 0
     asks = ["critic"] if "critic" in memory and config.critic.trains == "head" else []
-    asks += [name for name, one in models.items() if one["kind"] == "adapter"]
+    for name, settings in config.shaping.items():
+        built = shaping.build(name, settings)
+        if not built.learns:
+            continue
+        whole = settings["kind"] == "copy" if built.needs_model == "tokens" else settings["trains"] == "all"
+        memory[f"reward model of {name}"] = parameters * state if whole else 0
+        asks += [] if whole else [name]
     if asks and not config.model.lora.enabled:
         memory["frozen copy of the policy"] = parameters * size
     return memory

@@ -44,6 +44,7 @@ def columns(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "tokens": np.array([len(step.response_ids) for step in steps], dtype=np.int64),
         "token_ids": np.fromiter(chain.from_iterable(step.response_ids for step in steps), dtype=np.int64),
         "success": np.array([trajectory.success for trajectory in trajectories], dtype=bool),
+        "cut_off": np.array([trajectory.cut_off is not None for trajectory in trajectories], dtype=bool),
         "faulted": np.array([trajectory.error is not None for trajectory in trajectories], dtype=bool),
         "shaped": {name: np.array([step.shaped_rewards.get(name, 0.0) for step in steps], np.float64) for name in names},
         "state_text": [step.observation for step in steps],

@@ -42,9 +42,9 @@ class Credit:
         self.shapings: dict[str, Shaping] = {name: shaping.build(name, settings) for name, settings in config.shaping.items()}
         self.judge: judges.Judge | None = None
         if "values" in self.method.needs:
-            learner.add_critic()
+            learner.add_critic(self.method.values_per_token)
         for name, one in self.shapings.items():
-            if one.needs_model:
+            if one.learns:
                 one.model = learner.add_reward_model(name, one)
             if one.needs_judge:
                 self.judge = self.judge or build_judge()
@@ -92,7 +92,7 @@ class Credit:
         """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience."""
         one = self.shapings[name]
         shaping = one.shape(experience)
-        rewards = await (self._aside.finish(shaping) if one.needs_model and not one.needs_judge else shaping)  # [S]
+        rewards = await (self._aside.finish(shaping) if one.learns and not one.needs_judge else shaping)  # [S]
         has = ~np.isnan(rewards)
         if has.any():
             # In the order of names, in which they are summed.

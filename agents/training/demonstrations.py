@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.config.sections import EnvConfig, WarmstartConfig
+from agents.rollout.turns import LAST
 from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.common.cache import cache_folder, keep, kept
 from envs.common.seeding import derive, generator
@@ -31,8 +32,11 @@ LARGE = 1 << 20
 _FOREIGN = frozenset(("builtins", "typing", "abc", "gymnasium"))
 """Packages of base classes that are no part of an environment."""
 
-Demonstration = list[tuple[str, list[str] | None, bool, str]]
-"""(observation, admissible actions, whether the last action was valid, action) of each step."""
+FORM = 2
+"""Of what is kept: to be raised whenever it changes."""
+
+Demonstration = list[tuple[str, list[str] | None, bool, str, str]]
+"""(observation, admissible actions, whether the last action was valid, action, the subgoal that is reached next) of steps."""
 
 
 class Place(NamedTuple):
@@ -51,11 +55,13 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptima
     rng = generator(seed, "demonstration", task_id)
     actions = env.imperfect_demonstration(task_id, rng, detours, suboptimal)
     observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
-    played: Demonstration = []
+    played: list[tuple[str, list[str] | None, bool, str]] = []
+    reached: list[tuple[str, ...]] = [tuple(info["subgoals"])]
     terminated = truncated = False
     for action in actions:
         played.append((observation, info["admissible_actions"], info["valid"], action))
         observation, _, terminated, truncated, info = env.step(action)
+        reached.append(tuple(info["subgoals"]))
         if terminated or truncated:
             break
     if truncated and not suboptimal and not info["success"]:
@@ -65,7 +71,16 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptima
         )
     if not (info["success"] or truncated):
         raise RuntimeError(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")
-    return played
+    return [(*step, subgoal) for step, subgoal in zip(played, _pursued(reached), strict=True)]
+
+
+def _pursued(reached: Sequence[Sequence[str]]) -> list[str]:
+    """What each step led to: the first subgoal that it or a later one reached. reached: before each step, and at the end."""
+    found: list[str] = []
+    for before, after in zip(reached[-2::-1], reached[:0:-1]):
+        new = [name for name in after if name not in before]
+        found.append(new[0] if new else found[-1] if found else LAST)
+    return found[::-1]
 
 
 def demonstrated(
@@ -135,6 +150,7 @@ def _key(
     if source is None:
         return None
     named = [
+        FORM,
         *(env.name, plain(settings.settings), env.max_steps, env.split_hash("train"), list(tasks)),
         *(count, root, warmstart.detours, warmstart.suboptimal_share),
         *(source, sorted({(one.name, one.version) for one in distributions()}), sys.version),
@@ -175,7 +191,10 @@ def _packed(made: Sequence[tuple[Place, Demonstration]]) -> bytes:
     steps = [
         [
             where,
-            [(text(observation), listed(actions), bool(valid), text(action)) for observation, actions, valid, action in shown],
+            [
+                (text(seen), listed(actions), bool(valid), text(action), text(goal))
+                for seen, actions, valid, action, goal in shown
+            ],
         ]
         for where, shown in made
     ]
@@ -188,7 +207,7 @@ def _unpacked(content: bytes | None) -> list[tuple[Place, Demonstration]] | None
     texts, lists, steps = json.loads(zlib.decompress(content))
     actions: list[list[str]] = [[texts[number] for number in numbers] for numbers in lists]
 
-    def step(observation: int, listed: int | None, valid: bool, action: int) -> Any:
-        return texts[observation], None if listed is None else actions[listed], valid, texts[action]
+    def step(observation: int, listed: int | None, valid: bool, action: int, subgoal: int) -> Any:
+        return texts[observation], None if listed is None else actions[listed], valid, texts[action], texts[subgoal]
 
     return [(Place(*where), [step(*one) for one in shown]) for where, shown in steps]

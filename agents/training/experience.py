@@ -20,7 +20,7 @@ from agents.rollout.choice import Scoring
 from agents.rollout.constraint import ActionTries
 from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
-from agents.training.packing import Row, choosing, laid_out
+from agents.training.packing import Row, acted, choosing, laid_out
 from algorithms.base import Batch, Floats, Ints
 from envs.common.seeding import generator
 from envs.trajectory import Step, Trajectory
@@ -49,6 +49,8 @@ class Experience(Batch):
     """[T] float32; 0 until there is credit."""
     defined: Tensor
     """[T] False where the method has no opinion: such a token is not trained on."""
+    true_answers: Sequence[tuple[list[int], list[int]]] | None = None
+    """[N] ids of the response that gives the task's true answer: what leads to it, and the answer; empty if it is not known."""
     returns: Floats | None = None
     """[T] what the critic is to predict before each token; nan where it has no target there."""
 
@@ -60,12 +62,17 @@ class Experience(Batch):
         scoring: Scoring | None = None,
         greedy: Sequence[Trajectory] = (),
         branched: Mapping[str, Any] = MappingProxyType({}),
+        true_answers: Sequence[tuple[list[int], list[int]]] | None = None,
+        turns: Sequence[tuple[list[int], bool]] | None = None,
     ) -> Experience:
         """Experience of some trajectories in their order.
 
         tries: if sampling was constrained by them; greedy: one episode of each group, for methods that compare with it;
-        branched: columns of the batch that come of branches (agents.training.branches). Raises ValueError if a trajectory is in
-        the list twice, or a sampled token has no log-probability.
+        branched: columns of the batch that come of branches (agents.training.branches); true_answers: for methods that follow
+        what the policy thinks of them; turns [S]: the part of each token of a step, and whether it switches to another subgoal,
+        for methods that tell them apart.
+
+        Raises ValueError if a trajectory is in the list twice, or a sampled token has no log-probability.
         """
         base = columns(trajectories)
         steps = [step for trajectory in trajectories for step in trajectory.steps]
@@ -89,7 +96,11 @@ class Experience(Batch):
             scoring=scoring,
             advantages=torch.zeros(total),
             defined=torch.zeros(total, dtype=torch.bool),
+            true_answers=true_answers,
         )
+        if turns is not None:
+            made.parts = np.array([part for parts, _ in turns for part in parts], dtype=np.int64)
+            made.switches = np.array([switch for _, switch in turns], dtype=bool)
         if greedy:
             # A greedy episode that a fault cut off says nothing; 0 leaves the return itself, which is unbiased too. Such faults
             # are counted as train/greedy_faults.
@@ -144,6 +155,11 @@ class Experience(Batch):
         """What was read and sampled, of some or all trajectories."""
         return self._of(self._laid_out, members)
 
+    def acted_rows(self) -> list[Row]:
+        """What is read to the last token of each response [S]."""
+        first = np.cumsum(self.length) - self.length  # [N]
+        return [row for trajectory, step in zip(self.trajectories, first.tolist()) for row in acted(trajectory, step)]
+
     def _of(self, rows: Sequence[Sequence[Row]], members: Iterable[int] | None) -> list[Row]:
         return [row for m in (range(len(rows)) if members is None else members) for row in rows[m]]
 
@@ -156,6 +172,13 @@ class Experience(Batch):
         assert self.scoring is not None
         pairs = zip(self.trajectories, self.first_token)
         return [list(choosing(t, first, self.scoring)) for t, first in pairs]
+
+
+def experienced(batch: Batch) -> Experience:
+    """The batch, which is an experience. Raises TypeError for one that holds columns over steps only."""
+    if not isinstance(batch, Experience):
+        raise TypeError("a model reads the ids of an Experience; this batch holds columns over steps only")
+    return batch
 
 
 def _allowed(steps: Sequence[Step], tries: ActionTries) -> tuple[Ints, Ints, Ints]:

@@ -14,12 +14,14 @@ from torch import Tensor
 from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
 from agents.training.actor import Actor
+from agents.training.answers import answer_logprobs
 from agents.training.critic import Critic
 from agents.training.experience import Experience
 from agents.training.hindsight import by_step
 from agents.training.packing import Row, rebuild_tokens
 from agents.training.passes import MicroBatch, logprobs, passes, per_token, sum_pi_squared
 from agents.training.reward_model import RewardModel
+from agents.training.step_model import StepModel
 from algorithms.base import Floats, Need
 
 ROUNDING = {torch.float32: 1e-3}
@@ -52,16 +54,20 @@ class Learner:
             loss = replace(loss, correction=replace(loss.correction, kind="token"))
         self.actor = Actor(policy, config.optim, loss, config.iterations, config.seed, config.engine.temperature)
         self.critic: Critic | None = None
-        self.reward_models: dict[str, RewardModel] = {}
+        self.reward_models: dict[str, RewardModel | StepModel] = {}
 
-    def add_critic(self) -> None:
-        """For methods that need values; before anything is learned."""
-        self.critic = Critic(self.policy, self.config.critic, self.config.optim, self.config.seed)
+    def add_critic(self, values: int = 1) -> None:
+        """For methods that need values, how many of them before each token; before anything is learned."""
+        self.critic = Critic(self.policy, self.config.critic, self.config.optim, self.config.seed, values)
 
-    def add_reward_model(self, name: str, settings: Any) -> RewardModel:
-        """For a shaping that learns with a language model; before anything is learned."""
-        optim, temperature = self.config.optim, self.config.engine.temperature
-        made = RewardModel(self.policy, settings, optim.lr, optim.tokens_per_microbatch, temperature, self.config.seed)
+    def add_reward_model(self, name: str, settings: Any) -> RewardModel | StepModel:
+        """For a shaping that learns, of tokens or of steps; before anything is learned."""
+        optim, temperature, seed = self.config.optim, self.config.engine.temperature, self.config.seed
+        made: RewardModel | StepModel
+        if settings.needs_model == "steps":
+            made = StepModel(self.policy, settings, name, optim.tokens_per_microbatch, seed)
+        else:
+            made = RewardModel(self.policy, settings, optim.lr, optim.tokens_per_microbatch, temperature, seed)
         self.reward_models[name] = made
         return made
 
@@ -84,6 +90,9 @@ class Learner:
         if "hindsight" in needs:
             known = self._ask(experience, noted, lambda one: logprobs(self.policy, one, temperature)[0], forced=0.0)
             experience.hindsight = by_step(experience, known)
+        if "answers" in needs:
+            budget = self.config.optim.tokens_per_microbatch
+            experience.answers = answer_logprobs(experience, self.policy, budget, temperature)
 
     def _ask(self, experience: Experience, rows: Sequence[Row], of: Callable[[MicroBatch], Tensor], forced: float) -> Floats:
         """[T] what the policy says of the sampled tokens in some rows; `forced` of tokens that had no alternative, nan where a

@@ -9,7 +9,7 @@ Rows know nothing of each other. That texts begin alike, and that no token is co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,21 +84,56 @@ def laid_out(trajectory: Trajectory, first: int = 0) -> list[Row]:
     return rows
 
 
-def choosing(trajectory: Trajectory, first: int, scoring: Scoring) -> Iterator[Row]:
-    """A row for each step of an episode: what was read before it, and all its candidates."""
+def read_before(trajectory: Trajectory) -> Iterator[Text]:
+    """What had been read before each response of an episode."""
     whole = laid_out(trajectory)
     read = 0
     for number, step in enumerate(trajectory.steps):
         if trajectory.context == "window":
-            ids = whole[number].ids[: len(step.prompt_ids)]
+            yield whole[number].ids[: len(step.prompt_ids)]
         else:
-            ids = whole[0].ids[: read + len(step.prompt_ids)]
+            yield whole[0].ids[: read + len(step.prompt_ids)]
             read += len(step.prompt_ids) + len(step.response_ids)
+
+
+def choosing(trajectory: Trajectory, first: int, scoring: Scoring) -> Iterator[Row]:
+    """A row for each step of an episode: what was read before it, and all its candidates."""
+    for step, ids in zip(trajectory.steps, read_before(trajectory), strict=True):
         responses, lengths = scoring.candidates(step.admissible_actions or [])
         if step.response_ids not in responses:
             raise ValueError(f"the response that says '{step.action}' is not among the candidates of its step")
         yield Row(ids, [], [first], ActionChoice(responses, lengths, responses.index(step.response_ids)))
         first += len(step.response_ids)
+
+
+def answering(trajectory: Trajectory, first: int, lead: Sequence[int], answer: Sequence[int]) -> Iterator[Row]:
+    """A row for each step of an episode: what was read before it, and a response that gives `answer` behind `lead` instead.
+
+    first: number of the first answer token.
+    """
+    for ids in read_before(trajectory):
+        given = np.concatenate([ids, np.array([*lead, *answer], dtype=np.int32)])
+        yield Row(given, list(range(len(given) - len(answer), len(given))), list(range(first, first + len(answer))))
+        first += len(answer)
+
+
+def acted(trajectory: Trajectory, first: int = 0) -> list[Row]:
+    """Rows of one episode whose places stand at the last token of each response: where an action has just been said.
+
+    first: flat number of the episode's first step; steps are numbered instead of tokens.
+    """
+    rows: list[Row] = []
+    ids: list[int] = []
+    ends: list[int] = []
+    for number, step in enumerate(trajectory.steps, start=first):
+        ids += [*step.prompt_ids, *step.response_ids]
+        ends.append(len(ids))
+        if trajectory.context == "window" or step is trajectory.steps[-1]:
+            # A place is what predicts the token behind it; behind the row's last one any will do.
+            whole = np.array([*ids, 0], dtype=np.int32)
+            rows.append(Row(whole, ends, list(range(number + 1 - len(ends), number + 1))))
+            ids, ends = [], []
+    return rows
 
 
 def rebuild_tokens(trajectories: Iterable[Trajectory]) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.models.adapter import Adapter
 from agents.models.policy import Policy, PolicyError
-from agents.training.experience import Experience
+from agents.training.experience import experienced
 from agents.training.optimizer import Optimizer
 from agents.training.passes import MicroBatch, logprobs, passes, per_token
 from algorithms.base import Batch, Floats
@@ -97,7 +97,7 @@ class RewardModel:
             yield
 
     def _logprobs(self, model: Policy, batch: Batch) -> Floats:
-        experience = _experience(batch)
+        experience = experienced(batch)
         found = per_token(
             experience, self._passes(model, batch), lambda part: logprobs(model, part, self._temperature)[0], otherwise=0.0
         )
@@ -105,7 +105,7 @@ class RewardModel:
 
     def _passes(self, model: Policy, batch: Batch, wanted: Tensor | None = None) -> Iterator[MicroBatch]:
         """Over all rows, or those that hold a `wanted` [T] token."""
-        experience = _experience(batch)
+        experience = experienced(batch)
         rows = experience.plain_rows()
         if wanted is not None:
             rows = [row for row in rows if bool(wanted[row.tokens].any())]
@@ -125,9 +125,3 @@ class RewardModel:
         for name, p in self.optimizer.parameters:
             p.copy_(state["weights"][name])
         self.optimizer.load_state(state["optimizer"])
-
-
-def _experience(batch: Batch) -> Experience:
-    if not isinstance(batch, Experience):
-        raise TypeError("a reward model reads the ids of an Experience; this batch holds columns over steps only")
-    return batch

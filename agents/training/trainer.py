@@ -10,7 +10,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType
@@ -36,6 +36,7 @@ from agents.training.credit import Credit
 from agents.training.experience import Experience
 from agents.training.learner import Learner
 from agents.training.weights import WeightStore
+from algorithms.base import Need
 from envs.base import TextEnv
 from envs.trajectory import CONTEXT, Trajectory
 
@@ -77,6 +78,7 @@ class Trainer:
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
         self.branches = Branches.of(method, sampler, config.seed, config.engine.temperature, partial(learnable, config=config))
         """If the method has episodes played on from inside."""
+        self._needs = method.needs
         self.stream: Stream | None = None
         """With overlap: what is played ahead."""
         if rollout.overlap:
@@ -223,7 +225,7 @@ class Trainer:
         if self.credit.shapings:  # they may learn themselves, or ask a judge for minutes
             await self.aside.run(write)
         try:
-            experience = gather(played, iteration, self.config, self.sampler)
+            experience = gather(played, iteration, self.config, self.sampler, self.env, self._needs)
             metrics = await self.credit.assign(experience)
         finally:
             await self.aside.run(write)  # with each step's credit, if it came to that
@@ -311,14 +313,31 @@ def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def gather(played: Collected, iteration: int, config: TrainConfig, sampler: Sampler) -> Experience:
-    """What an iteration learns from. Raises RolloutError."""
+def gather(
+    played: Collected,
+    iteration: int,
+    config: TrainConfig,
+    sampler: Sampler,
+    env: TextEnv | None = None,
+    needs: Collection[Need] = (),
+) -> Experience:
+    """What an iteration learns from, with what the method needs to be read out of texts. Raises RolloutError."""
+    learned, dialogue = to_learn_from(played.learned, iteration, config), sampler.player.dialogue
+    answers = turns = None
+    if "answers" in needs and env is not None:
+        texts = [env.answer(trajectory.task_id) for trajectory in learned]
+        answers = [dialogue.answered(text) if text else ([], []) for text in texts]
+    if "parts" in needs:
+        read = (dialogue.parts(step.response_ids) for trajectory in learned for step in trajectory.steps)
+        turns = [(parts, plan.switch) for parts, plan in read]
     return Experience.of(
-        to_learn_from(played.learned, iteration, config),
-        sampler.player.dialogue.tries if config.engine.constrained == "admissible" else None,
+        learned,
+        dialogue.tries if config.engine.constrained == "admissible" else None,
         sampler.player.scoring,
         played.greedy,
         played.columns,
+        answers,
+        turns,
     )
 
 

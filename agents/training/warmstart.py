@@ -21,6 +21,7 @@ from torch.nn import functional
 from agents.config.sections import TrainConfig, WarmstartConfig
 from agents.models.policy import Policy
 from agents.rollout.dialogue import Dialogue
+from agents.rollout.turns import Plan
 from agents.training.demonstrations import Demonstration, demonstrated
 from agents.training.optimizer import Optimizer
 from agents.training.packing import Row, laid_out
@@ -47,14 +48,18 @@ def as_trajectory(
     task = prompt.task(demonstration[0][0])
     past: list[tuple[str, str]] = []
     response: list[int] = []
-    for t, (observation, admissible, valid, action) in enumerate(demonstration):
+    pursued = ""
+    for t, (observation, admissible, valid, action, subgoal) in enumerate(demonstration):
         if context == "window":
-            ids = dialogue.window(Window(task, past[-history:] if history else [], t, observation, admissible, valid))
+            recent = past[-history:] if history else []
+            ids = dialogue.window(Window(task, recent, t, observation, admissible, valid, pursued))
         elif t == 0:
             ids = dialogue.opening(observation, admissible)
         else:
             ids = dialogue.turn(observation, admissible, valid, response)
-        response = [*dialogue.spell(action, admissible), dialogue.stop_ids[0]]
+        plan = Plan(subgoal != pursued, subgoal) if prompt.hierarchy else None
+        response = [*dialogue.spell(action, admissible, plan), dialogue.stop_ids[0]]
+        pursued = subgoal if prompt.hierarchy else ""
         trajectory.steps.append(Step(observation, action, prompt_ids=ids, response_ids=response))
         past.append((observation, dialogue.said(action, admissible)))
     return trajectory

@@ -5,9 +5,9 @@ How a shaped reward reaches the advantage is the method's setting `shaped_at` (a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from algorithms.base import Algorithm, Batch, Floats
 from envs.common.registry import Registry
@@ -31,6 +31,15 @@ class TokenModel(Protocol):
         """One optimizer step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
 
 
+class StepModel(Protocol):
+    """A number for each step that a shaping learns, read off what the policy thinks when it has said the step's action."""
+
+    def fit(self, batch: Batch, gradient: Callable[[Floats], Floats], epochs: int) -> tuple[Floats, Floats, dict[str, float]]:
+        """`epochs` optimizer steps on a loss whose derivative with respect to the numbers [S] is what `gradient` makes of them.
+
+        Returns the numbers [S] before and after, and metrics."""
+
+
 class Judge(Protocol):
     """Says which subgoals steps achieved; each transition by itself, whatever was achieved before."""
 
@@ -47,8 +56,8 @@ class Shaping:
 
     needs_judge: ClassVar[bool] = False
     """The trainer sets `judge` and `discount` before the first iteration."""
-    needs_model: ClassVar[bool] = False
-    """The trainer sets `model` before the first iteration."""
+    needs_model: ClassVar[Literal["tokens", "steps"] | None] = None
+    """The trainer sets `model` before the first iteration: a TokenModel or a StepModel."""
     min_group_size: ClassVar[int] = 1
     """Episodes of a task that the shaping needs."""
     shapes_weights: ClassVar[tuple[str, ...]] = ()
@@ -57,12 +66,18 @@ class Shaping:
     judge: Judge | None = field(default=None, init=False, repr=False, compare=False)
     discount: float = field(default=1.0, init=False, repr=False, compare=False)
     """Discount of the return that the method maximizes."""
-    model: TokenModel | None = field(default=None, init=False, repr=False, compare=False)
+    model: Any = field(default=None, init=False, repr=False, compare=False)
+    """What `needs_model` names."""
     metrics: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Of the last call of `shape`."""
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it uses the model that `needs_model` names; a subclass may have settings with which it does not."""
+        return self.needs_model is not None
 
     def check(self, method: Algorithm) -> None:
         """Hook: raise ValueError for a method that would not feel the reward."""
@@ -77,3 +92,4 @@ register, names, get, build = _registry.register, _registry.names, _registry.get
 register("calm", "algorithms.shaping.calm:Calm")
 register("implicit_prm", "algorithms.shaping.implicit_prm:ImplicitPRM")
 register("invalid_action", "algorithms.shaping.invalid_action:InvalidAction")
+register("progress", "algorithms.shaping.progress:Progress")

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from algorithms.base import Batch, Floats
-from algorithms.shaping import Shaping
+from algorithms.shaping import Shaping, TokenModel
 from algorithms.shaping.preference import BestOf, Fit, cross_entropy, detached_dpo, dpo
 from envs.common.structured import AboveZero, Positive
 
@@ -66,7 +66,7 @@ class ImplicitPRM(Shaping):
     """Names of the linear layers that the adapter adds to."""
 
     min_group_size: ClassVar[int] = 2
-    needs_model: ClassVar[bool] = True
+    needs_model: ClassVar[Literal["tokens", "steps"] | None] = "tokens"
     shapes_weights: ClassVar[tuple[str, ...]] = ("kind", "rank", "targets")
 
     def __post_init__(self) -> None:
@@ -87,7 +87,8 @@ class ImplicitPRM(Shaping):
         """
         if self.model is None:
             raise ValueError(f"shaping {NAME} has no model; the trainer sets it before the first iteration")
-        model, counted = self.model, np.repeat(batch.included, batch.tokens)  # [T]
+        model: TokenModel = self.model
+        counted = np.repeat(batch.included, batch.tokens)  # [T]
         played, old = Batch(**batch.finished()), model.rollout_logprobs(batch)
         label = self.labels(played)
 

@@ -190,7 +190,7 @@ def check_turns(env: TextEnv, play: Play, problems: Problems) -> None:
 
 
 def check_starts(env: TextEnv, problems: Problems) -> None:
-    """Tasks of all splits can be started."""
+    """Tasks of all splits can be started, and their answers are texts."""
     for split in SPLITS:
         tasks = env.tasks(split)
         for task in spread(tasks, min(STARTS, len(tasks))):
@@ -198,6 +198,9 @@ def check_starts(env: TextEnv, problems: Problems) -> None:
                 f"task {task!r} of split '{split}' cannot be started", "leave out of the splits what cannot be played"
             ):
                 env.reset(seed=0, options={"task": task})
+                answer = env.answer(task)
+                if not (answer is None or (isinstance(answer, str) and answer.strip())):
+                    problems.add(f"answer({task!r}) is {short(answer)}", "return a text, or None for a task without an answer")
 
 
 def check_beginnings(env: TextEnv, plays: list[Play], problems: Problems) -> None:

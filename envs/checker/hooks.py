@@ -16,6 +16,7 @@ METHODS = {
     "task_type": "success is reported by kind of task, too",
     "subgoals": "names of milestones: shaping=calm pays them, and judges are measured by them",
     "chance": "continuations draw chance anew, where it does not all come from the generator that start() got",
+    "answer": "credit by how much likelier a turn made the true answer (algo=igpo)",
     "split_hash": "a resumed run notices that files its tasks are made of have changed",
 }
 FIELDS = {
@@ -29,6 +30,7 @@ TEXTS = {
     "plain": "shorter observations for the tiny model",
     "parse": "another form of free answers than <action>..</action>",
     "stop": "other strings than </action> that end a free answer",
+    "answer_lead": "other words than `The answer is: ` before a task's true answer",
     "legend": "judges are told what the symbols of a map mean",
 }
 

@@ -101,7 +101,7 @@ def check_company(maker: Callable[[], TextEnv], plays: list[Play], records: list
 
 def check_reading(env: TextEnv, play: Play, found: list[Record], problems: Problems) -> None:
     """What was answered stays as it was, and asking about tasks does not change the episode."""
-    fix = "answer the same whoever asks meanwhile: tasks, task_type, subgoals and split_hash change nothing"
+    fix = "answer the same whoever asks meanwhile: tasks, task_type, subgoals, answer and split_hash change nothing"
     kept = "make a new list for every StepResult: what was answered may still be read when the episode has gone on"
     with problems.on(f"{play}: cannot be played when somebody reads its tasks meanwhile", fix):
         given: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -111,7 +111,7 @@ def check_reading(env: TextEnv, play: Play, found: list[Record], problems: Probl
             for split in SPLITS:
                 env.tasks(split)
             task = str(found[0]["info"]["task_id"])
-            env.task_type(task), env.subgoals(task), env.split_hash("train")
+            env.task_type(task), env.subgoals(task), env.answer(task), env.split_hash("train")
         compare(play, found, answer, "when somebody reads its tasks meanwhile", fix, problems)
         for number, (info, then) in enumerate(given):
             for name in (name for name in then if info[name] != then[name]):

@@ -57,6 +57,10 @@ class WebShopEnv(TextEnv):
         """The milestones of a purchase."""
         return NAMES
 
+    def answer(self, task_id: str) -> str:
+        """Title of the article that the instruction was written for. Others may score 1.0 too."""
+        return self.shop.goals[tasks.number(self.shop, task_id)].title
+
     def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
         """Enter the shop; nothing in it is random. Raises TaskError."""
         self._session = self._visit(task_id)

@@ -25,6 +25,7 @@ class WebShopPrompt(Prompt):
 
     refusal = "That was none of the possible actions."
     turns_read = 16
+    answer_lead = "article: "
 
     def role(self) -> str:
         """What the agent is, and what it can do."""

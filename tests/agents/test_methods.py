@@ -25,16 +25,22 @@ FEW_BRANCHES = {
     "tree_grpo": ["rollout.group_size=2"],
 }
 """Settings with which methods on branches play few of them."""
+WEBSHOP = ["env=webshop", "env.max_steps=6", "warmstart.steps=20", "warmstart.demonstrations=24"]
+ELSEWHERE = {name: WEBSHOP for name in METHODS if name.startswith("igpo")}
+"""Methods that ask for what the usual environment lacks, and where they are tried."""
 CONSTANT = ["optim.warmup=0", "optim.schedule=constant", "critic.lr=1e-3", "evaluation.every=0", "evaluation.before=false"]
 
 
+def settings(method: str) -> list[str]:
+    """A small run with a method."""
+    usual = [word for word in SMALL if method not in ELSEWHERE or not word.startswith(("env", "warmstart", "algo"))]
+    few = FEW_BRANCHES.get(method.removesuffix("_official"), ())
+    return [*usual, *CONSTANT, *ELSEWHERE.get(method, ()), f"algo={method}", *few]
+
+
 def train(out: Path, name: str, *arguments: str) -> list[dict[str, float]]:
-    agents.train.train(loading.load([*SMALL, *CONSTANT, f"out={out}", f"run={name}", *arguments]))
+    agents.train.train(loading.load([*arguments, f"out={out}", f"run={name}"]))
     return read_metrics(out / name / "metrics.jsonl")
-
-
-def few_branches(method: str) -> list[str]:
-    return FEW_BRANCHES.get(method.removesuffix("_official"), [])
 
 
 def branches(run: Path, iteration: int) -> list[Trajectory]:
@@ -48,7 +54,7 @@ def episodes(run: Path, iteration: int) -> list[Trajectory]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_trains(method: str, tmp_path: Path) -> None:
-    rows = train(tmp_path, "run", f"algo={method}", *few_branches(method), "iterations=2", "evaluation.after=false")
+    rows = train(tmp_path, "run", *settings(method), "iterations=2", "evaluation.after=false")
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     assert all(torch.isfinite(torch.tensor(row["update/loss"])) for row in rows[1:])
     played = episodes(tmp_path / "run", 2)
@@ -64,7 +70,7 @@ def test_it_trains(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["vineppo", "spo_chain", "spo_tree", "tree_grpo"])
 def test_branches_are_on_disk_and_apart_in_every_count(method: str, tmp_path: Path) -> None:
-    *_, row = train(tmp_path, "run", f"algo={method}", *few_branches(method), "iterations=2", "evaluation.after=false")
+    *_, row = train(tmp_path, "run", *settings(method), "iterations=2", "evaluation.after=false")
     begun, gone_on = episodes(tmp_path / "run", 2), branches(tmp_path / "run", 2)
     assert row["branch/episodes"] == len(gone_on) > 0
     assert row["branch/steps"] == sum(len(t.steps) - t.parent[1] for t in gone_on if t.parent)
@@ -85,11 +91,11 @@ def test_branches_are_on_disk_and_apart_in_every_count(method: str, tmp_path: Pa
         assert all(step.credit is not None for t in gone_on for step in t.steps)
 
 
-@pytest.mark.parametrize("method", ["poad", "oprl", "vineppo", "spo_tree", "tree_grpo"])
+@pytest.mark.parametrize("method", ["poad", "oprl", "spa", "hiper", "vineppo", "spo_tree", "tree_grpo"])
 def test_what_learns_or_is_played_beside_goes_on_too(method: str, tmp_path: Path) -> None:
-    settings = (f"algo={method}", *few_branches(method), "evaluation.after=false")
-    whole = train(tmp_path, "whole", *settings, "iterations=3")
-    train(tmp_path, "stopped", *settings, "iterations=1")
+    small = (*settings(method), "evaluation.after=false")
+    whole = train(tmp_path, "whole", *small, "iterations=3")
+    train(tmp_path, "stopped", *small, "iterations=1")
     agents.train.train(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=3"]))
     resumed = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
     for before, after in zip(whole, resumed, strict=True):
@@ -100,5 +106,5 @@ def test_what_learns_or_is_played_beside_goes_on_too(method: str, tmp_path: Path
 
 
 def test_every_registered_method_has_settings_to_choose() -> None:
-    used = {loading.load([f"algo={option}"]).algo["name"] for option in METHODS}
+    used = {loading.load(settings(option)).algo["name"] for option in METHODS}
     assert used == set(base.names())

@@ -27,11 +27,14 @@ from tests.algorithms.golden_calm import calm_reward
 from tests.algorithms.golden_correction import verl_rollout_correction
 from tests.algorithms.golden_estimators import agent_group_estimators, hgpo_advantage, verl_advantages
 from tests.algorithms.golden_graphs import g2po, graphgpo, proxmo, salt
+from tests.algorithms.golden_hiper import hiper_hae
+from tests.algorithms.golden_igpo import igpo
 from tests.algorithms.golden_istar import istar_advantage, istar_prm_loss, istar_step_reward
 from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_poad_losses import poad_losses
 from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token
 from tests.algorithms.golden_signals import empg, hcapo, maxrl, tempo
+from tests.algorithms.golden_spa import spa_rl
 from tests.algorithms.golden_turns import ragen_bi_level_gae, steppo
 
 # -- GiGPO and GRPO ---------------------------------------------------------------------------------------------------------
@@ -180,9 +183,12 @@ CHECKS: dict[str, Check] = {
     "g2po": g2po,
     "proxmo": proxmo,
     "salt": salt,
+    "hiper_hae": hiper_hae,
+    "igpo": igpo,
     "istar_advantage": istar_advantage,
     "istar_prm_loss": istar_prm_loss,
     "istar_step_reward": istar_step_reward,
+    "spa_rl": spa_rl,
     "spo_chain": spo_chain,
     "spo_tree": spo_tree,
     "tree_grpo": tree_grpo,

@@ -58,6 +58,7 @@ def test_a_sound_environment_has_no_problem() -> None:
         (toys.ChangesWhenRead, "when somebody reads its tasks meanwhile"),
         (toys.ReusesItsList, "info['admissible_actions'] changes when the episode goes on"),
         (toys.HasALockedTask, "task 'length-9' of split 'eval' cannot be started: TaskError: length-9 is locked"),
+        (toys.AnswersInNumbers, "answer('ball-0') is 7"),
         (toys.AnswersText, "act() returns 'You go.', a str"),
         (toys.ListsTuples, "info['admissible_actions'] is ('left', 'right', 'wait')"),
         (toys.WrongFrame, "info['frame'] is ['#@#']"),

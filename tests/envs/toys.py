@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from envs.base import Split, StepResult, TaskError, TextEnv
+from envs.common.seeding import generator
 from envs.prompt import Prompt
 
 
@@ -541,6 +542,9 @@ class Generous(Corridor):
     def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         return ["left", *self.demonstration(task_id, rng)]
 
+    def answer(self, task_id: str) -> str | None:
+        return "right"
+
     def task_type(self, task_id: str) -> str:
         return "long" if len(task_id) > 8 else "short"
 
@@ -563,6 +567,7 @@ class GenerousPrompt(Prompt):
     """Has every optional part of a prompt."""
 
     stop = ("</do>",)
+    answer_lead = "The exit is "
 
     def parse(self, text: str) -> str | None:
         return text.strip() or None
@@ -575,3 +580,81 @@ class GenerousPrompt(Prompt):
 
     def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
         return ["You are in cell"], []
+
+
+@dataclass
+class DrawersConfig:
+    max_steps: int = 6
+
+
+class Drawers(TextEnv):
+    """A question with an answer that has to be found: which color the ball has that lies in one of three drawers."""
+
+    name = "drawers"
+    colors = ("red", "green", "blue", "white")
+
+    def __init__(self, config: DrawersConfig) -> None:
+        super().__init__(config.max_steps)
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        first = {"train": 0, "eval": 64, "test": 96}[split]
+        return [f"ball-{n}" for n in range(first, first + (64 if split == "train" else 32))]
+
+    def answer(self, task_id: str) -> str:
+        return self._ball(task_id)[0]
+
+    def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
+        color, drawer = self._ball(task_id)
+        return [*(f"open drawer {n}" for n in range(1, drawer + 1)), f"answer {color}"]
+
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
+        self.ball = self._ball(task_id)
+        self.opened: tuple[int, ...] = ()
+        return self._turn("Your task is to say which color the ball has.")
+
+    def act(self, action: str) -> StepResult:
+        kind, _, what = action.partition(" ")
+        if kind == "answer" and what in self.colors:
+            return self._turn("So it was." if what == self.ball[0] else "It was not.", over=True, won=what == self.ball[0])
+        if action not in self._drawers():
+            return self._turn("Nothing happens.", valid=False)
+        drawer = int(action[-1])
+        self.opened = tuple(sorted({*self.opened, drawer}))
+        here = drawer == self.ball[1]
+        return self._turn(f"In drawer {drawer} lies a {self.ball[0]} ball." if here else f"Drawer {drawer} is empty.")
+
+    def _ball(self, task_id: str) -> tuple[str, int]:
+        kind, _, number = task_id.partition("-")
+        if kind != "ball" or not number.isdigit() or int(number) >= 128:
+            raise TaskError(f"unknown task '{task_id}'; tasks are named ball-0 to ball-127")
+        color, drawer = generator(0, "drawers", task_id).integers([len(self.colors), 3])
+        return self.colors[color], int(drawer) + 1
+
+    def _drawers(self) -> list[str]:
+        return [f"open drawer {n}" for n in (1, 2, 3)]
+
+    def _turn(self, text: str, valid: bool = True, over: bool = False, won: bool = False) -> StepResult:
+        return StepResult(
+            observation=text,
+            state_key=f"{self.ball} {self.opened} {over}",
+            reward=float(won),
+            terminated=over,
+            valid=valid,
+            success=won,
+            score=float(won),
+            admissible_actions=[] if over else [*self._drawers(), *(f"answer {color}" for color in self.colors)],
+        )
+
+
+class AnswersInNumbers(Drawers):
+    """Gives an answer that is no text."""
+
+    def answer(self, task_id: str) -> str:
+        return 7  # type: ignore[return-value]
+
+
+class DrawersPrompt(Prompt):
+    answer_lead = "answer "
+
+    def role(self) -> str:
+        return "You look for a ball."

@@ -58,7 +58,7 @@ def test_names_are_those_that_the_command_line_knows() -> None:
     assert {"alfworld", "webshop", "minihack", "minihack/river"} <= set(stepcredit.environments())
     assert {"gigpo", "ppo", "dapo"} <= set(stepcredit.methods())
     for name in stepcredit.methods():
-        loading.load([f"algo={name}"])
+        loading.load([f"algo={name}", *(["env=webshop"] if name.startswith("igpo") else [])])
 
 
 def test_an_environment_of_ones_own_is_found_by_make_gymnasium_and_training() -> None:

@@ -21,12 +21,13 @@ from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import trajectories
 from tests.algorithms.golden_rows import FOLDER, NORMS, close
 
-OF_TOKENS = ("values", "logprobs", "sum_pi_squared", "token_ids", "entropy", "prefix_values", "segment")
+OF_TOKENS = ("values", "logprobs", "sum_pi_squared", "parts", "token_ids", "entropy", "prefix_values", "segment")
 GIVEN: dict[str, Any] = {"rewards": [0.0, 1.0, 0.0], "episodes": ["a", "a", "b"], "states": ["x", "y", "x"]}
 
 
-def arrays(played: list[Trajectory], rng: np.random.Generator) -> dict[str, Any]:
-    """What a user would have kept of the episodes, episode by episode, with something for every method to read."""
+def arrays(played: list[Trajectory], rng: np.random.Generator, several: bool = False) -> dict[str, Any]:
+    """What a user would have kept of the episodes, episode by episode, with something for every method to read; several: values
+    of a token."""
     steps = [(number, one, step) for number, one in enumerate(played) for step in one.steps]
     tokens = sum(len(step.response_ids) for _, _, step in steps)
     return {
@@ -43,7 +44,10 @@ def arrays(played: list[Trajectory], rng: np.random.Generator) -> dict[str, Any]
         "faulted": [one.error is not None for _, one, _ in steps],
         "shaped": {"bonus": rng.normal(size=len(steps)), "implicit_prm": rng.normal(size=len(steps))},
         "greedy": rng.normal(size=len(steps)),
-        "values": rng.normal(size=tokens),
+        "answers": -rng.random(len(steps)),
+        "values": rng.normal(size=(tokens, 3)) if several else rng.normal(size=tokens),
+        "parts": rng.integers(4, size=tokens),
+        "switches": rng.random(len(steps)) < 0.4,
         "logprobs": -rng.random(tokens),
         "sum_pi_squared": rng.random(tokens),
         "token_ids": np.array([token for _, _, step in steps for token in step.response_ids], dtype=int),
@@ -65,7 +69,7 @@ def batch_of(played: list[Trajectory], given: dict[str, Any]) -> Batch:
             place = next(places)
             step.shaped_rewards = {name: float(values[place]) for name, values in given["shaped"].items()}
     batch = as_batch(played)
-    for name in ("greedy", "hindsight", "state_values", *OF_TOKENS):
+    for name in ("greedy", "hindsight", "answers", "switches", "state_values", *OF_TOKENS):
         setattr(batch, name, np.array(given[name]))
     batch.tree = np.array([given["tree"][place] for place in np.flatnonzero(batch.position == 0)])
     return batch
@@ -102,7 +106,7 @@ def test_it_equals_what_training_gets_from_the_same_episodes_in_any_order(
     for one in played:
         for step in one.steps:
             step.response_ids = step.response_ids or [0]  # a critic's method refuses a step without tokens
-    given = arrays(played, rng)
+    given = arrays(played, rng, base.get(method).values_per_token > 1)
     if base.get(method).divides_by_rewards:
         for one in played:
             for step in one.steps:
@@ -259,6 +263,11 @@ def test_no_steps_give_no_advantages() -> None:
         ("spo_chain", {"prefix_values": [0.5, 0.5, 0.5]}, r"spo_chain: .*there is no batch\.logprobs"),
         ("tree_grpo", {"tree": ["a", "b", "a"]}, r"tree differs within episode 'a'"),
         ("spo_tree", {}, r"spo_tree needs segment: a label for the part of the tree"),
+        ("hiper", {}, r"hiper needs parts: which part of its turn"),
+        ("hiper", {"parts": ["action"] * 3, "values": [[0.0] * 3] * 3}, r"hiper needs switches"),
+        ("hiper", {"parts": ["talk"] * 3}, r"parts\[0\] is 'talk'; allowed: none, switch, subgoal, action"),
+        ("hiper", {"values": [0.0] * 3}, r"values has shape \(3,\); it must have 3 numbers for each of the 3 tokens"),
+        ("igpo", {}, r"igpo needs answers: the mean log-probability"),
         ("oprl", {}, r"oprl needs the rewards by shaping implicit_prm: shaped="),
     ],
 )

@@ -125,6 +125,17 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
         (["algo=hcapo", "algo.ratio_max=0.5"], ["algo", "ratio_min is 0.8", "ratio_max=0.5"]),
         (["algo=gdpo", "algo.weights={envrionment: 5}"], ["algo.weights.envrionment", "environment"]),
         (["algo=ppo", "model.lora.enabled=true"], ["critic.trains is 'head'", "critic.trains=all"]),
+        (
+            ["algo=gigpo", "shaping=progress", "model.lora.enabled=true"],
+            ["shaping.progress.trains is 'head'", "shaping.progress.trains=all"],
+        ),
+        (
+            ["algo=spa", "algo.shaped_at.progress=advantage"],
+            ["shaping.progress.replaces is true", "algo.shaped_at.progress is 'advantage'", "allowed with it: reward"],
+        ),
+        (["env=alfworld", "algo=igpo"], ["algo.name=igpo", "env.name=alfworld have none", "webshop"]),
+        (["algo=hiper", "engine.constrained=admissible"], ["engine.constrained is 'admissible'", "env.hierarchy=true", "none"]),
+        (["algo=hiper", "env.hierarchy=false"], ["env.hierarchy is false", "algo.name=hiper", "true"]),
         (["algo=oprl", "model.lora.enabled=true"], ["shaping.implicit_prm.kind is 'adapter'", "kind=copy"]),
         (
             ["+experiment=gigpo_alfworld_qwen2.5_1.5b", "algo=poad"],
@@ -204,6 +215,12 @@ def test_what_makes_a_run_the_one_it_is_cannot_be_given_with_resume(tmp_path: Pa
     message = refusal(f"resume={tmp_path}", override)
     for part in (f"'{override}' together with resume={tmp_path}", "Leave it away", "start a new run"):
         assert part in message
+
+
+@pytest.mark.parametrize("override", ["shaping.progress.hidden=[16]", "shaping.progress.trains=all"])
+def test_nor_can_what_shapes_the_progress_estimator(tmp_path: Path, override: str) -> None:
+    (tmp_path / "config.yaml").write_text(loading.to_yaml(loading.load(["algo=spa"])))
+    assert "the weights that were saved have another shape" in refusal(f"resume={tmp_path}", override)
 
 
 @pytest.mark.parametrize("override", ["shaping.implicit_prm.rank=4", "shaping.implicit_prm.kind=copy", "critic.hidden=[16]"])

@@ -9,7 +9,10 @@ from agents.config import sections as config
 from agents.config.compose import ROOT, groups
 from envs.common.structured import ConfigError
 
-NEEDS = {"model=hub": ["model.name=some/model"]}
+NEEDS = {
+    "model=hub": ["model.name=some/model"],
+    **{f"algo={name}": ["env=webshop"] for name in ("igpo", "igpo_official", "igpo_first_release")},
+}
 OPTIONS = [f"{group}={option}" for group, options in groups([ROOT]).items() for option in options]
 
 

@@ -265,4 +265,5 @@ def test_every_name_that_can_be_chosen_is_an_option() -> None:
     available = compose.groups()
     for group in ("env", "algo", "shaping"):
         for option in compose.options(group, available[group]):
-            loading.load([f"{group}={option}"])
+            knowing = ["env=webshop"] if option.startswith("igpo") else []
+            loading.load([f"{group}={option}", *knowing])

@@ -99,6 +99,18 @@ def test_an_answer_that_is_written_here_is_valid_and_ends_the_turn(name: str, th
 
 
 @needs_trl
+@pytest.mark.parametrize(("name", "thinking"), [case for case in cases if case.values[0] in ORIGINAL])
+def test_a_true_answer_is_said_and_not_thought(name: str, thinking: bool) -> None:
+    one = chat(name, thinking)
+    lead, answer = one.answered("a red ball")
+    reading = one.template.read([*lead, *answer])
+    assert (reading.said.strip(), reading.thinking) == ("The answer is: a red ball", False)
+    assert one.template.tokenizer.decode(answer).strip() == "a red ball"
+    other, _ = one.answered("blue")
+    assert other == lead
+
+
+@needs_trl
 @pytest.mark.parametrize(("name", "thinking"), cases)
 def test_three_turns_are_the_official_rendering_or_the_difference_is_named(name: str, thinking: bool) -> None:
     one = chat(name, thinking)

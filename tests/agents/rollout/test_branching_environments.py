@@ -14,8 +14,11 @@ from agents.config import loading
 from agents.rollout.branching import Branch, continued
 from agents.rollout.build import make_env
 from agents.rollout.choice import Scoring
+from agents.rollout.engines.base import Request
+from agents.rollout.engines.scripted import ScriptedEngine
 from agents.rollout.planner import group_episodes
 from agents.rollout.sampler import Sampler
+from agents.rollout.turns import Plan
 from envs.trajectory import Trajectory
 from tests.agents.models.families import folder, training
 from tests.agents.parts import Parts, opened
@@ -116,6 +119,24 @@ def test_conversations_with_thoughts_come_again_whatever_the_models_layers_are(k
         counts = made.sampler.branched.take()
         if context == "full":
             assert counts["reused"] > counts["prefill"]
+
+
+def test_a_branch_pursues_the_subgoal_that_its_parent_had_there() -> None:
+    settings = [*SETTINGS["alfworld"], "algo=hiper", "env.context=window", "env.history=1", "env.pool.mode=inline"]
+    with opened(loading.load(settings)) as made:
+        dialogue = made.sampler.player.dialogue
+        plans = [Plan(True, "hold target"), Plan(True, "finish"), Plan(False, "")]
+
+        def script(request: Request) -> list[int]:
+            return [*dialogue.spell("look", None, plans[request.seed % 3]), dialogue.stop_ids[0]]
+
+        sampler = replace(made.sampler, player=replace(made.sampler.player, engine=ScriptedEngine(script)))
+        known = parents(made, sampler)
+        said = [dialogue.parts(step.response_ids)[1].subgoal for one, _ in known for step in one.steps]
+        assert set(said) == {"hold target", "finish", ""}
+        branches = [Branch(one, step, seed, chance=False) for one, seed in known for step in range(len(one.steps) + 1)]
+        for branch, child in zip(branches, made.runner.run(continued(sampler, branches, 1.0)), strict=True):
+            assert_same(child, branch.parent)
 
 
 def test_other_seeds_go_other_ways_and_share_what_lies_before(parts: Parts) -> None:

@@ -58,6 +58,17 @@ def test_a_critic_shares_the_base_of_adapters_and_needs_a_copy_of_a_model_traine
     assert "critic" not in estimate(loading.load(["model=smollm2", "algo=grpo"])).memory
 
 
+def test_an_estimator_of_progress_needs_a_frozen_model_a_copy_or_nothing() -> None:
+    base = ["model=smollm2", "model.dtype=float32", "algo=gigpo", "shaping=progress"]
+    memory = {option: estimate(loading.load([*base, option])).memory for option in ("seed=0", "shaping.progress.trains=all")}
+    nothing = estimate(loading.load([*base, "shaping.progress.source=others"])).memory
+    frozen, copied = memory.values()
+    assert frozen["frozen copy of the policy"] == frozen["weights"]
+    assert copied["reward model of progress"] == 4 * copied["weights"]
+    assert "frozen copy of the policy" not in copied
+    assert not {"frozen copy of the policy", "reward model of progress"} & set(nothing)
+
+
 def test_counts_follow_groups_minibatches_and_epochs() -> None:
     cost = estimate(loading.load(["rollout.groups=4", "rollout.group_size=6", "optim.minibatch_episodes=8", "optim.epochs=2"]))
     assert (cost.episodes, cost.updates) == (24, 6)

@@ -67,9 +67,32 @@ def test_micro_batches_change_nothing(config: CriticConfig, context: str) -> Non
 def test_places_without_a_target_teach_nothing() -> None:
     experience = made(episodes())
     critic = Critic(small_policy(), HEAD, OptimConfig(), 0)
-    before = copy.deepcopy(critic.head.state_dict())
+    before = copy.deepcopy(critic.head.mlp.state_dict())
     update(critic, experience, np.full(experience.sampled, np.nan))
-    assert all(torch.equal(before[name], value) for name, value in critic.head.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in critic.head.mlp.state_dict().items())
+
+
+@both
+def test_several_values_are_learned_each_where_it_has_a_target(config: CriticConfig) -> None:
+    experience = made(episodes())
+    critic = Critic(small_policy(), config, OptimConfig(minibatch_episodes=2), 0, values=3)
+    returns = np.random.default_rng(0).normal(size=(experience.sampled, 3))
+    returns[::2, 1] = returns[:, 2] = np.nan
+    found = fit(critic, experience, returns, 150)
+    assert found.shape == returns.shape
+    has = np.isfinite(returns)
+    assert np.mean((found - returns)[has] ** 2) < 0.2 * np.var(returns[has])
+    assert not found[:, 2].any()
+
+
+def test_a_value_beside_others_is_learned_as_if_it_were_the_only_one() -> None:
+    """By a linear head, which has nothing in common with them."""
+    experience, config = made(episodes()), CriticConfig(hidden=[], lr=1e-2)
+    returns = np.random.default_rng(0).normal(size=experience.sampled)
+    alone = fit(Critic(small_policy(), config, OptimConfig(minibatch_episodes=2), 0), experience, returns, 5)
+    several = np.stack([np.full_like(returns, np.nan), returns], axis=1)
+    beside = fit(Critic(small_policy(), config, OptimConfig(minibatch_episodes=2), 0, values=2), experience, several, 5)
+    np.testing.assert_allclose(beside[:, 1], alone, atol=1e-5)
 
 
 def test_the_value_of_a_place_is_that_of_the_tokens_before_it() -> None:
@@ -109,7 +132,7 @@ def test_with_adapters_the_base_is_shared_and_seen_without_them() -> None:
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
     critic = Critic(adapted, HEAD, OptimConfig(), 0)
     assert "base" not in critic.state()
-    assert critic._base is adapted.causal
+    assert critic.head.base is adapted.causal
 
 
 @both
@@ -152,4 +175,4 @@ def test_a_gradient_that_is_not_finite_takes_no_step() -> None:
 def test_a_resumed_critic_keeps_the_learning_rate_it_was_given() -> None:
     first, second = (Critic(small_policy(), CriticConfig(hidden=[8], lr=lr), OptimConfig(), 0) for lr in (1e-5, 1e-2))
     second.load_state(first.state())
-    assert second.optimizer.lr == 1e-2
+    assert second.head.optimizer.lr == 1e-2
