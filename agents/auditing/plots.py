@@ -39,8 +39,9 @@ def _agreement(results: Mapping[str, Any], path: Path) -> Path:
             if plain and plain["value"] is not None:
                 axes.plot(plain["value"], at, "o", markersize=5, markerfacecolor="none", color="0.55")
             if found and found["value"] is not None:
-                ends = [[found["value"] - found["low"]], [found["high"] - found["value"]]] if found["low"] is not None else None
-                axes.errorbar(found["value"], at, xerr=ends, fmt="o", markersize=5, capsize=2, linewidth=1.3, color="C0")
+                axes.plot(found["value"], at, "o", markersize=5, color="C0")
+                if found["low"] is not None:  # an interval need not hold the value: it is one of resamples
+                    axes.plot([found["low"], found["high"]], [at, at], "|-", markersize=5, linewidth=1.3, color="C0")
         axes.axvline(0.5 if key.startswith("sign") else 0.0, color="0.6", linewidth=0.8)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
@@ -65,10 +66,10 @@ def _calibration(results: Mapping[str, Any], path: Path) -> Path:
             [one["true"][end] if one["true"][end] is not None else one["true"]["value"] for one in bins]
             for end in ("low", "high")
         )
-        errors = [[b - a for a, b in zip(low, y)], [b - a for a, b in zip(y, high)]]
         axes.axhline(0, color="0.7", linewidth=0.8)
         axes.axvline(0, color="0.7", linewidth=0.8)
-        axes.errorbar(x, y, yerr=errors, fmt="o-", markersize=4, capsize=2, linewidth=1.2)
+        axes.plot(x, y, "o-", markersize=4, linewidth=1.2, color="C0")
+        axes.vlines(x, low, high, linewidth=1.2, color="C0")
         axes.set_title(printable(method["name"]), fontsize=10)
         axes.set_xlabel("credit", fontsize=9)
         axes.tick_params(labelsize=8)
