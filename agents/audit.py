@@ -139,13 +139,13 @@ async def _compared(
         console.print(f"credit: {name}")
         made = await credit(training, opened.policy, sampler, env, found.trajectories, greedy, past, opened.before, learned)
         compared[name] = compare(config, found, made.credited)
-        compared[name].again = await under_other_futures(config, training, found, made, greedy, sampler)
+        compared[name].again = await under_other_futures(config, training, found, made, greedy, sampler, env)
         credits[name] = made.credited
         shown.write(store.folder / name, training, opened.policy, found, made.credited)
     if config.gradients:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             told, any_training = playing.watching(progress, "gradients"), next(iter(asked.trainings.values()))
-            cosines = of_gradients(config, any_training, found, credits, opened.policy, sampler, told)
+            cosines = of_gradients(config, any_training, found, credits, opened.policy, sampler, env, told)
         for name, cosine in cosines.items():
             compared[name].cosine = cosine
     return [

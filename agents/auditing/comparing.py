@@ -20,6 +20,7 @@ from agents.models.policy import Policy
 from agents.rollout.sampler import Sampler
 from agents.runs.metrics import finite
 from algorithms.base import Bools, Floats
+from envs.base import TextEnv
 from envs.common.seeding import derive
 from envs.trajectory import Trajectory
 
@@ -70,10 +71,11 @@ async def under_other_futures(
     method: Made,
     greedy: Sequence[Trajectory],
     sampler: Sampler,
+    env: TextEnv,
 ) -> dict[str, Estimate] | None:
     """Bias and deviation of a method's credit; None where its models would have to learn anew in each future."""
     made, audited = method.credit, len(found.trajectories)
-    if not len(found.again) or any(one.needs_model or one.needs_judge for one in made.shapings.values()):
+    if not len(found.again) or any(one.learns or one.needs_judge for one in made.shapings.values()):
         return None
     others: list[Trajectory] = []
     numbers: list[list[int]] = []
@@ -82,7 +84,7 @@ async def under_other_futures(
         itself = futures == [found.trajectories[episode]]
         numbers.append([episode] if itself else list(range(audited + len(others), audited + len(others) + len(futures))))
         others += [] if itself else futures
-    experience = gathered([*copies([*found.trajectories, *others]), *greedy], training, sampler)
+    experience = gathered([*copies([*found.trajectories, *others]), *greedy], training, sampler, env, made.method.needs)
     for name in made.shapings:
         await made.shape(name, experience)
     await made.observe(experience)
@@ -98,10 +100,11 @@ def of_gradients(
     credits: Mapping[str, Credited],
     policy: Policy,
     sampler: Sampler,
+    env: TextEnv,
     told: Told,
 ) -> dict[str, dict[str, Estimate]]:
     """For each method the cosine of its policy gradient with the true one. training: any of the audit's; all play alike."""
-    experience = gathered(found.trajectories, training, sampler)
+    experience = gathered(found.trajectories, training, sampler, env)
     truth = found.steps
     sizes = np.diff(truth.decisions.tokens, axis=1)[:, 0]
     known = np.repeat(truth.known, sizes)

@@ -7,7 +7,7 @@ as it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +24,9 @@ from agents.rollout.planner import GREEDY
 from agents.rollout.sampler import Sampler
 from agents.training.credit import Credit
 from agents.training.experience import Experience
+from agents.training.gathering import experience_of
 from agents.training.learner import Learner
-from algorithms.base import Algorithm, Batch, Floats
+from algorithms.base import Algorithm, Batch, Floats, Need
 from algorithms.shaping import TokenModel
 from envs.base import TextEnv
 from envs.trajectory import Trajectory
@@ -79,8 +80,7 @@ async def credit(
         build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
         made = Credit(learner, config, build_judge, sampler.player.dialogue.noted)
     for one in made.shapings.values():
-        if one.needs_model:
-            assert one.model is not None
+        if one.learns and one.needs_model == "tokens":
             one.model = AsSampled(one.model)
     models = [one for one in (learner.critic, *learner.reward_models.values()) if one is not None]
     fitted, computed, sampled = 0, 0, 0
@@ -89,14 +89,14 @@ async def credit(
             _load(learner, learned)
         elif models:
             async for iteration in past():
-                experience = gathered(copies(iteration), config, sampler)
+                experience = gathered(copies(iteration), config, sampler, env, made.method.needs)
                 await made.assign(experience)
                 if learner.critic is not None:
                     learner.critic.update(experience, fitted)
                 fitted, sampled = fitted + 1, sampled + experience.sampled
                 computed += sum(model.take_tokens() for model in models)
         own = copies(episodes)
-        experience = gathered([*own, *greedy], config, sampler)
+        experience = gathered([*own, *greedy], config, sampler, env, made.method.needs)
         await made.assign(experience)
     finally:
         await made.close()
@@ -136,15 +136,13 @@ def _load(learner: Learner, learned: Mapping[str, Any]) -> None:
         model.load_state(learned["reward_models"][name])
 
 
-def gathered(trajectories: Sequence[Trajectory], config: TrainConfig, sampler: Sampler) -> Experience:
+def gathered(
+    trajectories: Sequence[Trajectory], config: TrainConfig, sampler: Sampler, env: TextEnv, needs: Collection[Need] = ()
+) -> Experience:
     """What an iteration learns from; greedy episodes among them are compared with, and not learned from."""
-    player = sampler.player
-    return Experience.of(
-        [t for t in trajectories if t.error is None and t.steps and not t.group_id.endswith(GREEDY)],
-        player.dialogue.tries if config.engine.constrained == "admissible" else None,
-        player.scoring,
-        [t for t in trajectories if t.group_id.endswith(GREEDY)],
-    )
+    learned = [t for t in trajectories if t.error is None and t.steps and not t.group_id.endswith(GREEDY)]
+    greedy = [t for t in trajectories if t.group_id.endswith(GREEDY)]
+    return experience_of(learned, greedy, config, sampler, env, needs)
 
 
 @dataclass

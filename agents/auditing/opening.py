@@ -81,7 +81,7 @@ def opened(config: AuditConfig, trainings: Mapping[str, TrainConfig], env: TextE
 def learns(training: TrainConfig) -> bool:
     """Whether a model beside the policy learns for its method."""
     method = base.get(training.algo["name"])
-    return "values" in method.needs or any(shaping.get(name).needs_model for name in training.shaping)
+    return "values" in method.needs or any(shaping.build(name, settings).learns for name, settings in training.shaping.items())
 
 
 def _warm_up(training: TrainConfig, policy: Policy, env: TextEnv, sampler: Sampler, console: Console) -> None:

@@ -11,14 +11,13 @@ from agents.config.loading import finish, load
 from agents.config.overrides import assignment, parse
 from agents.config.sections import AuditConfig, TrainConfig
 from algorithms import base
+from algorithms.branching import BRANCHED
 from envs.common.structured import ConfigError, keys, not_among
 
 OWN = "run"
 """The name of the run's own method, among the methods of an audit."""
 OF_AUDIT = {key for key in keys(AuditConfig) if key not in keys(TrainConfig)} | {"run", "checkpoint", "out"}
 """Keys that mean nothing to a training, or something else."""
-BRANCHED = {"state_values", "prefix_values", "tree", "segment"}
-"""What methods need that have episodes played on for their credit."""
 PLAYS = ("env", "model", "engine", "seed", "device", "threads")
 """Sections that decide how episodes are played. They are the audit's own, for all methods."""
 

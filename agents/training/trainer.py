@@ -10,7 +10,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType
@@ -33,19 +33,14 @@ from agents.training import measures
 from agents.training.aside import Aside
 from agents.training.branches import Branches
 from agents.training.credit import Credit
-from agents.training.experience import Experience
+from agents.training.gathering import gather, learnable
 from agents.training.learner import Learner
 from agents.training.weights import WeightStore
-from algorithms.base import Need
 from envs.base import TextEnv
-from envs.trajectory import CONTEXT, Trajectory
+from envs.trajectory import Trajectory
 
 MOST_INTERRUPTIONS = 16
 """That an event loop is given to end its tasks."""
-
-
-class RolloutError(RuntimeError):
-    """An iteration brought nothing to learn from; the message says why."""
 
 
 class Trainer:
@@ -311,67 +306,6 @@ def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def gather(
-    played: Collected,
-    iteration: int,
-    config: TrainConfig,
-    sampler: Sampler,
-    env: TextEnv | None = None,
-    needs: Collection[Need] = (),
-) -> Experience:
-    """What an iteration learns from, with what the method needs to be read out of texts. Raises RolloutError."""
-    learned, dialogue = to_learn_from(played.learned, iteration, config), sampler.player.dialogue
-    answers = turns = None
-    if "answers" in needs and env is not None:
-        texts = [env.answer(trajectory.task_id) for trajectory in learned]
-        answers = [dialogue.answered(text) if text else ([], []) for text in texts]
-    if "parts" in needs:
-        read = (dialogue.parts(step.response_ids) for trajectory in learned for step in trajectory.steps)
-        turns = [(parts, plan.switch) for parts, plan in read]
-    return Experience.of(
-        learned,
-        dialogue.tries if config.engine.constrained == "admissible" else None,
-        sampler.player.scoring,
-        played.greedy,
-        played.columns,
-        answers,
-        turns,
-    )
-
-
-def to_learn_from(played: Sequence[Trajectory], iteration: int, config: TrainConfig) -> list[Trajectory]:
-    """Leaves out episodes that are not `learnable`. Raises RolloutError if none is left."""
-    kept = [trajectory for trajectory in played if learnable(trajectory, config)]
-    if not kept:
-        raise RolloutError(_nothing(played, iteration, config))
-    return kept
-
-
-def learnable(trajectory: Trajectory, config: TrainConfig) -> bool:
-    """Whether no fault cut it off, it has a step, and it did not outgrow the context where such episodes are dropped."""
-    dropped = config.rollout.out_of_context == "drop" and trajectory.cut_off == CONTEXT
-    return trajectory.error is None and bool(trajectory.steps) and not dropped
-
-
-def _nothing(played: Sequence[Trajectory], iteration: int, config: TrainConfig) -> str:
-    """Why an iteration left nothing to learn from."""
-    faults = [t.error for t in played if t.error is not None]
-    unread = sum(t.error is None and not t.steps for t in played)
-    dropped = len(played) - len(faults) - unread
-    reasons = [f"{len(faults)} episodes were cut off by a fault (the first: {faults[0]})"] if faults else []
-    if unread:
-        reasons.append(
-            f"in {unread} episodes the first prompt alone was longer than the model can read: raise "
-            f"model.max_length={config.model.max_length}"
-        )
-    if dropped:
-        reasons.append(
-            f"{dropped} episodes outgrew the context, and rollout.out_of_context=drop leaves them out: raise "
-            f"model.max_length={config.model.max_length}, or learn from them with rollout.out_of_context=lose"
-        )
-    return f"iteration {iteration} left nothing to learn from: {'; '.join(reasons)}"
 
 
 def clocks() -> dict[str, float]:

@@ -170,7 +170,7 @@ def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     from agents.rollout.planner import Planner
     from agents.rollout.sampler import OnEpisode
     from agents.training.branches import Branches
-    from agents.training.trainer import learnable
+    from agents.training.gathering import learnable
 
     policy, _ = warm(config, start)
     sampler = open_sampler(config, policy)
@@ -207,8 +207,8 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
     from agents.rollout.build import make_env, open_sampler
     from agents.rollout.collect import Collected
     from agents.training.credit import Credit
+    from agents.training.gathering import gather
     from agents.training.learner import Learner
-    from agents.training.trainer import gather
 
     policy, weights = warm(config, start)
     sampler, env = open_sampler(config, policy), make_env(config)

@@ -68,11 +68,11 @@ def played(name: str, folder: Path) -> tuple[Experience, Policy, list[int], int]
     """Experience of a shape, the policy after its iteration, the members of the first mini-batch, and the token budget."""
     from agents.config.loading import load
     from agents.models.sources import load_pretrained
-    from agents.rollout.build import open_sampler
+    from agents.rollout.build import make_env, open_sampler
     from agents.rollout.collect import Collected
     from agents.runs.folder import RunFolder
     from agents.train import train
-    from agents.training.trainer import gather
+    from agents.training.gathering import gather
     from envs import trajectory_file
 
     config = load([*SHORT, *SHAPES[name], f"out={folder}", f"run={name}"])
@@ -83,7 +83,9 @@ def played(name: str, folder: Path) -> tuple[Experience, Policy, list[int], int]
     policy = load_pretrained(config.model, "cpu")
     sampler = open_sampler(config, policy)
     try:
-        experience = gather(Collected([list(trajectory_file.read(run.trajectories(1)))], [], []), 1, config, sampler)
+        experience = gather(
+            Collected([list(trajectory_file.read(run.trajectories(1)))], [], []), 1, config, sampler, make_env(config)
+        )
     finally:
         sampler.close()
     o = config.optim

@@ -16,12 +16,16 @@ from rich.console import Console
 
 from agents import audit, train
 from agents.auditing.measures import NUMBERS
+from agents.config import compose
 from agents.replay import __main__ as replay
 from agents.rollout.engines.base import Completion, Request
-from envs import trajectory_file
+from envs import registry, trajectory_file
+from envs.common.structured import ConfigError
 from tests.agents.auditing import tabular
+from tests.envs import toys
 
 table_engine = tabular.table_engine
+registry.register("drawers", "tests/Drawers-v0", "tests.envs.toys:Drawers", toys.DrawersConfig, toys.DrawersPrompt)
 
 ENV = ["env=table", "env.pool.mode=inline", "model.tiny.hidden=32", "model.tiny.layers=1", "threads=1"]
 FRESH = [*ENV, "warmstart.enabled=false", "rollout.group_size=4", "rollout.groups=2", "resamples=50"]
@@ -160,6 +164,45 @@ def test_critics_and_reward_models_learn_before_they_credit(tmp_path: Path) -> N
         if step.credit is not None
     ]
     assert len({round(value[0], 6) for value in values}) > 1, "a critic that has learned nothing says 0 everywhere"
+
+
+def test_every_method_is_measured_or_refused_in_words(tmp_path: Path) -> None:
+    words = [*QUICK, "critic.hidden=[16]", "episodes=8", "futures=2", "fit=1", "resamples=5"]
+    known, refused = [], {}
+    for name in compose.options("algo", compose.groups()["algo"]):
+        try:
+            audit.Asked.of([*words, f"methods=[{name}]"])
+        except ConfigError as error:
+            refused[name.removesuffix("_official")] = str(error)
+        else:
+            known.append(name)
+    methods = by_name(audited(tmp_path, *words, f"methods=[{','.join(known)}]"))
+    assert [*methods] == known
+    for name in known:
+        numbers = methods[name]["steps"]["numbers"]
+        assert numbers["correlation"]["value"] is not None or numbers["silent"]["value"] == 1, name
+    asks_for = {
+        **dict.fromkeys(("vineppo", "spo_chain", "spo_tree", "tree_grpo"), "played on from inside"),
+        **dict.fromkeys(("igpo", "igpo_first_release"), "true answer"),
+        "hiper": "env.hierarchy=True",
+        "twosome": "engine.constrained=scored",
+    }
+    assert {name: word for name, word in asks_for.items() if word in refused[name]} == asks_for
+    assert set(refused) == set(asks_for)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("igpo", ["env=drawers"]),
+        ("hiper", ["env=table", "env.hierarchy=true"]),
+    ],
+)
+def test_what_a_method_reads_out_of_texts_is_read_in_an_audit_too(method: str, words: list[str], tmp_path: Path) -> None:
+    small = [*FRESH, *words, "engine.constrained=none", "engine.max_tokens=8", "critic.hidden=[16]"]
+    results = audited(tmp_path, *small, "episodes=8", "continuations=4", "futures=4", "fit=1", f"methods=[{method}]")
+    (found,) = results["methods"]
+    assert found["steps"]["decisions"] > 0
 
 
 def test_on_a_terminal_one_bar_comes_after_the_other(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def told(parts: Parts, found: Valued) -> Told:
         itself = futures == [found.trajectories[own]]
         numbers.append([own] if itself else [audited + len(others) + at for at in range(len(futures))])
         others += [] if itself else futures
-    return gathered(copies([*found.trajectories, *others]), load([*WORDS]), parts.sampler), numbers
+    return gathered(copies([*found.trajectories, *others]), load([*WORDS]), parts.sampler, parts.env), numbers
 
 
 def measured(told: Told, found: Valued, method: Algorithm, scale: float = 1.0) -> dict[str, float]:
@@ -151,7 +151,7 @@ def test_only_the_episode_that_is_credited_again_has_another_future(parts: Parts
     audited = len(found.trajectories)
     place = next(p for p, futures in zip(found.again.tolist(), found.futures) if len(futures) > 2)
     futures = found.futures[found.again.tolist().index(place)]
-    batch = gathered(copies([*found.trajectories, *futures]), load([*WORDS]), parts.sampler)
+    batch = gathered(copies([*found.trajectories, *futures]), load([*WORDS]), parts.sampler, parts.env)
     numbers = [list(range(audited, audited + len(futures)))]
     credits = again.credited_again(Listens(), batch, audited, batch.chosen.numpy(), np.array([place]), numbers, 1.0)
     own = int(found.steps.decisions.episode[place])

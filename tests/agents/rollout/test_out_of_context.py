@@ -24,7 +24,7 @@ from agents.rollout.engines.scripted import ScriptedEngine
 from agents.runs.evaluation import rate
 from agents.runs.metrics import read_metrics
 from agents.train import main as train
-from agents.training.trainer import RolloutError, to_learn_from
+from agents.training.gathering import RolloutError, to_learn_from
 from algorithms import base
 from envs import registry
 from envs.base import StepResult

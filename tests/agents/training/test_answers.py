@@ -12,8 +12,8 @@ from agents.rollout.collect import Collected
 from agents.training.answers import answer_logprobs
 from agents.training.credit import Credit
 from agents.training.experience import Experience
+from agents.training.gathering import gather
 from agents.training.learner import Learner
-from agents.training.trainer import gather
 from agents.training.warmstart import warm_start
 from envs import registry
 from envs.common.structured import ConfigError
