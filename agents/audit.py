@@ -130,7 +130,7 @@ async def _compared(
 
     def past() -> AsyncIterator[list[Trajectory]]:
         if config.run:
-            return opening.of_run(config.run, opened.iteration)
+            return opening.of_run(config.run, opened.iteration, config.fit)
         return opening.played(config, env, sampler, store, console)
 
     credits, compared = {}, {}

@@ -31,6 +31,9 @@ from envs.common.seeding import derive
 from envs.common.text import printable
 from envs.trajectory import Trajectory
 
+PLAYED = 5
+"""Iterations that are played for critics and reward models to learn from, where there is no run."""
+
 
 @dataclass(eq=False)
 class Opened:
@@ -99,13 +102,13 @@ def _warm_up(training: TrainConfig, policy: Policy, env: TextEnv, sampler: Sampl
         warm_up(policy, env, player.dialogue, player.prompt, training, told)
 
 
-async def of_run(run: str, iteration: int) -> AsyncIterator[list[Trajectory]]:
-    """The iterations of episodes that a run learned from, up to a checkpoint."""
+async def of_run(run: str, iteration: int, newest: int | None) -> AsyncIterator[list[Trajectory]]:
+    """The iterations of episodes that a run learned from, up to a checkpoint; of these the newest, or all."""
     folder = RunFolder(run)
-    for number in folder.iterations():
-        if number <= iteration:
-            stored = list(trajectory_file.read(folder.trajectories(number), truncated="warn"))
-            yield [t for t in stored if t.group_id.endswith(GREEDY) or any(step.credit is not None for step in t.steps)]
+    before = [number for number in folder.iterations() if number <= iteration]
+    for number in before[-newest:] if newest else before:
+        stored = list(trajectory_file.read(folder.trajectories(number), truncated="warn"))
+        yield [t for t in stored if t.group_id.endswith(GREEDY) or any(step.credit is not None for step in t.steps)]
 
 
 async def played(
@@ -113,7 +116,7 @@ async def played(
 ) -> AsyncIterator[list[Trajectory]]:
     """Iterations of episodes that the policy plays as it is; those that the store holds are not played again."""
     planner = Planner(env.tasks("train"), config.rollout.groups, config.rollout.group_size, derive(config.seed, "audit", "fit"))
-    for number in range(1, config.fit + 1):
+    for number in range(1, (config.fit or PLAYED) + 1):
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             told = watching(progress, f"episodes to learn from, iteration {number}")
             size = f"{config.rollout.groups}x{config.rollout.group_size}"

@@ -586,9 +586,9 @@ class AuditConfig:
     futures: Natural = 128
     """Steps, drawn at random, that are credited again as if the rest of their episode had gone otherwise: bias and
     deviation of the credit. 0: neither is measured."""
-    fit: Positive = 5
-    """Without a run: iterations on which critics and reward models are trained before they credit; with a run they are trained
-    on its own episodes."""
+    fit: Positive | None = None
+    """Iterations of episodes on which critics and reward models are trained before they credit. With a run: its newest so
+    many, null: all, as in the run itself. Without a run they are played for it, null: 5."""
     gradients: bool = True
     """Compare the policy gradients of credit and truth; one backward pass per episode and method."""
     step_budget: Positive | None = None

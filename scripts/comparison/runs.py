@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+
+from children import forwarding
 
 from agents.config.overrides import assignment, command_line
 from envs.common.text import printable
@@ -59,7 +57,7 @@ def execute(plan: Plan, show: Callable[[dict[str, str]], None]) -> None:
     going: dict[str, tuple[Run, subprocess.Popen[bytes]]] = {}
     states = {run.name: "waiting" for run in plan}
     begun = 0
-    with _forwarding(going) as stop:
+    with forwarding(lambda: [process for _, process in going.values()]) as stop:
         while going or (waiting and not stop):
             for run in [] if stop else list(waiting):
                 if len(going) >= plan.jobs:
@@ -131,29 +129,3 @@ def _reason(run: Run, code: int) -> str:
         (line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "it said nothing"
     )
     return f"exit code {code}: {said_last}"
-
-
-@contextmanager
-def _forwarding(going: dict[str, tuple[Run, subprocess.Popen[bytes]]]) -> Iterator[list[int]]:
-    """Within, Ctrl-C and SIGTERM are passed on to the runs; the list holds the signals that came. Leaves no process behind."""
-    came: list[int] = []
-
-    def interrupt() -> None:
-        for _, process in going.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        interrupt()
-
-    before: dict[int, Any] = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        if going:
-            interrupt()
-            for _, process in going.values():
-                process.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What `scripts/credit_study.py` is made of."""
