@@ -11,14 +11,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from agents.rollout.branching import continued
 from agents.rollout.collect import Collected, Group, Watch
 from agents.rollout.planner import Branch, branches_at
-from agents.rollout.sampler import Sampler
+from agents.rollout.sampler import OnEpisode
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Floats, Ints
 from algorithms.branching import MonteCarloMethod, TreeMethod, first_tokens
@@ -26,26 +25,30 @@ from envs.common.seeding import derive, generator
 from envs.trajectory import Trajectory
 
 
+class Continues(Protocol):
+    """Plays branches to their ends: `agents.rollout.branching.continued` with its sampler and temperature."""
+
+    async def __call__(self, branches: Sequence[Branch], *, on_episode: OnEpisode) -> list[Trajectory]:
+        """The episodes in the order of `branches`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Branches:
     """Plays the branches that a method needs. Made of what does not change in a run."""
 
     method: MonteCarloMethod | TreeMethod
-    sampler: Sampler
+    continued: Continues
     seed: int
     """Root seed of the run."""
-    temperature: float
     learnable: Callable[[Trajectory], bool]
     """Whether an episode may be learned from; others are not branched, and are no leaves."""
 
     @classmethod
-    def of(
-        cls, method: Algorithm, sampler: Sampler, seed: int, temperature: float, learnable: Callable[[Trajectory], bool]
-    ) -> Branches | None:
+    def of(cls, method: Algorithm, continued: Continues, seed: int, learnable: Callable[[Trajectory], bool]) -> Branches | None:
         """None for a method that needs none."""
         if not isinstance(method, MonteCarloMethod | TreeMethod):
             return None
-        return cls(method, sampler, seed, temperature, learnable)
+        return cls(method, continued, seed, learnable)
 
     async def play(self, played: Collected, watch: Watch) -> Collected:
         """An iteration's episodes with what was branched from them, and with the columns that the method reads of it."""
@@ -54,7 +57,7 @@ class Branches:
         return await self._value(self.method, played, watch)
 
     async def _play(self, planned: Sequence[Branch], watch: Watch) -> list[Trajectory]:
-        return await continued(self.sampler, planned, self.temperature, watch(len(planned))) if planned else []
+        return await self.continued(planned, on_episode=watch(len(planned))) if planned else []
 
     # -- values ---------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Any
 from agents import judges
 from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
+from agents.rollout.branching import continued
 from agents.rollout.collect import Collected, collect
 from agents.rollout.planner import Planner, evaluation_episodes
 from agents.rollout.sampler import OnEpisode, Sampler
@@ -71,7 +72,8 @@ class Trainer:
         self.signals = Signals(config, policy.tokenizer, self._warn)
         method = self.credit.method
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
-        self.branches = Branches.of(method, sampler, config.seed, config.engine.temperature, partial(learnable, config=config))
+        plays_on = partial(continued, sampler, temperature=config.engine.temperature)
+        self.branches = Branches.of(method, plays_on, config.seed, partial(learnable, config=config))
         """If the method has episodes played on from inside."""
         self._needs = method.needs
         self.stream: Stream | None = None

@@ -165,6 +165,7 @@ def plays_its_own(config: TrainConfig, reference: TrainConfig) -> bool:
 
 def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     """Play one iteration's episodes from the run `start` into the folder `episodes`."""
+    from agents.rollout.branching import continued
     from agents.rollout.build import make_env, open_sampler
     from agents.rollout.collect import Collected, collect
     from agents.rollout.planner import Planner
@@ -178,7 +179,8 @@ def play(config: TrainConfig, start: Path, episodes: Path) -> dict[str, float]:
     planner = Planner(make_env(config).tasks("train"), r.groups, r.group_size, config.seed)
     method = algorithms.build(config.algo)
     greedy = "greedy" in method.needs
-    branches = Branches.of(method, sampler, config.seed, config.engine.temperature, partial(learnable, config=config))
+    plays_on = partial(continued, sampler, temperature=config.engine.temperature)
+    branches = Branches.of(method, plays_on, config.seed, partial(learnable, config=config))
     clock = Clock(policy)
 
     def watch(number: int) -> OnEpisode:

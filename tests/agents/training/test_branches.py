@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.rollout.branching import continued
 from agents.rollout.collect import Collected
 from agents.rollout.engines.base import Request, uniforms
 from agents.rollout.engines.hf import HFEngine
@@ -59,7 +60,8 @@ def branched(
     async def work(made: Sampler) -> tuple[Collected, dict[str, int]]:
         episodes = [one async for one in made.groups(planned(groups, size), 1.0)]
         episodes.sort(key=lambda group: group[0].group_id)
-        branches = Branches.of(method, made, seed, 1.0, lambda one: one.error is None and bool(one.steps))
+        plays_on = partial(continued, made, temperature=1.0)
+        branches = Branches.of(method, plays_on, seed, lambda one: one.error is None and bool(one.steps))
         assert branches is not None
         found = await branches.play(Collected(episodes, [], []), lambda number: lambda one: None)
         return found, made.branched.take()
@@ -73,7 +75,7 @@ def experience_of(found: Collected) -> Experience:
 
 
 def test_methods_that_ask_for_no_branches_get_none() -> None:
-    assert Branches.of(GRPO(), None, 0, 1.0, bool) is None  # type: ignore[arg-type]
+    assert Branches.of(GRPO(), None, 0, bool) is None  # type: ignore[arg-type]
 
 
 # -- values -----------------------------------------------------------------------------------------------------------------
