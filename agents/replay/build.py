@@ -10,9 +10,11 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from agents.replay.view import BESIDE, Episode, Group, Known, Step, Token
+from agents.replay.branches import Place
+from agents.replay.view import BESIDE, Branch, Episode, Group, Known, Step, Token
 from agents.rollout.planner import GREEDY
 from agents.training.columns import columns
 from algorithms.base import Algorithm, Batch, Entry
@@ -31,11 +33,14 @@ def view(
     task: Callable[[str], str],
     gamma: float = 1.0,
     shaped_at: Mapping[str, Entry] | None = None,
+    branches: Mapping[Place, list[Branch]] = MappingProxyType({}),
 ) -> tuple[list[Group], bool]:
     """Groups in order of appearance, and whether the steps say with which ones they were compared.
 
-    `task` finds a task's words in a first observation; `gamma` and `shaped_at` are the method's settings of these names.
+    `task` finds a task's words in a first observation; `gamma` and `shaped_at` are the method's settings of these names;
+    `branches` by where they leave an episode.
     """
+    grown = {name for (name, _), those in branches.items() if any(one.advantage is not None for one in those)}
     return_to_go = _returns(trajectories, gamma, shaped_at or {})
     compared = any(step.step_group is not None for t in trajectories for step in t.steps)
     credited = any(step.credit is not None for t in trajectories for step in t.steps)
@@ -49,7 +54,7 @@ def view(
             score=trajectory.score,
             error=None if trajectory.error is None else printable(trajectory.error),
             cut_off=None if trajectory.cut_off is None else printable(trajectory.cut_off),
-            left_out=_left_out(trajectory, credited),
+            left_out=_left_out(trajectory, credited, trajectory.called in grown),
             reward=trajectory.total_reward,
             steps=[],
             segments=_segments(trajectory),
@@ -58,6 +63,7 @@ def view(
             step = _step(stored, trajectory.reason, episode, spell, return_to_go.get(id(stored)), names)
             if set(names) != set(by_rules):
                 step.marks.append(f"by the rules: {printable(', '.join(by_rules)) or 'nothing'}")
+            step.branches = branches.get((trajectory.called, len(episode.steps)), [])
             episode.steps.append(step)
             together = stored.step_group if compared else stored.state_key
             if episode.left_out is None and together not in (None, ""):
@@ -100,8 +106,8 @@ def _printable(of_subgoal: Credit) -> Credit:
     return replace(of_subgoal, shaped={printable(name): paid for name, paid in of_subgoal.shaped.items() if paid})
 
 
-def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
-    """Why an episode took no part in the update; `credited`: whether others of the iteration did."""
+def _left_out(trajectory: Trajectory, credited: bool, grown: bool) -> str | None:
+    """Why an episode took no part in the update; `credited`: whether others did; `grown`: whether some that left it did."""
     if trajectory.error is not None:
         return f"cut off by a fault, so it took no part in the update: {printable(trajectory.error)}"
     if not trajectory.steps:
@@ -109,7 +115,7 @@ def _left_out(trajectory: Trajectory, credited: bool) -> str | None:
     if trajectory.group_id.endswith(GREEDY):
         return "played greedily, not trained on"
     if credited and trajectory.steps and all(step.credit is None for step in trajectory.steps):
-        return "dropped: all returns alike"
+        return "its tree was learned from by other leaves" if grown else "dropped: all returns alike"
     return None
 
 

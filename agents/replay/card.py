@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agents.replay.branches import in_words
 from agents.replay.drawing import anchor, bar, shade
 from agents.replay.html import Markup, tag
 from agents.replay.view import BESIDE, Episode, Iteration, Known, Row, Scale, Step, Token, logprob, rows, signed
@@ -37,6 +38,7 @@ def card(step: Step, iteration: Iteration, scale: Scale, present: set[int]) -> M
             _state(step.frame, step.observation),
             tag("p", tag("code", step.action or "(nothing)"), *marks, class_="action"),
             _tokens(step, scale),
+            tag("p", in_words(step.branches), class_="branches") if step.branches else None,
             tag("div", *because, class_="because"),
         ),
         class_=f"step {shade(step.advantage, scale)}",

@@ -79,7 +79,7 @@ def _shown(step: Step, true: bool) -> float | None:
 
 
 def timeline(episode: Episode, scale: Scale) -> Markup:
-    """A bar a step, with what happened there above it, the segments below, and the critic's values below these."""
+    """A bar a step, with what happened there above it, the segments below, and estimated values below these."""
     count = len(episode.steps)
     each = max(18.0, min(92.0, WIDTH / max(1, count)))
     top, left = 20, 44
@@ -191,7 +191,7 @@ def _curve(values: Sequence[float | None], known: Sequence[float], left: float, 
     return join(
         tag("text", f"{high:.2f}", x=left - 6, y=top + 4, class_="label end"),
         tag("text", f"{low:.2f}", x=left - 6, y=top + 34, class_="label end"),
-        tag("polyline", tag("title", "the critic's value before each step"), points=points, class_="value"),
+        tag("polyline", tag("title", "estimated value before each step"), points=points, class_="value"),
     )
 
 

@@ -148,7 +148,7 @@ def _episode(iteration: Iteration, group: Group, place: int, chosen: Episode | N
     facts = f"return {episode.reward:g} · score {episode.score:.2g} · {len(episode.steps)} steps · mean advantage "
     happened = "   ".join(f"{sign} {meaning}" for sign, meaning in SIGNS.items())
     happened += "   band: segments and their mean advantage" if episode.segments else ""
-    happened += "   line: the critic's value" if any("value" in step.credit for step in episode.steps) else ""
+    happened += "   line: estimated value before each step" if any("value" in step.credit for step in episode.steps) else ""
     audited = any(step.truth for step in episode.steps)
     happened += "   dots: true advantage with its standard error, by the scale on the right" if audited else ""
     return tag(

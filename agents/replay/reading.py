@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from omegaconf import OmegaConf
 
+from agents.replay.branches import leaving
 from agents.replay.build import Spell, mean_segments, view
 from agents.replay.view import Episode, Iteration
 from agents.runs.folder import RunFolder
@@ -38,10 +39,12 @@ def read(path: str | Path, iteration: int | None = None) -> Iteration:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         trajectories = list(trajectory_file.read(run.trajectories(number), truncated="warn"))
+        branched = run.branches(number)
+        branches = leaving(trajectory_file.read(branched, truncated="warn"), gamma) if branched.exists() else {}
     notes += [printable(str(warning.message)) for warning in caught]
     if not any(t.steps for t in trajectories):
         raise ReplayError(f"{run.trajectories(number)} holds no step: choose another iteration={_listed(run.iterations())}")
-    groups, compared = view(trajectories, spell, _task(env), gamma, shaped)
+    groups, compared = view(trajectories, spell, _task(env), gamma, shaped, branches)
     if any(step.judged is not None for t in trajectories for step in t.steps):
         notes.append(
             "subgoals are those that a judge saw; where the rules of the environment say otherwise, it stands at the step"

@@ -145,6 +145,7 @@ code{font:12.5px var(--mono)}
 .prose .t i{display:none}
 body:has(#numbers:checked) .prose .t i{display:inline;margin:0 2px 0 3px;font-size:9.5px;vertical-align:super}
 .caption{color:var(--soft);font-size:11.5px;align-self:center;margin-left:4px}
+.branches{color:var(--soft);font-size:12px;margin:8px 0 0}
 .because{display:grid;grid-template-columns:300px minmax(0,1fr);gap:14px 40px;border-top:1px solid var(--line);
   padding-top:10px}
 .parts th{padding-right:12px;font-size:13px}

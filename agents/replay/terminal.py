@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from agents.replay.branches import in_words
 from agents.replay.scale import DARK, level
 from agents.replay.view import BESIDE, Episode, Iteration, Scale, Step, logprob, named, rows, scale_of, signed, spanned
 from algorithms.segments import Credit
@@ -137,6 +138,8 @@ def _step(step: Step, iteration: Iteration, scale: Scale, console: Console, redr
     if step.tokens:
         body.append(_tokens(step, scale))
     body.append(Text("  ".join(_facts(step))))
+    if step.branches:
+        body.append(Text(in_words(step.branches)))
     if step.peers:
         body.append(_peers(step, iteration, scale))
     _indented(body, console)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from algorithms.segments import Credit, SubgoalSegment, mean
 
-BESIDE = {"value": "critic's value", "return": "critic's target", "distance": "steps to success afterwards"}
-"""Entries of a step's credit that are no part of its advantage: what the critic said and was to say, where a graph leads."""
+BESIDE = {"value": "estimated value", "return": "critic's target", "distance": "steps to success afterwards"}
+"""Entries of a step's credit that are no part of its advantage: what a critic or branches said, what the critic was to say,
+where a graph leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,17 @@ class Known:
 
     def __str__(self) -> str:
         return f"{signed(self.value)} ± {self.error:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """An episode that left another one before a step."""
+
+    returned: float | None
+    """From that step on; None: a fault cut it off."""
+    success: bool
+    advantage: float | None
+    """Mean of its own steps; None: it was not learned from."""
 
 
 @dataclass(eq=False, slots=True)
@@ -74,6 +86,8 @@ class Step:
     """Its true advantage, in the unit of the environment's reward."""
     worth: Known | None = None
     """True value of the state before it."""
+    branches: list[Branch] = field(default_factory=list)
+    """What was branched from before it."""
     peers: list[Step] = field(default_factory=list)
     """The steps it was compared with, itself among them, best return first; empty if it stood alone."""
 
