@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,9 @@ async def _compared(
     from rich.progress import Progress
 
     from agents.auditing import opening, playing, shown
+    from agents.auditing.branching import branched
     from agents.auditing.comparing import as_plain, compare, of_gradients, under_other_futures
-    from agents.auditing.methods import credit
+    from agents.auditing.methods import collected, credit
 
     config, sampler = asked.config, opened.sampler
     compares = any("greedy" in base.get(training.algo["name"]).needs for training in asked.trainings.values())
@@ -137,7 +139,10 @@ async def _compared(
     for name, training in asked.trainings.items():
         learned = opened.learned if name == OWN else None
         console.print(f"credit: {name}")
-        made = await credit(training, opened.policy, sampler, env, found.trajectories, greedy, past, opened.before, learned)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            watch = partial(playing.watch, progress, f"branches: {name}")
+            played, took = await branched(config, training, collected(found.trajectories, greedy), sampler, store, watch)
+        made = await credit(training, opened.policy, sampler, env, played, took, past, opened.before, learned)
         compared[name] = compare(config, found, made.credited)
         compared[name].again = await under_other_futures(config, training, found, made, greedy, sampler, env)
         credits[name] = made.credited

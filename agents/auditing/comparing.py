@@ -20,6 +20,7 @@ from agents.models.policy import Policy
 from agents.rollout.sampler import Sampler
 from agents.runs.metrics import finite
 from algorithms.base import Bools, Floats
+from algorithms.branching import BRANCHED
 from envs.base import TextEnv
 from envs.common.seeding import derive
 from envs.trajectory import Trajectory
@@ -35,7 +36,8 @@ class Compared:
     parts: dict[str, Measured]
     """Of each part of the credit alone, over steps, where it has several."""
     again: dict[str, Estimate] | None = None
-    """Bias and deviation; None where the method learns rewards from the very episodes that it credits, or nobody asked."""
+    """Bias and deviation; None where the method learns rewards from the very episodes that it credits, where each future would
+    have to be branched, or nobody asked."""
     cosine: dict[str, Estimate] | None = None
     """Of its policy gradient with the true one; None where nobody asked."""
 
@@ -73,9 +75,11 @@ async def under_other_futures(
     sampler: Sampler,
     env: TextEnv,
 ) -> dict[str, Estimate] | None:
-    """Bias and deviation of a method's credit; None where its models would have to learn anew in each future."""
+    """Bias and deviation of a method's credit; None where its models would have to learn anew in each future, or branches would
+    have to be played anew: with those of another future its credit would lack their chance."""
     made, audited = method.credit, len(found.trajectories)
-    if not len(found.again) or any(one.learns or one.needs_judge for one in made.shapings.values()):
+    learns = any(one.learns or one.needs_judge for one in made.shapings.values())
+    if not len(found.again) or learns or made.method.needs & BRANCHED:
         return None
     others: list[Trajectory] = []
     numbers: list[list[int]] = []

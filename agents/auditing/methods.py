@@ -17,9 +17,11 @@ import numpy as np
 from torch import Tensor
 
 from agents import judges
+from agents.auditing.branching import Continuing
 from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
 from agents.replay.view import BESIDE
+from agents.rollout.collect import Collected
 from agents.rollout.planner import GREEDY
 from agents.rollout.sampler import Sampler
 from agents.training.credit import Credit
@@ -46,8 +48,11 @@ class Credited:
     """[S] or [T] by name: `advantage`, and each part that it is made of; nan where the method has no opinion."""
     trajectories: list[Trajectory]
     """The episodes with this credit in their steps, for whoever looks at them."""
+    branches: Sequence[Trajectory]
+    """What was branched from them for it; leaves that are learned from have credit, too."""
     cost: dict[str, float]
-    """share: tokens that models computed for it, by those sampled; fitted: iterations that they learned from first."""
+    """share: tokens that models computed for it, by those sampled in the episodes; branches: how many; sampled: tokens in them,
+    likewise; fitted: iterations that models learned from first."""
 
 
 @dataclass(eq=False)
@@ -64,16 +69,17 @@ async def credit(
     policy: Policy,
     sampler: Sampler,
     env: TextEnv,
-    episodes: Sequence[Trajectory],
-    greedy: Sequence[Trajectory],
+    played: Collected,
+    took: Continuing,
     past: Callable[[], AsyncIterator[list[Trajectory]]],
     before: Mapping[str, Tensor] | None = None,
     learned: Mapping[str, Any] | None = None,
 ) -> Made:
-    """The credit of `episodes` by the method of a training.
+    """The credit of the episodes `played` by the method of a training, written into their steps.
 
-    past: iterations of episodes that models learn from first; learned: what a run's checkpoint says they have learned, which is
-    taken instead. before: weights of the policy before RL, from which such models start; None: as it is.
+    took: what their branches took. past: iterations of episodes that models learn from first; learned: what a run's checkpoint
+    says they have learned, which is taken instead. before: weights of the policy before RL, from which such models start; None:
+    as it is.
     """
     with _weights(policy, before):
         learner = Learner(policy, config)
@@ -90,21 +96,33 @@ async def credit(
         elif models:
             async for iteration in past():
                 experience = gathered(copies(iteration), config, sampler, env, made.method.needs)
-                await made.assign(experience)
-                if learner.critic is not None:
+                if learner.critic is None:  # what the method itself would say of these episodes teaches nobody
+                    for name in made.shapings:
+                        await made.shape(name, experience)
+                else:
+                    await made.assign(experience)
                     learner.critic.update(experience, fitted)
                 fitted, sampled = fitted + 1, sampled + experience.sampled
                 computed += sum(model.take_tokens() for model in models)
-        own = copies(episodes)
-        experience = gathered([*own, *greedy], config, sampler, env, made.method.needs)
+        experience = experience_of(played.learned, played.greedy, config, sampler, env, made.method.needs, played.columns)
         await made.assign(experience)
     finally:
         await made.close()
     if not sampled:
         sampled, computed = experience.sampled, sum(model.take_tokens() for model in models)
-    share = computed / max(1, sampled) + _beside(made.method, experience, greedy) / experience.sampled
-    cost = {"share": share, "fitted": float(fitted)}
-    return Made(learner, made, Credited(*_read(experience), own, cost))
+    audited = [one for group in played.groups for one in group]
+    said = sum(len(step.response_ids) for one in audited for step in one.steps)
+    share = computed / max(1, sampled) + (_beside(made.method, experience, played.greedy) + took.computed) / said
+    cost = {"share": share, "branches": float(took.count), "sampled": took.sampled / said, "fitted": float(fitted)}
+    return Made(learner, made, Credited(*_read(audited), audited, played.branched, cost))
+
+
+def collected(trajectories: Sequence[Trajectory], greedy: Sequence[Trajectory]) -> Collected:
+    """Copies of the audited episodes, as an iteration has them."""
+    groups: dict[str, list[Trajectory]] = {}
+    for one in copies(trajectories):
+        groups.setdefault(one.group_id, []).append(one)
+    return Collected([*groups.values()], [], list(greedy))
 
 
 def _beside(method: Algorithm, experience: Experience, greedy: Sequence[Trajectory]) -> int:
@@ -170,13 +188,17 @@ def copies(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
     ]
 
 
-def _read(experience: Experience) -> tuple[str, dict[str, Floats]]:
-    """The credit that was written into the steps."""
-    credits = [step.credit or {} for step in experience.steps]
+def _read(trajectories: Sequence[Trajectory]) -> tuple[str, dict[str, Floats]]:
+    """The credit that was written into the steps; nan in those of a leaf that is not learned from."""
+    steps = [step for trajectory in trajectories for step in trajectory.steps]
+    credits = [step.credit or {} for step in steps]
     names = [name for name in dict.fromkeys(name for one in credits for name in one) if name not in BESIDE]
     by_token = any(isinstance(one.get(TOTAL), list) for one in credits)
     values = {}
     for name in names:
-        numbers = [x for one in credits for x in one[name]] if by_token else [one.get(name) for one in credits]
+        if by_token:
+            numbers = [x for one, step in zip(credits, steps) for x in one.get(name, [None] * len(step.response_ids))]
+        else:
+            numbers = [one.get(name) for one in credits]
         values[name] = np.array([np.nan if x is None else x for x in numbers], dtype=np.float64)
     return "token" if by_token else "step", values

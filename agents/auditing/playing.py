@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from agents.auditing.states import States
 from agents.auditing.truth import Returns
 from agents.rollout.branching import Branch, continued
 from agents.rollout.planner import Episode, Planner, group_episodes
-from agents.rollout.sampler import Sampler
+from agents.rollout.sampler import OnEpisode, Sampler
 from agents.runs.folder import replace_file
 from agents.runs.metrics import read_metrics
 from algorithms.base import Ints
@@ -42,6 +44,12 @@ def watching(progress: Progress, what: str) -> Told:
     return lambda done, total: progress.update(bar, completed=done, total=total)
 
 
+def watch(progress: Progress, what: str, number: int) -> OnEpisode:
+    """A new bar of so many episodes, to be told of each that has ended."""
+    told, ended = watching(progress, what), count(1)
+    return lambda episode: told(next(ended), number)
+
+
 class AuditError(RuntimeError):
     """An audit cannot be made as asked. The message says why and what to do."""
 
@@ -57,11 +65,12 @@ class Store:
     def __post_init__(self) -> None:
         self.groups = self.folder / "episodes.jsonl"
         self.greedy = self.folder / "greedy.jsonl"
+        self.branches = self.folder / "branches.jsonl"
         self.continuations = self.folder / "continuations.jsonl"
         self.futures = self.folder / "futures.jsonl"
         self._costs = self.folder / "costs.json"
         self.folder.mkdir(parents=True, exist_ok=True)
-        for file in (self.groups, self.greedy, self.futures, *self.folder.glob("fit-*.jsonl")):
+        for file in (self.groups, self.greedy, self.branches, self.futures, *self.folder.glob("fit-*.jsonl")):
             if file.exists():
                 trajectory_file.repair(file)
         if self.continuations.exists():
@@ -181,18 +190,25 @@ async def returns(
         told(len(found), len(place))
 
     for first in range(0, len(missing), PIECE):
-        started = time.perf_counter()
-        sampler.branched.take()
-        try:
+        with counting(sampler, store, round_.name, "continuations"):
             await continued(sampler, [round_.branches[number] for number in missing[first : first + PIECE]], temperature, ended)
-        finally:
-            spent = sampler.branched.take()
-            names = {"computed": "tokens", "sampled": "sampled", "steps": "steps", "replayed": "replayed", "faults": "faults"}
-            amounts = {to: float(spent[name]) for name, to in names.items()}
-            store.spend(round_.name, **amounts, continuations=spent["episodes"], seconds=time.perf_counter() - started)
     known = [(number, value) for number, value in sorted(found.items()) if value is not None]
     numbers = np.array([number for number, _ in known], dtype=np.int64)
     return Returns(round_.state[numbers], np.array([value for _, value in known], dtype=np.float64))
+
+
+@contextmanager
+def counting(sampler: Sampler, store: Store, stage: str, what: str) -> Iterator[None]:
+    """Within: what the sampler continues is a part of the stage, and `what` counts it there."""
+    started = time.perf_counter()
+    sampler.branched.take()
+    try:
+        yield
+    finally:
+        spent = sampler.branched.take()
+        names = {"computed": "tokens", "sampled": "sampled", "steps": "steps", "replayed": "replayed", "faults": "faults"}
+        amounts = {to: float(spent[name]) for name, to in {**names, "episodes": what}.items()}
+        store.spend(stage, **amounts, seconds=time.perf_counter() - started)
 
 
 def futures(store: Store, round_: Round, wanted: Iterable[int]) -> dict[int, list[Trajectory]]:

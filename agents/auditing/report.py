@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -65,14 +65,19 @@ def about(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"of {steps['unknown']:.0f} steps the truth is not known: faults cut their continuations off")
     costs = results["costs"]
     if rounds := [one for one in costs.values() if "continuations" in one]:
-        took = {
-            name: sum(one.get(name, 0.0) for one in rounds) for name in ("steps", "replayed", "tokens", "sampled", "seconds")
-        }
-        lines.append(
-            f"cost of the truth: {took['steps']:.0f} steps ({took['replayed']:.0f} replayed), {took['sampled']:.0f} tokens "
-            f"sampled, {took['tokens']:.0f} computed, {took['seconds']:.0f} s"
-        )
+        lines.append(f"cost of the truth: {_spent(rounds)}")
+    if (branches := costs.get("branches")) is not None:
+        lines.append(f"cost of the methods' branches: {branches['branches']:.0f} episodes, {_spent([branches])}")
     return lines
+
+
+def _spent(stages: Sequence[Mapping[str, float]]) -> str:
+    """What some stages of continuations took."""
+    took = {name: sum(one.get(name, 0.0) for one in stages) for name in ("steps", "replayed", "tokens", "sampled", "seconds")}
+    return (
+        f"{took['steps']:.0f} steps ({took['replayed']:.0f} replayed), {took['sampled']:.0f} tokens sampled, "
+        f"{took['tokens']:.0f} computed, {took['seconds']:.0f} s"
+    )
 
 
 def _correlations(level: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -33,6 +33,8 @@ def write(folder: Path, training: TrainConfig, policy: Policy, found: Valued, cr
     policy.tokenizer.save_pretrained(run.tokenizer)
     note([step for trajectory in credited.trajectories for step in trajectory.steps], found)
     run.write_trajectories(1, credited.trajectories)
+    if credited.branches:
+        run.write_branches(1, credited.branches)
     replace_file(folder / PAGE, page.document(reading.read(folder), None).encode())
 
 

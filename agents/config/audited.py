@@ -40,10 +40,11 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
             )
         except ConfigError as error:
             raise ConfigError(f"method {name}: {error}") from error
-        if branched := sorted(base.get(made.algo["name"]).needs & BRANCHED):
+        needs = base.get(made.algo["name"]).needs
+        if "values" in needs and (branched := sorted(needs & BRANCHED)):
             raise ConfigError(
-                f"method {name} has episodes played on from inside for its credit ({', '.join(branched)}), which an audit does "
-                "not do; leave it out"
+                f"method {name} has a critic, and episodes played on from inside ({', '.join(branched)}); of the episodes that "
+                "a critic learns from first an audit plays on none: leave it out"
             )
         for section in PLAYS:
             _refuse_other(name, section, getattr(config, section), getattr(made, section))

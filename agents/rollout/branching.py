@@ -22,7 +22,7 @@ from agents.rollout.sampler import OnEpisode, Sampler
 from envs.pool import Slot
 from envs.trajectory import Trajectory
 
-__all__ = ["Branch", "BranchError", "continued"]
+__all__ = ["Branch", "BranchError", "continued", "read_before"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ async def continued(
                     here = {number: asyncio.Event() for number in together}
                     if len(numbers) > 1:
                         with suppress(EngineError):  # then each reads it for itself
-                            await engine.hold(trunk, _read_before(branches[next(iter(here))]))
+                            await engine.hold(trunk, read_before(branches[next(iter(here))]))
                     for number, begun in here.items():
                         tasks.create_task(play(number, begun))
                     for begun in here.values():
@@ -137,7 +137,7 @@ def _as_it_ended(branch: Branch) -> Trajectory:
     )
 
 
-def _read_before(branch: Branch) -> list[int]:
+def read_before(branch: Branch) -> list[int]:
     """What the model has read where a branch begins, as far as the parent knows it."""
     steps, step = branch.parent.steps, branch.step
     earlier = steps[:step] if branch.parent.context == "full" else []

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import signal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,8 +18,12 @@ from rich.console import Console
 from agents import audit, train
 from agents.auditing.measures import NUMBERS
 from agents.config import compose
+from agents.config.loading import load, to_yaml
 from agents.replay import __main__ as replay
 from agents.rollout.engines.base import Completion, Request
+from algorithms import base
+from algorithms.base import Need
+from algorithms.vineppo import VinePPO
 from envs import registry, trajectory_file
 from envs.common.structured import ConfigError
 from tests.agents.auditing import tabular
@@ -115,15 +120,19 @@ def test_the_same_command_finds_the_same(tmp_path: Path) -> None:
         assert first["cosine"] == second["cosine"]
 
 
+@pytest.mark.parametrize(
+    ("file", "methods", "at"),
+    [("continuations.jsonl", "grpo", 150), ("branches.jsonl", "vineppo,tree_grpo", 900)],
+)
 def test_an_audit_that_ctrl_c_stopped_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: str, methods: str, at: int
 ) -> None:
     asked, generate = 0, tabular.TableEngine.generate
 
     async def interrupted(self: tabular.TableEngine, request: Request) -> Completion:
         nonlocal asked
         asked += 1
-        if asked == 150:
+        if asked == at:
             os.kill(os.getpid(), signal.SIGINT)
         return await generate(self, request)
 
@@ -131,20 +140,22 @@ def test_an_audit_that_ctrl_c_stopped_goes_on(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(tabular.TableEngine, "generate", interrupted)
-            audited(tmp_path, *QUICK, "methods=[grpo]", code=130)
+            audited(tmp_path, *QUICK, f"methods=[{methods}]", code=130)
     finally:
         signal.signal(signal.SIGINT, before)
     said = capsys.readouterr()
     assert "the same command goes on" in said.out
     assert "Traceback" not in said.err
     (folder,) = tmp_path.iterdir()
-    done = {json.loads(line)["name"] for line in (folder / "continuations.jsonl").read_text().splitlines()}
+    done = {json.loads(line)["name"] for line in (folder / file).read_text().splitlines()}
     assert done
-    results = audited(tmp_path, *QUICK, "methods=[grpo]")
-    lines = [json.loads(line)["name"] for line in (folder / "continuations.jsonl").read_text().splitlines()]
-    assert len(set(lines)) == len(lines) == results["truth"]["continuations"]
+    results = audited(tmp_path, *QUICK, f"methods=[{methods}]")
+    lines = [json.loads(line)["name"] for line in (folder / file).read_text().splitlines()]
+    of_truth = results["truth"]["continuations"]
+    of_methods = sum(method["cost"]["branches"] for method in results["methods"])
+    assert len(set(lines)) == len(lines) == (of_methods if file == "branches.jsonl" else of_truth)
     assert done < set(lines)
-    assert audited(tmp_path / "anew", *QUICK, "methods=[grpo]")["methods"] == results["methods"]
+    assert audited(tmp_path / "anew", *QUICK, f"methods=[{methods}]")["methods"] == results["methods"]
 
 
 def test_critics_and_reward_models_learn_before_they_credit(tmp_path: Path) -> None:
@@ -166,6 +177,27 @@ def test_critics_and_reward_models_learn_before_they_credit(tmp_path: Path) -> N
     assert len({round(value[0], 6) for value in values}) > 1, "a critic that has learned nothing says 0 everywhere"
 
 
+def test_branches_cost_what_a_model_computes_for_them_and_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*FRESH, "episodes=8", "continuations=4", "futures=4", "gradients=false"]
+    results = audited(tmp_path / "it", *words, "methods=[grpo,tree_grpo]")
+    methods = by_name(results)
+    (folder,) = (tmp_path / "it").iterdir()
+    said = sum(len(step.response_ids) for t in trajectory_file.read(folder / "episodes.jsonl") for step in t.steps)
+    took = results["costs"]["branches"]
+    assert methods["grpo"]["cost"] == {"share": 0, "branches": 0, "sampled": 0, "fitted": 0}
+    assert methods["tree_grpo"]["cost"]["branches"] == took["branches"] == 16
+    assert methods["tree_grpo"]["cost"]["sampled"] * said == pytest.approx(took["sampled"])
+    assert methods["tree_grpo"]["cost"]["share"] * said == pytest.approx(took["tokens"], rel=0.3)
+    assert methods["tree_grpo"]["again"] is None, "a tree would have to be grown anew in every future"
+    assert "cost of the methods' branches: 16 episodes" in " ".join(capsys.readouterr().out.split())
+    assert replay.main([str(folder / "tree_grpo"), "--all"]) == 0
+    pages = [page.read_text() for page in (folder / "tree_grpo" / "replay").glob("*.html")]
+    assert all(page.count("from here, ") > 8 and "credited" in page for page in pages)
+    assert re.search(r"\d branch(es)? from here, \d won, mean return", " ".join(capsys.readouterr().out.split()))
+    more = audited(tmp_path / "it", *words, "methods=[vineppo,tree_grpo]")
+    assert by_name(more)["tree_grpo"] == methods["tree_grpo"]
+
+
 def test_every_method_is_measured_or_refused_in_words(tmp_path: Path) -> None:
     words = [*QUICK, "critic.hidden=[16]", "episodes=8", "futures=2", "fit=1", "resamples=5"]
     known, refused = [], {}
@@ -182,13 +214,29 @@ def test_every_method_is_measured_or_refused_in_words(tmp_path: Path) -> None:
         numbers = methods[name]["steps"]["numbers"]
         assert numbers["correlation"]["value"] is not None or numbers["silent"]["value"] == 1, name
     asks_for = {
-        **dict.fromkeys(("vineppo", "spo_chain", "spo_tree", "tree_grpo"), "played on from inside"),
         **dict.fromkeys(("igpo", "igpo_first_release"), "true answer"),
         "hiper": "env.hierarchy=True",
         "twosome": "engine.constrained=scored",
     }
     assert {name: word for name, word in asks_for.items() if word in refused[name]} == asks_for
     assert set(refused) == set(asks_for)
+
+
+@dataclass
+class Both(VinePPO):
+    """With a critic, and with branches."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"values", "state_values"})
+
+
+def test_a_method_with_a_critic_and_branches_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base._registry, "_known", dict(base._registry._known))
+    base.register("both", f"{__name__}:Both")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(load([*ENV, "algo=vineppo"])).replace("name: vineppo", "name: both"))
+    with pytest.raises(ConfigError, match=r"method run has a critic, and episodes played on from inside \(state_values\)"):
+        audit.Asked.of([f"run={run}", "methods=[run]"])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from algorithms.base import Floats, Ints
 from envs import registry
 from envs.base import Split, StepResult, TaskError, TextEnv
 from envs.common.seeding import generator
+from envs.trajectory import Trajectory
 
 STATES, GOAL, PIT = 7, 5, 6
 ACTIONS = ("go on", "go back", "rest")
@@ -160,6 +161,16 @@ def action_values(task: str, t: int, value: Floats, slips: float = 0.0) -> Float
     led = transitions(task)
     certain = np.vectorize(reward)(led) + value[t + 1][led]
     return (1 - slips) * certain + slips * certain.mean(axis=1, keepdims=True)
+
+
+def advantages(trajectories: Sequence[Trajectory], slips: float = 0.0) -> Floats:
+    """[S] the true advantage of each step."""
+    found = []
+    for trajectory in trajectories:
+        value, keys = values(trajectory.task_id, slips=slips), [int(step.state_key) for step in trajectory.steps]
+        after = [*(value[t + 1, key] for t, key in enumerate(keys[1:])), 0.0]
+        found += [s.reward + later - value[t, key] for t, (s, key, later) in enumerate(zip(trajectory.steps, keys, after))]
+    return np.array(found)
 
 
 registry.register("table", "tests/Table-v0", f"{__name__}:Table", TableConfig)

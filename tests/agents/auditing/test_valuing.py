@@ -24,7 +24,7 @@ from agents.config.sections import AuditConfig
 from algorithms.base import Floats
 from envs import trajectory_file
 from envs.trajectory import Step, Trajectory
-from tests.agents.auditing.tabular import ACTIONS, action_values, policy, table_engine, values  # noqa: F401
+from tests.agents.auditing.tabular import ACTIONS, action_values, advantages, policy, table_engine, values  # noqa: F401
 from tests.agents.parts import Parts, opened
 
 WORDS = ("env=table", "engine.name=table", "env.pool.mode=inline", "model.tiny.hidden=32", "rollout.group_size=4")
@@ -51,13 +51,7 @@ def parts() -> Iterator[Parts]:
 
 def exact(found: Valued, slips: float = 0.0) -> Floats:
     """[S] the true advantage of each step."""
-    advantages = []
-    for trajectory in found.trajectories:
-        value = values(trajectory.task_id, slips=slips)
-        keys = [int(step.state_key) for step in trajectory.steps]
-        after = [*(value[t + 1, key] for t, key in enumerate(keys[1:])), 0.0]
-        advantages += [s.reward + later - value[t, key] for t, (s, key, later) in enumerate(zip(trajectory.steps, keys, after))]
-    return np.array(advantages)
+    return advantages(found.trajectories, slips)
 
 
 def test_an_advantage_is_within_two_standard_errors_of_the_exact_one_for_95_percent_of_steps(
