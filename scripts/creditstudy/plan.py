@@ -157,6 +157,7 @@ METHODS = (
     *("gigpo", "hgpo", "graphgpo", "g2po", "proxmo", "salt", "tempo"),
     *("ppo", "archer", "bi_level_gae", "steppo", "poad", "ntpo"),
     *("oprl", "spa", "hcapo", "empg", "otb"),
+    *("vineppo", "spo_chain", "spo_tree", "tree_grpo"),
 )
 """Methods with a credit of their own, in families. Those that differ from one of them in the loss alone (DAPO, GSPO, ...) have
 its credit; IGPO, HiPER and TWOSOME need what these settings lack."""

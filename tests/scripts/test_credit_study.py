@@ -86,8 +86,7 @@ def test_every_method_with_a_credit_of_its_own_is_audited() -> None:
     known -= {"igpo_first_release"}
     in_the_loss = {"dapo", "dr_grpo", "gspo", "gpg", "gdpo", "reinforce_pp_baseline"}
     refused = {"igpo", "hiper", "twosome"}
-    on_branches = {"vineppo", "spo_chain", "spo_tree", "tree_grpo"}
-    assert known == {*METHODS} | in_the_loss | refused | on_branches
+    assert known == {*METHODS} | in_the_loss | refused
     assert len(METHODS) == len({*METHODS})
 
 
