@@ -73,22 +73,20 @@ class Execution:
         return [*failed.values()]
 
     def missing(self) -> list[Piece]:
-        """What has no result yet, in the order in which it should be done; a run stands before the audits of its policies."""
-        learning, audits = list(self._study.runs), list(self._study.audits)
-        wanted: dict[Piece, None] = {}
-        for audit in audits:
-            if self._results.of_audit(audit) is None:
-                wanted[audit.run] = wanted[audit] = None
-        for run in learning:
-            if self._results.of_run(run) is None:
-                wanted[run] = None
-        return sorted((piece for piece in wanted if not self._is_done(piece)), key=self._order)
+        """What has no result yet, in the order in which it should be done.
 
-    def _order(self, piece: Piece) -> tuple[int, bool, bool]:
-        """Seed by seed; runs of the reference first, since audits and warm starts of other arms wait for them."""
-        if isinstance(piece, Run):
-            return piece.seed, False, piece.arm != REFERENCE
-        return piece.run.seed, True, True
+        Seed by seed, and in a seed setting by setting: a run and the audits of its policies, which are of no use without each
+        other. Then the arms, which find the warm start of their seed in the cache.
+        """
+        wanted: dict[Piece, None] = {}
+        for seed in sorted({*self._study.seeds, *self._study.arm_seeds}):
+            for audit in self._study.audits:
+                if audit.run.seed == seed and self._results.of_audit(audit) is None:
+                    wanted[audit.run] = wanted[audit] = None
+            for run in self._study.runs:
+                if run.seed == seed and self._results.of_run(run) is None:
+                    wanted[run] = None
+        return [piece for piece in wanted if not self._is_done(piece)]
 
     def _is_done(self, piece: Piece) -> bool:
         """Whether a run has finished here, and has a result if it is one of those whose learning counts."""

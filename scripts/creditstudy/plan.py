@@ -145,7 +145,7 @@ KEY_ROOM = Setting(
     {
         "early": (
             *("warmstart.steps=400", "warmstart.demonstrations=1000"),
-            *("iterations=60", "evaluation.every=20", "checkpoint.every=2"),
+            *("iterations=30", "evaluation.every=15", "checkpoint.every=2"),
         )
     },
     {"early": ("early", 0.2), "middle": ("early", 0.5), "late": ("early", 0.85)},

@@ -94,7 +94,7 @@ def test_a_study_is_done_once_and_reported(tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     execution = Execution(STUDY, results, tmp_path / "runs", Console(quiet=True))
     pieces = [piece.name for piece in execution.missing()]
-    assert pieces == ["room/early/grpo-seed0", "room/early/gigpo-seed0", "room/first-seed0", "room/second-seed0"]
+    assert pieces == ["room/early/grpo-seed0", "room/first-seed0", "room/second-seed0", "room/early/gigpo-seed0"]
     assert execution.run(jobs=2) == []
     assert execution.missing() == []
     (grpo, gigpo), audits = STUDY.runs, STUDY.audits
