@@ -99,18 +99,19 @@ class ProxMO(Algorithm):
         if batch.state_text is None:
             raise ValueError("grouping=soft needs batch.state_text; this batch has none")
         text, texts = numbered(batch.state_text)
-        pair, of = np.unique(batch.group * len(texts) + text, return_inverse=True)  # [U] a text in a task, [S] the step's
-        times, total = np.bincount(of), np.bincount(of, step_return)  # [U]
-        task, text = np.divmod(pair, max(1, len(texts)))
-        parts = np.split(np.arange(len(pair)), np.flatnonzero(np.diff(task)) + 1)
-        vectors = tfidf(texts, [text[part] for part in parts], [times[part] for part in parts], self.words)
-        if not vectors:
+        vectors = tfidf(texts, np.bincount(text), self.words)
+        if not len(vectors.word):
             return np.zeros(len(step_return))
+        pair, of = np.unique(batch.group * len(texts) + text, return_inverse=True)  # [U] a text in a task, [S] the step's
+        sums = np.stack([np.bincount(of, step_return), np.bincount(of)], axis=1)  # [U, 2] of returns, and of steps
+        task, shown = np.divmod(pair, len(texts))
         baseline = np.empty(len(pair))
-        for part, rows in zip(parts, vectors, strict=True):
-            closeness = rows @ rows.T / self.temperature
-            weight = np.exp(closeness - closeness.max(axis=1, keepdims=True))
-            baseline[part] = (weight @ total[part]) / (weight @ times[part])
+        for part in np.split(np.arange(len(pair)), np.flatnonzero(np.diff(task)) + 1):
+            rows = vectors.rows(shown[part])
+            weight = rows @ rows.T / self.temperature
+            weight -= weight.max(axis=1, keepdims=True)
+            total, n = (np.exp(weight, out=weight) @ sums[part]).T
+            baseline[part] = total / n
         deviation = step_return - baseline[of]
         deviation[np.abs(deviation) <= ROUNDING * np.abs(baseline[of])] = 0.0
         return deviation

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
@@ -19,30 +20,44 @@ APART: tuple[Callable[[str], list[str]], ...] = (str.splitlines, str.split, lamb
 one is taken apart once."""
 
 
-def tfidf(texts: Sequence[str], parts: Sequence[Ints], times: Sequence[Ints], most: int) -> list[Floats]:
-    """Vectors [M, words of the part] of the texts [M] of each part, of length 1, or 0 where a text has no word.
+@dataclass(eq=False)
+class Vectors:
+    """Of texts [U], each of length 1, or 0 if it has no word: an entry [E] for each different word of a text, text by text."""
 
-    texts [U]; parts: numbers of texts [M]; times: how often each of them stands in the part [M]. The parts make one corpus. If
-    it has no word, there are no vectors. Words have at least two letters or digits, in lower case; the `most` frequent ones
-    count (of equally frequent ones the first in the alphabet). Weight: how often the word stands in the text, times
-    ln((1 + n) / (1 + texts with the word)) + 1, of n texts.
+    size: Ints
+    """[U] entries of each text."""
+    word: Ints
+    """[E] number of the word."""
+    weight: Floats
+    """[E] what stands there."""
+
+    def rows(self, chosen: Ints) -> Floats:
+        """Those of the chosen texts [M] as a table: [M, words that stand in one of them]."""
+        here = places(self.size, chosen)
+        there = np.bincount(self.word[here]) > 0  # a task has few of all words
+        table = np.zeros((len(chosen), there.sum()))
+        table[np.repeat(np.arange(len(chosen)), self.size[chosen]), (np.cumsum(there) - 1)[self.word[here]]] = self.weight[here]
+        return table
+
+
+def tfidf(texts: Sequence[str], times: Ints, most: int) -> Vectors:
+    """Vectors of texts [U] that stand `times` [U] each in the corpus.
+
+    Words have at least two letters or digits, in lower case; the `most` frequent ones count (of equally frequent ones the first
+    in the alphabet). Weight: how often the word stands in the text, times ln((1 + n) / (1 + texts with the word)) + 1, of n
+    texts.
     """
-    words, word, size = _words(texts)
-    corpus = np.bincount(np.concatenate(parts), np.concatenate(times), len(texts))  # [U]
-    kept = _most(words, np.bincount(word, np.repeat(corpus, size), len(words)), most)
-    column = np.where(kept, np.cumsum(kept) - 1, -1)[word]
-    having = np.zeros(kept.sum())
-    counts: list[Floats] = []
-    occurring: list[Ints] = []
-    for part, often in zip(parts, times, strict=True):
-        here = column[places(size, part)]
-        cell = np.repeat(np.arange(len(part)) * len(having), size[part]) + here
-        found = np.bincount(cell[here >= 0], minlength=len(part) * len(having)).reshape(len(part), len(having))
-        occurring.append(np.flatnonzero(found.any(axis=0)))  # a part has few of all words
-        counts.append(found[:, occurring[-1]].astype(np.float64))
-        having[occurring[-1]] += often @ (counts[-1] > 0)
-    weight = np.log((1 + corpus.sum()) / (1 + having)) + 1
-    return [_unit(found * weight[which]) for found, which in zip(counts, occurring, strict=True)] if words else []
+    words, word, text = _words(texts)
+    kept = _most(words, np.bincount(word, times[text], len(words)), most)
+    # Entries are in the order of texts already, and a stable sort is the one that gains by that.
+    entry = np.sort((text * len(words) + word)[kept[word]], kind="stable")
+    first = np.flatnonzero(np.diff(entry, prepend=-1))
+    often = np.diff(first, append=len(entry))
+    text, word = np.divmod(entry[first], max(1, len(words)))
+    having = np.bincount(word, times[text], len(words))
+    weight = often * (np.log((1 + times.sum()) / (1 + having)) + 1)[word]
+    weight /= np.sqrt(np.bincount(text, weight**2, len(texts)))[text]
+    return Vectors(np.bincount(text, minlength=len(texts)), word, weight)
 
 
 def numbered(items: Iterable[str]) -> tuple[Ints, list[str]]:
@@ -57,15 +72,30 @@ def places(size: Ints, chosen: Ints) -> Ints:
     return np.repeat((np.cumsum(size) - size)[chosen] - np.cumsum(here) + here, here) + np.arange(here.sum())
 
 
-def _words(texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
-    """Different words; numbers of those that stand in the texts, text by text; how many stand in each text [U]."""
-    different, part, text = list(texts), np.arange(len(texts)), np.arange(len(texts))
-    for take_apart in APART:
-        apart = [take_apart(one) for one in different]
-        size = np.fromiter(map(len, apart), dtype=np.int64)
-        inner, different = numbered(chain.from_iterable(apart))
-        text, part = np.repeat(text, size[part]), inner[places(size, part)]
-    return different, part, np.bincount(text, minlength=len(texts))
+def _words(texts: Sequence[str], ways: Sequence[Callable[[str], list[str]]] = APART) -> tuple[list[str], Ints, Ints]:
+    """Different words; the number of each word that stands in the texts [W], text by text; the number of its text [W]."""
+    take_apart, *further = ways
+    size, piece, different = _apart(texts, take_apart)
+    text = np.repeat(np.arange(len(texts)), size)
+    if not further:
+        return different, piece, text
+    words, word, of = _words(different, further)
+    size = np.bincount(of, minlength=len(different))
+    return words, word[places(size, piece)], np.repeat(text, size[piece])
+
+
+def _apart(texts: Sequence[str], take_apart: Callable[[str], list[str]]) -> tuple[Ints, Ints, list[str]]:
+    """How many pieces each text has [U]; the number of each piece, text by text; the different pieces."""
+    size: list[int] = []
+
+    def pieces() -> Iterator[list[str]]:  # never those of all texts at once: making and keeping so many strings is what is slow
+        for text in texts:
+            found = take_apart(text)
+            size.append(len(found))
+            yield found
+
+    number, different = numbered(chain.from_iterable(pieces()))
+    return np.array(size, dtype=np.int64), number, different
 
 
 def _most(words: list[str], total: NDArray[Any], most: int) -> Bools:
@@ -73,8 +103,3 @@ def _most(words: list[str], total: NDArray[Any], most: int) -> Bools:
     kept = np.ones(len(words), dtype=bool)
     kept[sorted(range(len(words)), key=lambda one: (-total[one], words[one]))[most:]] = False
     return kept
-
-
-def _unit(rows: Floats) -> Floats:
-    length = np.sqrt((rows**2).sum(axis=1, keepdims=True))
-    return np.divide(rows, length, out=rows, where=length > 0)

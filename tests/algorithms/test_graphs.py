@@ -504,7 +504,7 @@ def test_where_no_observation_holds_a_word_there_is_no_step_part() -> None:
 
 
 def test_of_many_words_the_most_frequent_count_and_of_equally_frequent_ones_the_first_in_the_alphabet() -> None:
-    (vectors,) = tfidf(["bb aa cc", "cc dd"], [np.array([0, 1])], [np.array([1, 1])], 2)
+    vectors = tfidf(["bb aa cc", "cc dd"], np.array([1, 1]), 2).rows(np.array([0, 1]))
     assert vectors.shape == (2, 2)
     np.testing.assert_allclose(sorted(vectors[0]), np.array([1, 1 + math.log(1.5)]) / math.hypot(1, 1 + math.log(1.5)))
     np.testing.assert_allclose(sorted(vectors[1]), [0, 1])
