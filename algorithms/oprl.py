@@ -1,7 +1,7 @@
 """OPRL (arXiv 2509.19199, later titled iStar): credit to an episode by its return, and to a step by an implicit reward.
 
 The step rewards come from the shaping `implicit_prm`, whose model learns beside the policy; here they are only compared. The
-defaults are the paper's formulas; conf/algo/oprl_official.yaml sets what the authors' trainer computes.
+defaults are the paper's for tasks that are won or lost; conf/algo/oprl_official.yaml sets what the authors' trainer computes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class OPRL(Algorithm):
 
     alpha: NonNegative = 1.0
     """Weight of the step advantage; 0 leaves the estimator alone."""
-    estimator: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"] = "grpo"
-    """How returns and step rewards are compared. grpo: (x - mean) / std (Eq. 3 and 4; the paper's on SOTOPIA); dr_grpo: without
-    the std; rloo: with the mean of the others (the paper's on WebShop and Sokoban); reinforce_pp_baseline: x - mean, normalized
-    over all tokens of the batch."""
+    estimator: Literal["rloo", "grpo", "dr_grpo", "reinforce_pp_baseline"] = "rloo"
+    """How returns and step rewards are compared. rloo: with the mean of the others, for tasks that are won or lost (the paper's
+    on WebShop and Sokoban); grpo: (x - mean) / std, for tasks with a score (Eq. 3 and 4; the paper's on SOTOPIA), which scales
+    step rewards up where outcomes hardly differ; dr_grpo: without the std; reinforce_pp_baseline: x - mean, normalized over all
+    tokens of the batch."""
     step_baseline: Literal["all", "first"] = "all"
     """A step reward is compared with all steps of its group's trajectories (Eq. 4), or with the first of each (official)."""
     singleton_group: Lone = "zero"

@@ -20,9 +20,9 @@ from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode, official, trajectories
 
 METHODS = {
-    "paper": OPRL(),
+    "default": OPRL(),
     "official": OPRL(**official("oprl")),
-    "rloo": OPRL(estimator="rloo"),
+    "scaled": OPRL(estimator="grpo"),
     "mean": OPRL(estimator="dr_grpo", step_baseline="first"),
     "normalized": OPRL(estimator="reinforce_pp_baseline"),
 }
@@ -69,17 +69,24 @@ def pair() -> list[Trajectory]:
     return [implicit(rewards, steps) for rewards, steps in zip(*PAIR)]
 
 
-def test_the_papers_advantage_is_a_normalised_return_and_a_normalised_step_reward() -> None:
+def test_returns_and_step_rewards_are_compared_with_the_mean_of_the_others_unless_a_setting_says_otherwise() -> None:
+    close(credit(OPRL(), pair()), [[10 + 0.0, 10 + 0.2 * 1.5], [-10 - 0.2 * 1.5]])
+    # First steps 0.1 and -0.1: their mean is 0, and n / (n - 1) is 2.
+    close(credit(OPRL(step_baseline="first"), pair()), [[10 + 0.2, 10 + 0.6], [-10 - 0.2]])
+
+
+def test_grpo_is_a_normalised_return_and_a_normalised_step_reward() -> None:
     episodes = [5 / 50**0.5, -5 / 50**0.5]
     expected = [[episodes[0] + 0.0, episodes[0] + 1.0], [episodes[1] - 1.0]]
-    close(credit(OPRL(epsilon=0.0), pair()), expected)
-    close(credit(OPRL(epsilon=0.0, alpha=0.5), pair()), [[episodes[0], episodes[0] + 0.5], [episodes[1] - 0.5]])
+    scaled: dict[str, Any] = {"estimator": "grpo", "epsilon": 0.0}
+    close(credit(OPRL(**scaled), pair()), expected)
+    close(credit(OPRL(**scaled, alpha=0.5), pair()), [[episodes[0], episodes[0] + 0.5], [episodes[1] - 0.5]])
 
 
-def test_rloo_compares_with_the_mean_of_all_other_steps_or_of_the_others_first_ones() -> None:
-    close(credit(OPRL(estimator="rloo"), pair()), [[10 + 0.0, 10 + 0.2 * 1.5], [-10 - 0.2 * 1.5]])
-    # First steps 0.1 and -0.1: their mean is 0, and n / (n - 1) is 2.
-    close(credit(OPRL(estimator="rloo", step_baseline="first"), pair()), [[10 + 0.2, 10 + 0.6], [-10 - 0.2]])
+def test_where_all_episodes_won_step_rewards_are_not_scaled_up() -> None:
+    played = [implicit([0.0, 10.0], steps) for steps in ([0.01, 0.03], [0.02, 0.02])]
+    assert max(abs(value) for row in credit(OPRL(), played) for value in row) < 0.02
+    assert max(abs(value) for row in credit(OPRL(estimator="grpo"), played) for value in row) > 1
 
 
 def test_each_part_can_be_looked_at() -> None:
@@ -101,7 +108,7 @@ def test_an_invalid_action_costs_its_own_step_only_and_never_a_step_reward() -> 
 def test_implicit_rewards_enter_once() -> None:
     plain = [episode(rewards) for rewards in PAIR[0]]
     method = OPRL(alpha=0.0)
-    close(credit(method, pair()), credit(GRPO(), plain))
+    close(credit(method, pair()), credit(RLOO(), plain))
     with pytest.raises(ValueError, match=r"shaped_at\.implicit_prm must be none"):
         OPRL(shaped_at={"implicit_prm": "reward"})
 
@@ -109,8 +116,8 @@ def test_implicit_rewards_enter_once() -> None:
 def test_other_shapings_enter_where_the_setting_says() -> None:
     played = pair()
     played[1].steps[0].shaped_rewards["subgoal"] = 4.0
-    close(credit(OPRL(estimator="rloo", alpha=0.0), played), [[6.0, 6.0], [-6.0]])
-    close(credit(OPRL(estimator="rloo", alpha=0.0, shaped_at={"subgoal": "advantage"}), played), [[10.0, 10.0], [-6.0]])
+    close(credit(OPRL(alpha=0.0), played), [[6.0, 6.0], [-6.0]])
+    close(credit(OPRL(alpha=0.0, shaped_at={"subgoal": "advantage"}), played), [[10.0, 10.0], [-6.0]])
 
 
 # -- for any batch ----------------------------------------------------------------------------------------------------------
@@ -157,14 +164,13 @@ def test_failed_episodes_get_nothing_and_change_no_others(
 
 @given(rewarded(), st.floats(0.01, 100.0), st.floats(-5.0, 5.0))
 @quick
-def test_scale_and_offset_of_step_rewards_do_not_matter_to_the_papers_advantage(
-    played: list[Trajectory], scale: float, offset: float
-) -> None:
-    before = OPRL(epsilon=0.0).advantages(as_batch(played)).parts["step"]
+def test_scale_and_offset_of_step_rewards_do_not_matter_to_grpo(played: list[Trajectory], scale: float, offset: float) -> None:
+    method = OPRL(estimator="grpo", epsilon=0.0)
+    before = method.advantages(as_batch(played)).parts["step"]
     for one in played:
         for step in one.steps:
             step.shaped_rewards["implicit_prm"] = scale * step.shaped_rewards["implicit_prm"] + offset
-    after = OPRL(epsilon=0.0).advantages(as_batch(played)).parts["step"]
+    after = method.advantages(as_batch(played)).parts["step"]
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
@@ -177,6 +183,6 @@ def test_it_is_found_by_name_and_its_settings_are_checked() -> None:
     assert base.build({"name": "oprl", "alpha": 0.5}) == OPRL(alpha=0.5)
     # What a run has stored can be read again.
     assert base.build({"name": "oprl", "shaped_at": OPRL().shaped_at}) == OPRL()
-    for mistake, message in (({"alpha": -1.0}, "alpha is -1.0"), ({"estimator": "ppo"}, "allowed: grpo, dr_grpo, rloo")):
+    for mistake, message in (({"alpha": -1.0}, "alpha is -1.0"), ({"estimator": "ppo"}, "allowed: rloo, grpo, dr_grpo")):
         with pytest.raises(ValueError, match=message):
             base.build({"name": "oprl", **mistake})
