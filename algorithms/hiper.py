@@ -15,7 +15,7 @@ import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Bools, Floats, Ints, Need, Scored
 from algorithms.batch import Part
-from algorithms.stats import gae, normalize
+from algorithms.stats import discounted_sums, gae, normalize
 from envs.common.structured import AtMost, Fraction
 
 LOW, HIGH, TERM = range(3)
@@ -120,7 +120,7 @@ class HiPER(Algorithm):
                 raise ValueError("bootstrap_truncated needs batch.cut_off: which episodes the environment did not end")
             cut = ~goes_on & batch.cut_off[batch.episode[begin]]
             own = np.where(cut, [low[end], high[begin]], 0.0)
-        discount, nothing = np.full(len(reward), self.gamma), np.zeros(len(reward))
+        discount = np.full(len(reward), self.gamma)
 
         def continued(after: Floats) -> Floats:
             extended = reward.copy()
@@ -128,8 +128,8 @@ class HiPER(Algorithm):
             return extended
 
         of_low = gae(continued(following + own[0]), low, discount, segment, self.lam_turn)
-        onwards = gae(continued(following + own[1]), nothing, discount, segment, lam=1.0)  # [S] discounted to the segment's end
-        of_high = nothing.copy()
+        onwards = discounted_sums(continued(following + own[1]), discount, segment)  # [S] to the segment's end
+        of_high = np.zeros(len(reward))
         of_high[begin] = gae(
             onwards[begin],
             high[begin],

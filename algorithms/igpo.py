@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Bools, Floats, Need, Scored
-from algorithms.stats import ROUNDING, Normalize, episode_returns, gae, normalize
+from algorithms.stats import ROUNDING, Normalize, discounted_returns, discounted_sums, episode_returns, normalize
 from envs.common.structured import Fraction, NonNegative
 
 
@@ -77,14 +77,14 @@ class IGPO(Algorithm):
         if self.baseline == "positions":
             parts = {name: np.repeat(part, batch.tokens) for name, part in parts.items()}
             return Advantages(self._by_position(batch, reward), level="token", parts=parts, metrics=metrics)
-        nothing, discount = np.zeros(len(reward)), np.full(len(reward), self.gamma)
+        discount = np.full(len(reward), self.gamma)
         if self.zero_gain == "joins_next":
             joins = ~last & (gain == 0)
             known, discount = known & ~joins, np.where(joins, 1.0, discount)
         group = batch.group if self.statistics == "joint" else 2 * batch.group + last
         compared = normalize(reward, group, known, self.normalize, self.epsilon, ddof=0, variance_epsilon=self.variance_epsilon)
         compared = np.where(known, compared, 0.0)
-        advantage = gae(compared, nothing, discount, batch.episode, lam=1.0)
+        advantage = discounted_sums(compared, discount, batch.episode)
         return Advantages(advantage, parts={**parts, "turn": compared}, metrics=metrics)
 
     def gains(self, answers: Floats, last: Bools) -> Floats:
@@ -95,8 +95,7 @@ class IGPO(Algorithm):
 
     def _by_position(self, batch: Scored, reward: Floats) -> Floats:
         """[T] a token's return less the mean of the task's episodes at its place, where one that has ended counts as 0."""
-        steps = np.ones(len(reward))
-        onwards = reward if self.cut else gae(reward, 0 * steps, steps, batch.episode, lam=1.0)
+        onwards = reward if self.cut else discounted_returns(batch, reward, gamma=1.0)
         returns, group = np.repeat(onwards, batch.tokens), np.repeat(batch.group, batch.tokens)  # [T]
         per_episode = np.bincount(batch.episode, batch.tokens, len(batch.faulted)).astype(np.int64)  # [N]
         place = np.arange(len(returns)) - np.repeat(np.cumsum(per_episode) - per_episode, per_episode)

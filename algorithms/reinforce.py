@@ -12,7 +12,7 @@ import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Bools, Floats, Scored
 from algorithms.outcome import OutcomeMethod
-from algorithms.stats import deviations, gae, normalize_tokens
+from algorithms.stats import deviations, discounted_sums, normalize_tokens
 from envs.common.structured import Fraction, NonNegative
 
 
@@ -38,7 +38,7 @@ class ReinforcePP(Algorithm):
         if self.span == "episode":
             # At a response's last token. From there to the last token of the next one are as many places as that has tokens.
             discount = np.power(self.gamma, np.append(batch.tokens[1:], 0), dtype=np.float64)
-            reward = gae(reward, np.zeros_like(reward), discount, batch.episode, 1.0)
+            reward = discounted_sums(reward, discount, batch.episode)
         later = np.repeat(np.cumsum(batch.tokens), batch.tokens) - np.arange(batch.tokens.sum()) - 1  # [T] in its response
         returns = np.power(self.gamma, later, dtype=np.float64) * np.repeat(reward, batch.tokens)
         returns += np.repeat(batch.own, batch.tokens)

@@ -20,18 +20,27 @@ NOTHING = 1e-6
 
 def discounted_returns(batch: Batch, reward: Floats, gamma: float) -> Floats:
     """G_t = sum over k >= t of gamma^(k-t) r_k within each trajectory. reward [S] -> [S]."""
-    returns = reward.copy()
-    first = np.cumsum(batch.length) - batch.length  # [N]
-    for t in range(int(batch.length.max(initial=1)) - 2, -1, -1):  # a round for each time, for all trajectories at once
-        here = first[batch.length > t + 1] + t
-        returns[here] += gamma * returns[here + 1]
-    return returns
+    return discounted_sums(reward, np.full(len(reward), gamma), batch.episode)
 
 
 def episode_returns(batch: Batch, reward: Floats) -> Floats:
     """R(tau), undiscounted, at every step of the trajectory. reward [S] -> [S]."""
     total = np.bincount(batch.episode, reward, len(batch.faulted)).astype(np.float64)  # [N]
     return total[batch.episode]
+
+
+def discounted_sums(values: Floats, discount: Floats, episode: Ints) -> Floats:
+    """G = value + discount * G of the next place, over places [P] (tokens or steps), trajectory by trajectory; all [P].
+
+    `discount` is that between a place and the next; after a trajectory's last place comes 0.
+    """
+    sums = values.copy()
+    length = np.bincount(episode)  # [N]
+    end = np.cumsum(length) - 1
+    for back in range(1, int(length.max(initial=0))):  # a round for each place from the end, for all trajectories at once
+        here = end[length > back] - back
+        sums[here] += discount[here] * sums[here + 1]
+    return sums
 
 
 def gae(
@@ -48,19 +57,9 @@ def gae(
     between a place and the next. next_values: value of what comes after each place, by default V of the next place; after a
     trajectory's last place it is 0.
     """
-    length = np.bincount(episode)  # [N]
-    end = np.cumsum(length) - 1
-    last = end[length > 0]
-    if next_values is None:
-        next_values = np.append(values[1:], 0.0)
-    next_values = next_values.copy()
-    next_values[last] = 0.0
-    advantage = reward + discount * next_values - values
-    decay = discount * lam
-    for back in range(1, int(length.max(initial=0))):  # a round for each place from the end, for all trajectories at once
-        here = end[length > back] - back
-        advantage[here] += decay[here] * advantage[here + 1]
-    return advantage
+    goes_on = np.append(episode[1:] == episode[:-1], False)[: len(episode)]
+    after = np.where(goes_on, following(values) if next_values is None else next_values, 0.0)
+    return discounted_sums(reward + discount * after - values, discount * lam, episode)
 
 
 def normalize(
