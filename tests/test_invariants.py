@@ -15,7 +15,7 @@ INVARIANTS = {
         "agents/training/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
     ],
     "2 every sampled token has exactly one advantage, environment tokens none": [
-        "algorithms/test_advantages.py::test_every_sampled_token_has_exactly_one_advantage",
+        "algorithms/test_properties.py::test_every_sampled_token_has_exactly_one_advantage",
         "agents/training/test_packing.py::test_tokens_in_tokens_out_every_sampled_token_is_a_target_exactly_once",
     ],
     "3 an episode's weight does not depend on its rows": [

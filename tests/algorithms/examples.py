@@ -83,3 +83,34 @@ def trajectories(faults: bool = True) -> st.SearchStrategy[list[Trajectory]]:
     errors = st.sampled_from([None, None, "timeout"] if faults else [None])
     tasks = st.sampled_from(["task 1", "task 2", "task 3"])
     return st.lists(st.builds(_trajectory, tasks, steps, st.booleans(), errors), min_size=1, max_size=7)
+
+
+def walk(
+    states: str, won: bool = False, *, last: str = "", group: str = "task", actions: str | None = None, error: str | None = None
+) -> Trajectory:
+    """An episode through states, a letter each, that pays 10 at its end if it is won; `last`: the state it ended in."""
+    steps = [
+        Step(
+            f"you see a {state * 3}",
+            (actions or states[1:] + last.ljust(1, "?"))[t],
+            10.0 * (won and t == len(states) - 1),
+            state_key=state,
+            response_ids=[0, 1],
+        )
+        for t, state in enumerate(states)
+    ]
+    ends: dict[str, Any] = {"final_state_key": last, "final_observation": f"you see a {last * 3}" if last else None}
+    return Trajectory("env", group, group, 0, "train", steps=steps, success=won, error=error, **ends)
+
+
+def walks(faults: bool = False) -> st.SearchStrategy[list[Trajectory]]:
+    """Random walks of up to two tasks through a few states; some end in a state that is not known."""
+    one = st.builds(
+        lambda states, won, last, group, error: walk(states, won, last=last, group=group, error=error),
+        st.text("abcde", min_size=1, max_size=6),
+        st.booleans(),
+        st.sampled_from(["", "a", "c", "z"]),
+        st.sampled_from(["task 1", "task 2"]),
+        st.sampled_from([None, None, "timeout"] if faults else [None]),
+    )
+    return st.lists(one, min_size=1, max_size=6)

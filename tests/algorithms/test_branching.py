@@ -1,4 +1,4 @@
-"""Properties of the methods on branches: what must hold for any batch, against the truth where it is known, and by hand."""
+"""Methods on branches: against the truth where it is known, against methods that they become, and by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms import base
-from algorithms.base import Algorithm, Batch
 from algorithms.branching import MonteCarloMethod, TreeMethod
 from algorithms.grpo import GRPO
 from algorithms.spo_chain import SPOChain
@@ -21,47 +19,11 @@ from algorithms.spo_tree import SPOTree
 from algorithms.tree_grpo import TreeGRPO
 from algorithms.vineppo import VinePPO
 from envs.trajectory import Step, Trajectory
-from tests.algorithms.batches import as_batch
+from tests.algorithms.batches import as_batch, batch_of
 from tests.algorithms.examples import episode, trajectories
+from tests.algorithms.methods import METHODS
 
-METHODS: dict[str, Algorithm] = {
-    "vineppo": VinePPO(),
-    "vineppo discounted": VinePPO(gamma=0.9),
-    "vineppo normalized": VinePPO(normalize=True),
-    "spo_chain": SPOChain(),
-    "spo_chain, every token": SPOChain(interval=1, gamma=0.9, certain="credited", normalize=True),
-    "spo_tree": SPOTree(),
-    "spo_tree by std": SPOTree(normalize="std", certain="credited", zeros="dropped"),
-    "tree_grpo": TreeGRPO(),
-    "tree_grpo official": TreeGRPO(singleton_group="raw"),
-    "tree_grpo nested": TreeGRPO(combine="nested", normalize="mean"),
-}
-methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=20, deadline=None)
-
-
-def batch_of(played: list[Trajectory]) -> Batch:
-    """With all that these methods read, as a function of each episode alone, so that their order changes nothing."""
-    batch = as_batch(played)
-    steps = [step for t in played for step in t.steps]
-    marks = [len(step.observation) + 3 * len(step.response_ids) + ord(step.state_key[0]) for step in steps]
-    batch.state_values = np.array([np.nan if mark % 4 == 0 else (mark % 7) / 6 for mark in marks], dtype=np.float64)
-    places = [(mark + 5 * place) % 11 for mark, step in zip(marks, steps) for place in step.response_ids]
-    batch.prefix_values = np.array([np.nan if one % 3 else one / 10 for one in places], dtype=np.float64)
-    batch.logprobs = np.log(np.array([0.5 + one / 22 for one in places], dtype=np.float64))
-    # Episodes whose tasks and first actions agree are leaves of a tree, which share their first step.
-    trees: dict[tuple[str, bool], int] = {}
-    segments: dict[Any, int] = {}
-    batch.tree = np.array([trees.setdefault((t.group_id, t.success), len(trees)) for t in played], dtype=np.int64)
-    shared = [
-        (number, None) if place == 0 else (number, own)
-        for own, number in enumerate(batch.tree)
-        for place in range(len(played[own].steps))
-    ]
-    batch.segment = np.array(
-        [segments.setdefault(key, len(segments)) for key, step in zip(shared, steps) for _ in step.response_ids], dtype=np.int64
-    )
-    return batch
 
 
 def unshaped(played: list[Trajectory]) -> list[Trajectory]:
@@ -72,110 +34,20 @@ def unshaped(played: list[Trajectory]) -> list[Trajectory]:
     return played
 
 
-def credit(method: Algorithm, played: list[Trajectory]) -> list[list[Any]]:
-    """The advantage of each step, or the list of its tokens', of each trajectory; None where there is no opinion."""
-    found = iter(method.advantages(batch_of(played)).per_step(as_batch(played)))
-    return [[next(found)["advantage"] for _ in t.steps] for t in played]
-
-
-def numbers(table: list[list[Any]]) -> np.ndarray:
-    """All of a table, trajectory by trajectory; nan for None."""
-    flat = [one for row in table for step in row for one in (step if isinstance(step, list) else [step])]
-    return np.array(flat, dtype=np.float64)
-
-
-def same(found: list[list[Any]], expected: list[list[Any]]) -> None:
-    np.testing.assert_allclose(numbers(found), numbers(expected), atol=1e-9, rtol=1e-9)
-
-
 # -- all of them ------------------------------------------------------------------------------------------------------------
-
-
-def test_every_method_that_needs_branches_is_held_to_these_properties() -> None:
-    asking = {name for name in base.names() if base.get(name).needs & {"state_values", "prefix_values", "tree", "segment"}}
-    here = {type(method) for method in METHODS.values()}
-    assert {base.get(name) for name in asking} == here
-    assert all(issubclass(one, (MonteCarloMethod, TreeMethod)) for one in here)
-
-
-@methods
-@given(trajectories(), st.randoms(use_true_random=False))
-@quick
-def test_the_order_of_episodes_does_not_matter(method: Algorithm, played: list[Trajectory], rng: random.Random) -> None:
-    if isinstance(method, SPOTree):
-        return  # a shared segment is trained on in its first leaf, see below
-    order = list(range(len(played)))
-    rng.shuffle(order)
-    before = credit(method, played)
-    same(credit(method, [played[i] for i in order]), [before[i] for i in order])
-
-
-@methods
-@given(trajectories(faults=False), trajectories(faults=False))
-@quick
-def test_failed_episodes_get_no_advantage_and_change_no_others(
-    method: Algorithm, played: list[Trajectory], cut: list[Trajectory]
-) -> None:
-    for trajectory in cut:
-        trajectory.error, trajectory.success = "timeout after 30 s", False
-    found = credit(method, played + cut)
-    same(found[: len(played)], credit(method, played))
-    assert np.isnan(numbers(found[len(played) :])).all()
-
-
-@pytest.mark.parametrize("method", [one for one in METHODS.values() if getattr(one, "normalize", None) is not True], ids=str)
-@given(trajectories(), trajectories())
-@quick
-def test_other_tasks_change_nothing(method: Algorithm, played: list[Trajectory], others: list[Trajectory]) -> None:
-    for other in others:
-        other.group_id = f"other {other.group_id}"
-    same(credit(method, others + played)[len(others) :], credit(method, played))
-
-
-@methods
-@given(trajectories())
-@quick
-def test_every_sampled_token_has_one_finite_advantage_or_none(method: Algorithm, played: list[Trajectory]) -> None:
-    batch = batch_of(played)
-    values, defined = method.advantages(batch).per_token(batch)
-    assert len(values) == len(defined) == sum(len(step.response_ids) for t in played for step in t.steps)
-    assert bool(values.isfinite().all())
-    assert not values[~defined].any()
-    assert not defined[np.repeat(~batch.included, batch.tokens)].any()
 
 
 @pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3, 8.573749542236328])
 @pytest.mark.parametrize("n", [2, 3, 7])
-def test_equal_returns_give_exact_zeros(reward: float, n: int) -> None:
+def test_equal_returns_of_episodes_and_continuations_give_exact_zeros(reward: float, n: int) -> None:
     played = [episode([0.0, 0.0, reward], states="abc") for _ in range(n)]
     batch = batch_of(played)
     batch.state_values = np.full(3 * n, np.mean([reward] * 9))
     batch.prefix_values = np.full(6 * n, np.mean([reward] * 9))
     batch.prefix_values[1::2] = np.nan
     for name, method in METHODS.items():
-        if "discounted" not in name and "every token" not in name:
+        if isinstance(method, MonteCarloMethod | TreeMethod) and "discounted" not in name and "every token" not in name:
             assert not method.advantages(batch).values.any(), name
-
-
-@methods
-def test_a_shaped_reward_that_enters_after_is_just_added(method: Algorithm) -> None:
-    played = [episode([0, 10], states="ab"), episode([0, 0], states="ab")]
-    before = numbers(credit(method, played))
-    for t in played:
-        t.steps[0].shaped_rewards["subgoal"] = 0.5
-    after = numbers(credit(replace(method, shaped_at={"subgoal": "advantage"}), played))
-    level = 1 if method.advantages(batch_of(played)).level == "step" else 2
-    expected = np.array([*[0.5] * level, *[0.0] * level] * 2)
-    there = ~np.isnan(before) & ~np.isnan(after)
-    assert there.any()
-    np.testing.assert_allclose((after - before)[there], expected[there], atol=1e-9)
-
-
-@methods
-def test_what_a_method_needs_and_does_not_get_is_named(method: Algorithm) -> None:
-    (wanted,) = method.needs
-    with pytest.raises(ValueError, match=rf"batch\.{wanted}"):
-        method.advantages(as_batch([episode([0, 1]), episode([1, 0])]))
 
 
 def test_a_shaping_that_would_enter_rewards_is_refused_where_values_are_of_the_environments_alone() -> None:

@@ -1,208 +1,33 @@
-"""Properties of the further estimators: what must hold for any batch, and small cases worked out by hand."""
+"""The further estimators: small cases worked out by hand, and what they become in special cases."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import random
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import base
-from algorithms.base import Advantages, Algorithm, Batch
-from algorithms.empg import EMPG
 from algorithms.gdpo import GDPO
 from algorithms.gpg import GPG
 from algorithms.grpo import GRPO
-from algorithms.hcapo import HCAPO
 from algorithms.hgpo import HGPO, contexts
-from algorithms.igpo import IGPO
 from algorithms.opo import OPO
 from algorithms.otb import OTB
 from algorithms.passk import PassKGRPO
-from algorithms.reinforce import ReinforceBaseline, ReinforcePP
+from algorithms.reinforce import ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
 from algorithms.stats import deviations, normalize_tokens
-from algorithms.tempo import TEMPO
 from envs.trajectory import Trajectory
-from tests.algorithms.batches import as_batch
-from tests.algorithms.examples import episode, official, trajectories
+from tests.algorithms.batches import batch_of, credit, numbers, same
+from tests.algorithms.examples import episode, trajectories
 
-METHODS: dict[str, Algorithm] = {
-    "reinforce_pp": ReinforcePP(),
-    "reinforce_pp discounted": ReinforcePP(gamma=0.9),
-    "reinforce_pp by response": ReinforcePP(span="response"),
-    "hgpo": HGPO(),
-    "hgpo mean, with episode": HGPO(normalize="mean", history=1, episode=True),
-    "hgpo official": HGPO(**{**official("hgpo"), "episode": True}),
-    "igpo": IGPO(),
-    "igpo apart, discounted": IGPO(statistics="separate", gamma=0.9, zero_gain="joins_next", variance_epsilon=1e-8),
-    "igpo first release": IGPO(baseline="positions"),
-    "opo": OPO(),
-    "opo by rows": OPO(episode_stats="rows", singleton_group="raw"),
-    "gpg": GPG(),
-    "gpg as in verl": GPG(informative="return"),
-    "gdpo": GDPO(),
-    "gdpo weighted": GDPO(weights={"subgoal": 0.3}, shaped_at={"invalid_action": "return"}),
-    "passk_grpo": PassKGRPO(),
-    "passk_grpo mean": PassKGRPO(normalize="mean", singleton_group="raw"),
-    "remax": ReMax(),
-    "otb": OTB(),
-    "otb as in verl": OTB(lone_token="raw"),
-    "tempo": TEMPO(),
-    "tempo mean": TEMPO(normalize="mean", singleton_group="raw"),
-    "empg": EMPG(),
-    "empg without bonus": EMPG(zeta=0.0, k=2.0),
-    "hcapo": HCAPO(),
-    "hcapo smoothed": HCAPO(alpha=0.5, normalize="mean"),
-}
-methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=12, deadline=None)
-SUMMANDS = ("episode", "normalized", "shaped", "branch", "modulated", "bonus", "mean", "step")
-BATCH_WIDE = ReinforcePP, ReinforceBaseline, GPG, GDPO, EMPG
-
-
-def batch_of(played: list[Trajectory]) -> Batch:
-    """With all that methods may ask for, as a function of the episodes alone, so that their order changes nothing."""
-    batch = as_batch(played)
-    steps = [step for t in played for step in t.steps]
-    sure = [
-        0.2 + 0.15 * ((len(step.state_key) + ord(step.state_key[0]) + place) % 5)
-        for step in steps
-        for place in step.response_ids
-    ]
-    batch.logprobs = np.log(np.array(sure, dtype=np.float64))
-    batch.sum_pi_squared = np.exp(2 * batch.logprobs) + 0.05
-    batch.entropy = -batch.logprobs
-    batch.hindsight = np.array([-0.3 * (ord(step.state_key[0]) % 7) for step in steps], dtype=np.float64)
-    batch.greedy = np.array([float(len(t.group_id) % 3) for t in played for _ in t.steps])
-    known = [np.nan if t.group_id.endswith("3") else 0.1 for t in played for _ in t.steps]  # no answer to task 3
-    batch.answers = np.log(known) + 0.1 * np.array([ord(step.state_key[0]) % 3 for step in steps], dtype=np.float64)
-    return batch
-
-
-def credit(method: Algorithm, played: list[Trajectory]) -> list[list[Any]]:
-    """The advantage of each step, or the list of its tokens', of each trajectory; None where there is no opinion."""
-    batch = batch_of(played)
-    found = iter(method.advantages(batch).per_step(batch))
-    return [[next(found)["advantage"] for _ in t.steps] for t in played]
-
-
-def numbers(table: list[list[Any]]) -> np.ndarray:
-    """All of a table, trajectory by trajectory; nan for None."""
-    flat = [one for row in table for step in row for one in (step if isinstance(step, list) else [step])]
-    return np.array(flat, dtype=np.float64)
-
-
-def same(found: list[list[Any]], expected: list[list[Any]]) -> None:
-    np.testing.assert_allclose(numbers(found), numbers(expected), atol=1e-9, rtol=1e-9)
-
-
 # -- all of them ------------------------------------------------------------------------------------------------------------
-
-
-def test_every_registered_method_but_those_with_a_critic_is_held_to_these_properties_or_to_those_of_a_file_of_its_own() -> None:
-    elsewhere = {"gigpo", "grpo", "rloo", "reinforce_pp_baseline", "oprl", "maxrl", "graphgpo", "g2po", "proxmo", "salt"}
-    here = {name for name in base.names() if base.get(name) in {type(method) for method in METHODS.values()}}
-    with_a_critic = {name for name in base.names() if "values" in base.get(name).needs}
-    on_branches = {"spo_chain", "spo_tree", "tree_grpo", "vineppo"}  # test_branching.py
-    assert here | elsewhere | with_a_critic | on_branches >= set(base.names())
-
-
-@methods
-@given(trajectories(), st.randoms(use_true_random=False))
-@quick
-def test_the_order_of_episodes_does_not_matter(method: Algorithm, played: list[Trajectory], rng: random.Random) -> None:
-    order = list(range(len(played)))
-    rng.shuffle(order)
-    before = credit(method, played)
-    same(credit(method, [played[i] for i in order]), [before[i] for i in order])
-
-
-@methods
-@given(trajectories(faults=False), trajectories(faults=False))
-@quick
-def test_failed_episodes_get_no_advantage_and_change_no_others(
-    method: Algorithm, played: list[Trajectory], cut: list[Trajectory]
-) -> None:
-    for trajectory in cut:
-        trajectory.error = "timeout after 30 s"
-    found = credit(method, played + cut)
-    same(found[: len(played)], credit(method, played))
-    assert np.isnan(numbers(found[len(played) :])).all()
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS.values() if not isinstance(m, BATCH_WIDE)], ids=str)
-@given(trajectories(), trajectories())
-@quick
-def test_other_tasks_change_nothing(method: Algorithm, played: list[Trajectory], others: list[Trajectory]) -> None:
-    for other in others:
-        other.group_id = f"other {other.group_id}"
-    same(credit(method, others + played)[len(others) :], credit(method, played))
-
-
-@methods
-@given(trajectories())
-@quick
-def test_padding_of_rows_has_no_place_in_a_batch_so_every_sampled_token_has_exactly_one_advantage(
-    method: Algorithm, played: list[Trajectory]
-) -> None:
-    # Batches are flat: what a trainer pads or copies to fill its tensors is never part of one.
-    batch = batch_of(played)
-    values, defined = method.advantages(batch).per_token(batch)
-    assert len(values) == len(defined) == sum(len(step.response_ids) for t in played for step in t.steps)
-    assert defined.tolist() == [t.error is None for t in played for step in t.steps for _ in step.response_ids]
-    assert torch.isfinite(values).all()
-
-
-@methods
-def test_an_episode_given_twice_is_refused(method: Algorithm) -> None:
-    first, second = episode([0, 10], states="ab"), episode([0, 0], states="ab")
-    with pytest.raises(ValueError, match="in the list twice"):
-        credit(method, [first, second, first])
-
-
-@pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3, 8.573749542236328])
-@pytest.mark.parametrize("n", [2, 3, 7])
-def test_equal_returns_give_exact_zeros(reward: float, n: int) -> None:
-    played = [episode([0.0, 0.0, 0.0, reward], states="abcd") for _ in range(n)]
-    for name, method in METHODS.items():
-        # ReMax compares with the greedy episode; a discounted return differs with a token's distance from the reward, and so
-        # do the steps of a success in hindsight; EMPG's bonus is paid whatever an episode returns. IGPO's turns differ by what
-        # they found out, which the first release compares at the same place only.
-        others = {"remax", "reinforce_pp discounted", "reinforce_pp by response", "empg", "hcapo", "hcapo smoothed"}
-        if name not in others | {"igpo", "igpo apart, discounted"}:
-            assert not numbers(credit(method, played)).any(), name
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS.values() if not isinstance(m, IGPO)], ids=str)
-@given(trajectories())
-@quick
-def test_the_parts_of_an_advantage_add_up_to_it(method: Algorithm, played: list[Trajectory]) -> None:
-    found: Advantages = method.advantages(batch_of(played))
-    if isinstance(method, OTB | ReMax | HGPO):
-        named = found.parts
-    else:
-        named = {name: part for name, part in found.parts.items() if name in SUMMANDS}
-    total = np.sum(list(named.values()), axis=0)
-    np.testing.assert_allclose(found.values[found.defined], total[found.defined], atol=1e-9)
-
-
-@methods
-def test_a_shaped_reward_that_enters_after_is_just_added(method: Algorithm) -> None:
-    played = [episode([0, 10], states="ab"), episode([0, 0], states="ab")]
-    before = numbers(credit(method, played))
-    for t in played:
-        t.steps[0].shaped_rewards["subgoal"] = 0.5
-    after = numbers(credit(dataclasses.replace(method, shaped_at={"subgoal": "advantage"}), played))
-    size = 2 if len(before) == 8 else 1  # numbers a step: its tokens', or one
-    np.testing.assert_allclose(after - before, np.tile(np.repeat([0.5, 0.0], size), 2), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -236,23 +61,6 @@ def test_a_setting_that_is_not_allowed_is_named(config: dict[str, Any], parts: l
         base.build(config)
     for part in parts:
         assert part in str(caught.value)
-
-
-def test_what_a_method_needs_and_does_not_get_is_named() -> None:
-    batch = as_batch([episode([0, 1]), episode([0, 0])])
-    with pytest.raises(ValueError, match=r"ReMax needs batch\.greedy"):
-        ReMax().advantages(batch)
-    with pytest.raises(ValueError, match=r"IGPO needs batch\.answers"):
-        IGPO().advantages(batch)
-    with pytest.raises(ValueError, match=r"OTB needs batch\.logprobs and batch\.sum_pi_squared"):
-        OTB().advantages(batch)
-    with pytest.raises(ValueError, match=r"EMPG needs batch\.entropy"):
-        EMPG().advantages(batch)
-    with pytest.raises(ValueError, match=r"HCAPO needs batch\.hindsight"):
-        HCAPO().advantages(batch)
-    batch.token_ids = None
-    with pytest.raises(ValueError, match=r"TEMPO needs batch\.token_ids"):
-        TEMPO().advantages(batch)
 
 
 # -- HGPO -------------------------------------------------------------------------------------------------------------------

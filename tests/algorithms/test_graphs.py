@@ -1,10 +1,9 @@
-"""Methods on graphs of merged rollouts: what must hold for any batch, and small cases worked out by hand."""
+"""Methods on graphs of merged rollouts: their definitions in plain Python, and small cases worked out by hand."""
 
 from __future__ import annotations
 
 import copy
 import math
-import random
 from collections import Counter
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import base
-from algorithms.base import Algorithm, Batch
+from algorithms.base import Algorithm
 from algorithms.g2po import G2PO
 from algorithms.gigpo import GiGPO
 from algorithms.graph import distances, last_steps, of_similar_texts, of_states
@@ -25,108 +24,16 @@ from algorithms.rloo import RLOO
 from algorithms.salt import SALT
 from algorithms.shaping.invalid_action import InvalidAction
 from algorithms.texts import tfidf
-from envs.trajectory import Step, Trajectory
-from tests.algorithms.batches import as_batch
-from tests.algorithms.examples import official, shape
+from envs.trajectory import Trajectory
+from tests.algorithms.batches import as_batch, credit, same
+from tests.algorithms.examples import shape, walk, walks
+from tests.algorithms.methods import METHODS
 
-METHODS: dict[str, Algorithm] = {
-    "graphgpo": GraphGPO(),
-    "graphgpo progress": GraphGPO(exponent="progress", normalize="mean", gamma=0.8),
-    "graphgpo official": GraphGPO(**official("graphgpo")),
-    "g2po": G2PO(),
-    "g2po official": G2PO(**official("g2po")),
-    "proxmo": ProxMO(),
-    "proxmo official": ProxMO(**official("proxmo")),
-    "proxmo exact": ProxMO(grouping="exact", normalize="std"),
-    "salt": SALT(),
-    "salt rloo": SALT(estimator="rloo", history=1),
-}
-ALONE = {name: method for name, method in METHODS.items() if not isinstance(method, ProxMO)}
-"""Those to which other tasks mean nothing; ProxMO's weights of words are those of the whole batch."""
-methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+GRAPHS = {name: method for name, method in METHODS.items() if isinstance(method, GraphGPO | G2PO | ProxMO | SALT)}
 quick = settings(max_examples=25, deadline=None)
 
 
-def walk(states: str, won: bool = False, *, last: str = "", group: str = "task", actions: str | None = None) -> Trajectory:
-    """An episode through states, a letter each, that pays 10 at its end if it is won; `last`: the state it ended in."""
-    steps = [
-        Step(
-            f"you see a {state * 3}",
-            (actions or states[1:] + last.ljust(1, "?"))[t],
-            10.0 * (won and t == len(states) - 1),
-            state_key=state,
-            response_ids=[0, 1],
-        )
-        for t, state in enumerate(states)
-    ]
-    final = f"you see a {last * 3}" if last else None
-    return Trajectory("env", group, group, 0, "train", steps=steps, success=won, final_state_key=last, final_observation=final)
-
-
-def walks(faults: bool = False) -> st.SearchStrategy[list[Trajectory]]:
-    """Random walks of up to two tasks through a few states; some end in a state that is not known."""
-    one = st.builds(
-        lambda states, won, last, group, error: Trajectory(
-            **{**fields(walk(states, won, last=last, group=group)), "error": error}
-        ),
-        st.text("abcde", min_size=1, max_size=6),
-        st.booleans(),
-        st.sampled_from(["", "a", "c", "z"]),
-        st.sampled_from(["task 1", "task 2"]),
-        st.sampled_from([None, None, "timeout"] if faults else [None]),
-    )
-    return st.lists(one, min_size=1, max_size=6)
-
-
-def fields(one: Trajectory) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Trajectory.__slots__}
-
-
-def credit(method: Algorithm, played: list[Trajectory], part: str | None = None) -> list[list[float]]:
-    """The advantage of each step of each trajectory, or a part of it; nan where there is none."""
-    found = method.advantages(batch := as_batch(played))
-    values = np.where(found.defined, found.values, np.nan) if part is None else found.parts[part]
-    return [values[batch.episode == number].tolist() for number in range(len(played))]
-
-
-def same(found: list[list[float]], expected: list[list[float]]) -> None:
-    assert [len(row) for row in found] == [len(row) for row in expected]
-    np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), rtol=1e-9, atol=1e-9)
-
-
 # -- all of them ------------------------------------------------------------------------------------------------------------
-
-
-@methods
-@given(walks(), st.randoms(use_true_random=False))
-@quick
-def test_the_order_of_episodes_does_not_matter(method: Algorithm, played: list[Trajectory], rng: random.Random) -> None:
-    order = list(range(len(played)))
-    rng.shuffle(order)
-    before = credit(method, played)
-    same(credit(method, [played[i] for i in order]), [before[i] for i in order])
-
-
-@methods
-@given(walks(), walks())
-@quick
-def test_faulted_episodes_do_not_enter_graph_or_statistics(
-    method: Algorithm, played: list[Trajectory], cut: list[Trajectory]
-) -> None:
-    for one in cut:
-        one.error, one.success = "worker died", True
-    found = credit(method, played + cut)
-    same(found[: len(played)], credit(method, played))
-    assert all(math.isnan(value) for row in found[len(played) :] for value in row)
-
-
-@pytest.mark.parametrize("method", ALONE.values(), ids=ALONE)
-@given(walks(), walks())
-@quick
-def test_other_tasks_change_nothing(method: Algorithm, played: list[Trajectory], others: list[Trajectory]) -> None:
-    for other in others:
-        other.group_id = f"other {other.group_id}"
-    same(credit(method, others + played)[len(others) :], credit(method, played))
 
 
 @pytest.mark.parametrize(
@@ -142,49 +49,17 @@ def test_how_often_every_episode_was_played_again_alike_does_not_matter(method: 
     same(credit(method, twice + copy.deepcopy(played)), credit(method, twice) + credit(method, twice)[: len(played)])
 
 
-@pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3, 8.573749542236328])
-@pytest.mark.parametrize("n", [2, 3, 7])
-def test_equal_returns_give_exact_zeros(reward: float, n: int) -> None:
-    played = [walk("abcd", won=True) for _ in range(n)]
-    for one in played:
-        one.steps[-1].reward = reward
-    # Steps are also compared with later ones of other states by G2PO's edges and ProxMO's soft groups: not discounted, their
-    # values and returns are equal too.
-    alike: dict[str, Algorithm] = {"g2po": G2PO(gamma=1.0), "proxmo": ProxMO(gamma=1.0)}
-    alike |= {name: method for name, method in METHODS.items() if name.startswith(("graphgpo", "salt"))}
-    for name, method in alike.items():
-        assert credit(method, played) == [[0.0] * 4] * n, name
-
-
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_where_nobody_succeeded_and_nothing_was_paid_there_is_no_credit(n: int) -> None:
-    for name, method in METHODS.items():
+    for name, method in GRAPHS.items():
         assert credit(method, [walk("abcb"), *[walk("acd") for _ in range(n)]]) == [[0.0] * 4, *[[0.0] * 3] * n], name
 
 
-@methods
+@pytest.mark.parametrize("method", GRAPHS.values(), ids=GRAPHS)
 def test_one_step_alone_in_its_task_has_a_number(method: Algorithm) -> None:
     ((value,),) = credit(method, [walk("a", won=True)])
     raw = isinstance(method, G2PO | GraphGPO | ProxMO) and method.singleton_group == "raw"
     assert value == pytest.approx(10.0, rel=0.1) if raw else value == 0.0
-
-
-@methods
-def test_no_steps_give_no_advantages(method: Algorithm) -> None:
-    empty = np.zeros(0, dtype=np.int64)
-    flags = np.zeros(0, dtype=bool)
-    steps: dict[str, Any] = dict.fromkeys(("group", "episode", "position", "state", "tokens", "next_state", "action"), empty)
-    batch = Batch(**steps, reward=np.zeros(0), valid=flags, success=flags, faulted=flags, state_text=[], final_text=[])
-    assert method.advantages(batch).values.shape == (0,)
-
-
-@methods
-@given(walks(faults=True))
-@quick
-def test_the_parts_of_an_advantage_add_up_to_it(method: Algorithm, played: list[Trajectory]) -> None:
-    found = method.advantages(as_batch(played))
-    total = np.sum([part for name, part in found.parts.items() if name != "distance"], axis=0)
-    np.testing.assert_allclose(found.values[found.defined], total[found.defined], atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -203,23 +78,6 @@ def test_a_setting_that_is_not_allowed_is_named(config: dict[str, Any], parts: l
         base.build(config)
     for part in parts:
         assert part in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("method", "column"),
-    [
-        (GraphGPO(), "next_state"),
-        (GraphGPO(nodes="similarity"), "final_text"),
-        (SALT(), "next_state"),
-        (SALT(), "action"),
-        (ProxMO(), "state_text"),
-    ],
-)
-def test_a_column_that_is_missing_is_named(method: Algorithm, column: str) -> None:
-    batch = as_batch([walk("ab"), walk("ab")])
-    setattr(batch, column, None)
-    with pytest.raises(ValueError, match=rf"batch\.{column}"):
-        method.advantages(batch)
 
 
 # -- the graph --------------------------------------------------------------------------------------------------------------
@@ -375,14 +233,6 @@ def test_a_shaped_reward_raises_its_own_step_and_discounted_the_steps_before_it(
     gains = np.array([0.5, 1, 0, 0.5, -1, 0])
     same(credit(values, played, "node"), [[0, 1, 0], [0, -1, 0]])
     same(credit(values, played, "edge"), (gains - gains.mean()).reshape(2, 3).tolist())
-
-
-@pytest.mark.parametrize("method", [GraphGPO(), G2PO(), ProxMO(), SALT()], ids=lambda one: type(one).__name__)
-def test_a_shaped_reward_that_enters_after_is_just_added(method: Algorithm) -> None:
-    played = [walk("ab", won=True), walk("ac")]
-    before = credit(method, played)
-    played[0].steps[0].shaped_rewards["invalid_action"] = -0.5
-    same(credit(method, played), [[before[0][0] - 0.5, before[0][1]], before[1]])
 
 
 # -- shared edges -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""IGPO: small cases worked out by hand, and what must hold for any. What holds of every method stands in test_estimators."""
+"""IGPO: small cases worked out by hand, and what must hold for any. What holds of every method stands in test_properties."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""OPRL's advantages: worked out by hand, and what holds for any batch."""
+"""OPRL's advantages: worked out by hand, and what its settings do for any batch."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,10 @@ from algorithms.grpo import GRPO
 from algorithms.oprl import OPRL
 from algorithms.rloo import RLOO
 from envs.trajectory import Trajectory
-from tests.algorithms.batches import as_batch
+from tests.algorithms.batches import as_batch, credit, same
 from tests.algorithms.examples import episode, official, trajectories
+from tests.algorithms.methods import METHODS
 
-METHODS = {
-    "default": OPRL(),
-    "official": OPRL(**official("oprl")),
-    "scaled": OPRL(estimator="grpo"),
-    "mean": OPRL(estimator="dr_grpo", step_baseline="first"),
-    "normalized": OPRL(estimator="reinforce_pp_baseline"),
-}
-methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 quick = settings(max_examples=25, deadline=None)
 
 
@@ -36,16 +28,6 @@ def implicit(rewards: list[float], steps: list[float], **fields: Any) -> Traject
     for step, reward in zip(made.steps, steps, strict=True):
         step.shaped_rewards["implicit_prm"] = reward
     return made
-
-
-def credit(method: Algorithm, played: list[Trajectory]) -> list[list[float]]:
-    found = method.advantages(batch := as_batch(played))
-    return [found.values[batch.episode == number].tolist() for number in range(len(played))]
-
-
-def close(found: list[list[float]], expected: list[list[float]]) -> None:
-    assert [len(row) for row in found] == [len(row) for row in expected]
-    np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), atol=1e-9)
 
 
 @st.composite
@@ -70,17 +52,17 @@ def pair() -> list[Trajectory]:
 
 
 def test_returns_and_step_rewards_are_compared_with_the_mean_of_the_others_unless_a_setting_says_otherwise() -> None:
-    close(credit(OPRL(), pair()), [[10 + 0.0, 10 + 0.2 * 1.5], [-10 - 0.2 * 1.5]])
+    same(credit(OPRL(), pair()), [[10 + 0.0, 10 + 0.2 * 1.5], [-10 - 0.2 * 1.5]])
     # First steps 0.1 and -0.1: their mean is 0, and n / (n - 1) is 2.
-    close(credit(OPRL(step_baseline="first"), pair()), [[10 + 0.2, 10 + 0.6], [-10 - 0.2]])
+    same(credit(OPRL(step_baseline="first"), pair()), [[10 + 0.2, 10 + 0.6], [-10 - 0.2]])
 
 
 def test_grpo_is_a_normalised_return_and_a_normalised_step_reward() -> None:
     episodes = [5 / 50**0.5, -5 / 50**0.5]
     expected = [[episodes[0] + 0.0, episodes[0] + 1.0], [episodes[1] - 1.0]]
     scaled: dict[str, Any] = {"estimator": "grpo", "epsilon": 0.0}
-    close(credit(OPRL(**scaled), pair()), expected)
-    close(credit(OPRL(**scaled, alpha=0.5), pair()), [[episodes[0], episodes[0] + 0.5], [episodes[1] - 0.5]])
+    same(credit(OPRL(**scaled), pair()), expected)
+    same(credit(OPRL(**scaled, alpha=0.5), pair()), [[episodes[0], episodes[0] + 0.5], [episodes[1] - 0.5]])
 
 
 def test_where_all_episodes_won_step_rewards_are_not_scaled_up() -> None:
@@ -108,7 +90,7 @@ def test_an_invalid_action_costs_its_own_step_only_and_never_a_step_reward() -> 
 def test_implicit_rewards_enter_once() -> None:
     plain = [episode(rewards) for rewards in PAIR[0]]
     method = OPRL(alpha=0.0)
-    close(credit(method, pair()), credit(RLOO(), plain))
+    same(credit(method, pair()), credit(RLOO(), plain))
     with pytest.raises(ValueError, match=r"shaped_at\.implicit_prm must be none"):
         OPRL(shaped_at={"implicit_prm": "reward"})
 
@@ -116,14 +98,14 @@ def test_implicit_rewards_enter_once() -> None:
 def test_other_shapings_enter_where_the_setting_says() -> None:
     played = pair()
     played[1].steps[0].shaped_rewards["subgoal"] = 4.0
-    close(credit(OPRL(alpha=0.0), played), [[6.0, 6.0], [-6.0]])
-    close(credit(OPRL(alpha=0.0, shaped_at={"subgoal": "advantage"}), played), [[10.0, 10.0], [-6.0]])
+    same(credit(OPRL(alpha=0.0), played), [[6.0, 6.0], [-6.0]])
+    same(credit(OPRL(alpha=0.0, shaped_at={"subgoal": "advantage"}), played), [[10.0, 10.0], [-6.0]])
 
 
 # -- for any batch ----------------------------------------------------------------------------------------------------------
 
 
-@methods
+@pytest.mark.parametrize("method", [method for method in METHODS.values() if isinstance(method, OPRL)], ids=str)
 @pytest.mark.parametrize("reward", [10.0, 0.1, 1 / 3])
 @pytest.mark.parametrize("n", [2, 3, 7, 64])
 def test_equal_returns_and_equal_step_rewards_give_exact_zeros(method: OPRL, reward: float, n: int) -> None:
@@ -136,30 +118,7 @@ def test_equal_returns_and_equal_step_rewards_give_exact_zeros(method: OPRL, rew
 @quick
 def test_without_step_rewards_it_is_its_estimator(estimator: Any, other: Algorithm, played: list[Trajectory]) -> None:
     other.shaped_at["implicit_prm"] = "none"
-    close(credit(OPRL(alpha=0.0, estimator=estimator), played), credit(other, played))
-
-
-@methods
-@given(rewarded(faults=False), st.randoms(use_true_random=False))
-@quick
-def test_the_order_of_episodes_does_not_matter(method: OPRL, played: list[Trajectory], rng: random.Random) -> None:
-    order = list(range(len(played)))
-    rng.shuffle(order)
-    before, after = credit(method, played), credit(method, [played[i] for i in order])
-    close(after, [before[i] for i in order])
-
-
-@methods
-@given(rewarded(faults=False), rewarded(faults=False))
-@quick
-def test_failed_episodes_get_nothing_and_change_no_others(
-    method: OPRL, played: list[Trajectory], cut: list[Trajectory]
-) -> None:
-    for one in cut:
-        one.error = "timeout"
-    found = credit(method, played + cut)
-    close(found[: len(played)], credit(method, played))
-    assert found[len(played) :] == [[0.0] * len(one.steps) for one in cut]
+    same(credit(OPRL(alpha=0.0, estimator=estimator), played), credit(other, played))
 
 
 @given(rewarded(), st.floats(0.01, 100.0), st.floats(-5.0, 5.0))
