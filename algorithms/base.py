@@ -146,6 +146,8 @@ class Algorithm:
     """A shaping without which the method makes no sense."""
     divides_by_rewards: ClassVar[bool] = False
     """No episode may return less than 0."""
+    credits_steps: ClassVar[bool] = True
+    """Whether it matters at which step of an episode a reward was paid, beyond those that enter after normalization."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -157,11 +159,6 @@ class Algorithm:
         What enters at `advantage`, after normalization, is added to it; `zero_episodes` or `zero_tokens` joins its metrics.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define credit(batch)")
-
-    @property
-    def credits_steps(self) -> bool:
-        """Whether it matters at which step of an episode a reward was paid, beyond those that enter after normalization."""
-        return True
 
     @property
     def discount(self) -> float:

@@ -36,10 +36,7 @@ class EMPG(GRPO):
     """Weight of the bonus, in units of the advantage."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"entropy"})
-
-    @property
-    def credits_steps(self) -> bool:
-        return True
+    credits_steps: ClassVar[bool] = True
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]. Raises ValueError without batch.entropy."""

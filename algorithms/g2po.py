@@ -10,21 +10,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from algorithms.base import Advantages, Algorithm, Floats, Ints, Scored
+from algorithms.base import Advantages, Floats, Ints, Scored
 from algorithms.graph import last_steps
 from algorithms.grouping import same_state, sizes
-from algorithms.stats import Lone, Normalize, Over, compared_steps, discounted_returns, episode_returns, means, normalize
+from algorithms.grpo import GRPO
+from algorithms.stats import discounted_returns, episode_returns, means, normalize
 from envs.common.structured import Fraction, NonNegative
 
 
 @dataclass
-class G2PO(Algorithm):
+class G2PO(GRPO):
     """A(i,t) = A_E(i) + omega (A_node(i,t) + A_edge(i,t)), given to every token of the action.
 
-    V(s) is the mean of gamma^(T-t) R over all visits of the state by the task's episodes, t from 0 to T - 1. A_node compares
-    the value behind a step among the steps taken in the same state; A_edge compares its gain over the value before it among
-    all steps of the task. R is what the environment paid. What shapings pay is the reward of a step: it is added to the value
-    behind the step, and discounted to those before it.
+    A_E is GRPO's, and the others are normalized like it; `episode_stats` and `singleton_group` are for A_E alone. V(s) is the
+    mean of gamma^(T-t) R over all visits of the state by the task's episodes, t from 0 to T - 1. A_node compares the value
+    behind a step among the steps taken in the same state; A_edge compares its gain over the value before it among all steps of
+    the task. R is what the environment paid. What shapings pay is the reward of a step: it is added to the value behind the
+    step, and discounted to those before it.
     """
 
     gamma: Fraction = 0.95
@@ -37,17 +39,8 @@ class G2PO(Algorithm):
     node_penalty: NonNegative | None = None
     """Taken off the value behind an invalid action, in A_node alone. null: what shaping invalid_action says, if it enters at
     the return; official: 0.1, whatever that says."""
-    normalize: Normalize = "std"
-    """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean (the authors', on
-    WebShop)."""
-    episode_stats: Over = "trajectories"
-    """Mean and std of the episode's advantage: over the group's trajectories, or over their steps (official)."""
-    singleton_group: Lone = "zero"
-    """Episode's advantage in a group of one. zero: nothing to compare with; raw: the score itself (official)."""
-    epsilon: NonNegative = 1e-6
-    """Added to the standard deviation."""
 
-    min_group_size: ClassVar[int] = 2
+    credits_steps: ClassVar[bool] = True
 
     @property
     def reads_success(self) -> bool:
@@ -55,8 +48,7 @@ class G2PO(Algorithm):
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]."""
-        compared = compared_steps(batch, self.episode_stats)
-        episode = normalize(batch.scores(), batch.group, compared, self.normalize, self.epsilon, self.singleton_group)  # A_E
+        episode = super().credit(batch).values  # A_E
 
         state = same_state(batch)
         before, behind = self.values(batch, state)

@@ -8,20 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from algorithms.base import Advantages, Algorithm, Floats, Scored
+from algorithms.base import Advantages, Floats, Scored
 from algorithms.graph import distances, last_steps, of_similar_texts, of_states
 from algorithms.grouping import same_state, sizes
-from algorithms.stats import Lone, Normalize, Over, compared_steps, discounted_returns, normalize, share
+from algorithms.grpo import GRPO
+from algorithms.stats import discounted_returns, normalize, share
 from envs.common.structured import Fraction, NonNegative
 
 
 @dataclass
-class GraphGPO(Algorithm):
+class GraphGPO(GRPO):
     """A(i,t) = beta_G A_G(i,t) + beta_E A_E(i), given to every token of the action.
 
     A_G compares G = r gamma^(d(s') + 1) among the steps taken in the same state, where d(s') is the fewest edges to success
-    from the state that the step led to. A_E is the episode's advantage among its task's episodes. Success is all that the graph
-    knows of rewards. What shapings pay is added to G as to a return: at its step, and discounted at earlier ones.
+    from the state that the step led to; of a step that is alone in its state it is 0, whatever `singleton_group` says of
+    episodes. A_E is GRPO's, and both are normalized alike. Success is all that the graph knows of rewards. What shapings pay is
+    added to G as to a return: at its step, and discounted at earlier ones.
     """
 
     gamma: Fraction = 0.1
@@ -35,21 +37,13 @@ class GraphGPO(Algorithm):
     """beta_G, weight of the graph's advantage; 0 is GRPO."""
     episode_weight: NonNegative = 1.0
     """beta_E, weight of the episode's advantage."""
-    normalize: Normalize = "std"
-    """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean."""
     nodes: Literal["exact", "similarity"] = "exact"
     """What is one node of the graph. exact: equal state keys of the environment; similarity: similar observations. Steps are
     compared in equal states either way."""
     similarity: Fraction = 0.95
     """nodes=similarity: smallest difflib ratio of two observations that count as similar."""
-    episode_stats: Over = "trajectories"
-    """Mean and std of the episode's advantage: over the group's trajectories, or over their steps (official)."""
-    singleton_group: Lone = "zero"
-    """Episode's advantage in a group of one. zero: nothing to compare with; raw: the score itself (official)."""
-    epsilon: NonNegative = 1e-6
-    """Added to the standard deviation."""
 
-    min_group_size: ClassVar[int] = 2
+    credits_steps: ClassVar[bool] = True
 
     @property
     def reads_success(self) -> bool:
@@ -57,14 +51,12 @@ class GraphGPO(Algorithm):
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]. A last state that is not known counts as one that nobody succeeded from."""
-        compared = compared_steps(batch, self.episode_stats)
-        episode = normalize(batch.scores(), batch.group, compared, self.normalize, self.epsilon, self.singleton_group)  # A_E
-
+        episode = super().credit(batch).values  # A_E
         won = last_steps(batch) & batch.success[batch.episode]
         graph = of_states(batch) if self.nodes == "exact" else of_similar_texts(batch, self.similarity, won)
         here, there = distances(graph, batch.group, won)  # d(s), d(s')
         state, step_return = same_state(batch), self.returns(batch, here, there)
-        step = normalize(step_return, state, batch.included, self.normalize, self.epsilon)  # A_G; alone: 0
+        step = normalize(step_return, state, batch.included, self.normalize, self.epsilon)  # A_G
 
         return Advantages(
             self.graph_weight * step + self.episode_weight * episode,

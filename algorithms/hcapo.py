@@ -43,6 +43,7 @@ class HCAPO(GRPO):
     first message of a growing conversation, or to each rebuilt prompt."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"hindsight"})
+    credits_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,10 +51,6 @@ class HCAPO(GRPO):
             raise ValueError(f"ratio_min is {self.ratio_min:g}; it must be at most ratio_max={self.ratio_max:g}")
         if not self.sentence.strip():
             raise ValueError("sentence is empty; say how the episode ended, for example 'The task is completed in the end.'")
-
-    @property
-    def credits_steps(self) -> bool:
-        return True
 
     def note(self, trajectory: Trajectory) -> str | None:
         """Of a success; the actions of failed episodes are not looked at."""

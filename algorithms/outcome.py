@@ -18,15 +18,13 @@ class OutcomeMethod(Algorithm):
     """A subclass says how an episode compares with others."""
 
     episode_stats: Over = "trajectories"
-    """The group's statistics are over its trajectories, or over its steps, where long episodes weigh more (official)."""
+    """What an episode is compared with: its group's trajectories, or their steps, where long episodes weigh more (official)."""
     singleton_group: Lone = "zero"
-    """In a group of one. zero: 0, as there is nothing to compare with; raw: the score itself (official)."""
+    """What an episode gets that is alone in its group. zero: 0, as there is nothing to compare with; raw: the score itself
+    (official)."""
 
     min_group_size: ClassVar[int] = 2
-
-    @property
-    def credits_steps(self) -> bool:
-        return False
+    credits_steps: ClassVar[bool] = False
 
     @abstractmethod
     def compared(self, batch: Scored, score: Floats, counted: Bools) -> Floats:

@@ -11,9 +11,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from algorithms.base import Advantages, Algorithm, Bools, Floats, Scored
+from algorithms.base import Advantages, Floats, Scored
 from algorithms.grouping import same_state, sizes
-from algorithms.stats import ROUNDING, Lone, Normalize, Over, compared_steps, deviations, normalize
+from algorithms.grpo import GRPO
+from algorithms.stats import ROUNDING, Normalize, compared_steps, deviations, normalize
 from algorithms.texts import numbered, tfidf
 from envs.common.structured import AboveZero, Fraction, NonNegative, Positive
 
@@ -22,7 +23,7 @@ WON = 0.5
 
 
 @dataclass
-class ProxMO(Algorithm):
+class ProxMO(GRPO):
     """A(i,t) = w(i) (R_i - mean R) + omega (G_t - sum over the task's steps k of softmax_k(cos(t,k) / temperature) G_k).
 
     w = 1 + beta (sigmoid((1 - p)^alpha) - 1/2) for a success, 1 + beta (sigmoid(-p^alpha) - 1/2) for a failure, where p is how
@@ -51,14 +52,8 @@ class ProxMO(Algorithm):
     normalize: Normalize = "mean"
     """mean: only subtract the mean; std: divide by the group's standard deviation (ddof 1) plus epsilon, in the episode's part
     and with grouping=exact in the step's."""
-    episode_stats: Over = "trajectories"
-    """Mean and std of the episode's part: over the group's trajectories, or over their steps (official)."""
-    singleton_group: Lone = "zero"
-    """Episode's part in a group of one. zero: nothing to compare with; raw: the score itself (official)."""
-    epsilon: NonNegative = 1e-6
-    """Added to the standard deviation."""
 
-    min_group_size: ClassVar[int] = 2
+    credits_steps: ClassVar[bool] = True
 
     @property
     def reads_success(self) -> bool:
@@ -66,9 +61,7 @@ class ProxMO(Algorithm):
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]."""
-        score, compared = batch.scores(), compared_steps(batch, self.episode_stats)
-        episode = normalize(score, batch.group, compared, self.normalize, self.epsilon, self.singleton_group)
-        episode = episode * self.weights(batch, score, compared)
+        episode = super().credit(batch).values * self.weights(batch, batch.scores())
 
         step_return = batch.returns(self.gamma)
         group = None if self.grouping == "soft" else same_state(batch)
@@ -83,13 +76,13 @@ class ProxMO(Algorithm):
             metrics={} if group is None else sizes(group),
         )
 
-    def weights(self, batch: Scored, score: Floats, compared: Bools) -> Floats:
+    def weights(self, batch: Scored, score: Floats) -> Floats:
         """[S] w of each step's episode."""
         if self.success == "episode":
             won = batch.success[batch.episode]
             rate = won - deviations(won.astype(np.float64), batch.group, compared_steps(batch, "trajectories"))
         else:
-            won = score > WON
+            won, compared = score > WON, compared_steps(batch, self.episode_stats)
             rate = np.clip(score - deviations(score, batch.group, compared, self.singleton_group), 0.0, 1.0)
         power = np.where(won, (1.0 - rate) ** self.alpha, -(rate**self.alpha))
         return 1.0 + self.beta * (1.0 / (1.0 + np.exp(-power)) - 0.5)

@@ -36,10 +36,7 @@ class SALT(Algorithm):
     """Added to the standard deviation of grpo."""
 
     min_group_size: ClassVar[int] = 2
-
-    @property
-    def credits_steps(self) -> bool:
-        return False  # what is shared is the credit of whole episodes
+    credits_steps: ClassVar[bool] = False  # what is shared is the credit of whole episodes
 
     def credit(self, batch: Scored) -> Advantages:
         """One value a step [S]. A last state that is not known is no other step's."""

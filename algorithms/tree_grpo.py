@@ -44,10 +44,7 @@ class TreeGRPO(TreeMethod):
 
     min_group_size: ClassVar[int] = 2
     needs: ClassVar[frozenset[Need]] = frozenset({"tree"})
-
-    @property
-    def credits_steps(self) -> bool:
-        return False
+    credits_steps: ClassVar[bool] = False
 
     @property
     def rounds(self) -> int:
