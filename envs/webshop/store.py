@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import reprlib
-import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -22,6 +20,7 @@ import numpy as np
 import orjson
 
 from envs.base import TaskError
+from envs.common import disk
 from envs.webshop.products import Goal, Product
 
 T = TypeVar("T")
@@ -173,16 +172,9 @@ def write(folder: Path, products: Iterable[Product], goals: Iterable[Goal], repl
             "is there and is no store: name another folder" if replace else "is there already: name another folder, or --force"
         )
         raise TaskError(f"{folder} {found}")
-    unfinished, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{state}") for state in ("unfinished", "old"))
-    unfinished.mkdir(parents=True)
-    try:
+    with disk.aside(folder) as unfinished:
+        unfinished.mkdir()
         _write(unfinished, products, goals)
-        if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(folder: Path, products: Iterable[Product], goals: Iterable[Goal]) -> None:

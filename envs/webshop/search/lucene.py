@@ -37,7 +37,7 @@ _PART = 64
 
 
 class Index:
-    """A folder that `build` has written, opened read-only. Raises OSError or ValueError if a file is absent or cut off."""
+    """A folder that `build` has written, opened read-only. Raises OSError if a file is absent."""
 
     def __init__(self, folder: Path) -> None:
         # [T] distinct terms, [P] postings, [D] documents
