@@ -23,12 +23,14 @@ from agents.config.loading import load_audit
 from agents.config.sections import AuditConfig, TrainConfig
 from agents.runs.preflight import preflight
 from algorithms import base
+from envs.common import disk
 from envs.common.text import printable
 
 if TYPE_CHECKING:
     from agents.auditing.opening import Opened
     from agents.auditing.playing import Store
     from agents.auditing.valuing import Valued
+    from agents.runs.checkpoint import Checkpoint
     from envs.base import TextEnv
     from envs.trajectory import Trajectory
 
@@ -67,13 +69,16 @@ def audit(asked: Asked, console: Console) -> dict[str, Any]:
     from agents.auditing.opening import opened
     from agents.auditing.playing import Store
     from agents.rollout.build import make_env
+    from agents.runs import checkpoint
 
     any_training = next(iter(asked.trainings.values()))
     nothing = replace(any_training.evaluation, before=False, after=False, every=0)
     preflight(replace(any_training, evaluation=nothing))
     env = make_env(any_training)
-    store = Store(folder_of(asked.config, env))
-    with opened(asked.config, asked.trainings, env, console) as policy, asyncio.Runner() as runner:
+    config = asked.config
+    saved = None if config.run is None else checkpoint.of_run(Path(config.run), config.checkpoint)
+    store = Store(folder_of(config, env, saved))
+    with opened(config, asked.trainings, env, saved, console) as policy, asyncio.Runner() as runner:
         return runner.run(_audit(asked, env, policy, store, console))
 
 
@@ -81,7 +86,6 @@ async def _audit(asked: Asked, env: TextEnv, opened: Opened, store: Store, conso
     from agents.auditing import page, plots, report
     from agents.auditing.comparing import of_truth
     from agents.auditing.valuing import valued
-    from agents.runs.folder import replace_file
 
     config, folder = asked.config, store.folder
     try:
@@ -107,9 +111,9 @@ async def _audit(asked: Asked, env: TextEnv, opened: Opened, store: Store, conso
         "methods": methods,
         "costs": store.costs,
     }
-    replace_file(folder / "audit.json", json.dumps(results, indent=1, allow_nan=False).encode())
+    disk.write(folder / "audit.json", json.dumps(results, indent=1, allow_nan=False).encode())
     plots.plot(results, folder / "plots")
-    replace_file(folder / "audit.html", page.document(results).encode())
+    disk.write(folder / "audit.html", page.document(results).encode())
     report.show(results, console)
     console.print(printable(f"written: {folder / 'audit.html'}, audit.json and plots beside it"), soft_wrap=True)
     return results
@@ -159,16 +163,13 @@ async def _compared(
     ]
 
 
-def folder_of(config: AuditConfig, env: TextEnv) -> Path:
+def folder_of(config: AuditConfig, env: TextEnv, saved: Checkpoint | None) -> Path:
     """The folder of an audit: the same for what is measured by the same truth, whatever the methods."""
-    from agents.runs import checkpoint
-
     about: dict[str, Any] = {name: value for name, value in asdict(config).items() if name in OF_TRUTH}
     about["group_size"], about["drop"] = config.rollout.group_size, config.rollout.out_of_context
     about["tasks"] = env.split_hash(config.split)
-    if config.run:
-        saved = checkpoint.chosen(Path(config.run), config.checkpoint)
-        about["checkpoint"] = hashlib.sha256((saved / "manifest.json").read_bytes()).hexdigest()
+    if saved is not None:
+        about["checkpoint"] = saved.digest
     else:
         about["warmstart"] = asdict(config.warmstart)
         if (model := Path(config.model.name)).is_dir():

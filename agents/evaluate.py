@@ -22,10 +22,12 @@ from rich.text import Text
 from agents.config.loading import load, load_evaluate
 from agents.config.sections import EvaluateConfig
 from agents.runs.preflight import preflight
+from envs.common import disk
 from envs.common.text import printable
 from envs.trajectory import CONTEXT
 
 if TYPE_CHECKING:
+    from agents.models.policy import Policy
     from agents.rollout.sampler import Sampler
     from agents.runs.evaluation import Rate
 
@@ -46,24 +48,27 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     from agents.rollout.build import fresh_policy, open_sampler
 
     preflight(config)
-    policy = policy_of_run(config) if config.run else fresh_policy(config)
+    policy, saved = policy_of_run(config) if config.run else (fresh_policy(config), None)
     sampler = open_sampler(config, policy)
+    if saved:
+        console.print(printable(f"checkpoint: {config.run}, iteration {saved['iteration']}"), soft_wrap=True, markup=False)
     console.print(f"weights: {in_words(policy, config.model)}", soft_wrap=True)
     if sampler.player.dialogue.summary:
         console.print(f"dialogue: {sampler.player.dialogue.summary}", soft_wrap=True, markup=False)
     try:
-        return asyncio.run(_evaluate(config, sampler, policy.tokenizer, console))
+        return asyncio.run(_evaluate(config, sampler, policy.tokenizer, saved, console))
     finally:
         sampler.close()
 
 
-async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, console: Console) -> dict[str, Any]:
+async def _evaluate(
+    config: EvaluateConfig, sampler: Sampler, tokenizer: Any, saved: dict[str, Any] | None, console: Console
+) -> dict[str, Any]:
     from rich.progress import Progress
 
     from agents.rollout.build import make_env
     from agents.rollout.planner import evaluation_episodes
     from agents.runs.evaluation import attempts, by_type, pass_at, rate
-    from agents.runs.folder import replace_file
     from agents.runs.metrics import finite
     from agents.runs.random_policy import random_policy
     from agents.runs.signals import Signals
@@ -73,7 +78,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
     e, env = config.evaluation, make_env(config)
     episodes = evaluation_episodes(e, env, config.seed)
     split_hash = env.split_hash(e.split)
-    identity = _identity(config, split_hash)[:12]
+    identity = _identity(config, split_hash, saved)[:12]
     folder = Path(config.run or config_out(config))
     out = Path(config.out) if config.out else folder / f"evaluation-{e.split}-{identity}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +95,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
         "tasks": len(env.tasks(e.split)[: e.episodes]),
         "repeats": e.repeats,
         "run": config.run,
+        "checkpoint": saved,
         "model": config.model.name,
         "environment": env.name,
         "temperatures": {},
@@ -126,7 +132,7 @@ async def _evaluate(config: EvaluateConfig, sampler: Sampler, tokenizer: Any, co
             signals.look(played, f"the evaluation at temperature {temperature:g}")
         floor = await random_policy(sampler, episodes)
         results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
-    replace_file(out, json.dumps(results, indent=1, allow_nan=False).encode())
+    disk.write(out, json.dumps(results, indent=1, allow_nan=False).encode())
     show(results, console)
     console.print(printable(f"written: {out} (episodes: {episodes_file})"), soft_wrap=True, markup=False)
     return results
@@ -197,18 +203,20 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def policy_of_run(config: EvaluateConfig) -> Any:
-    """The policy of a run's checkpoint; its vocabulary is that of the environment it was trained on."""
+def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:
+    """The policy of a run's checkpoint, and which one that is: its iteration, and the SHA-256 of its manifest.
+
+    Its vocabulary is that of the environment it was trained on. Raises CheckpointError, with the checkpoints that exist.
+    """
     from agents.config.overrides import assignment
     from agents.rollout.build import fresh_policy
     from agents.runs import checkpoint
 
-    run, folder = Path(config.run or ""), _checkpoint(config)
+    run = Path(config.run or "")
+    saved = checkpoint.of_run(run, config.checkpoint)
     policy = fresh_policy(load([assignment("resume", run), f"device={config.device}"]))
-    saved = checkpoint.load_latest(run) if config.checkpoint is None else checkpoint.load(folder)
-    assert saved is not None
     policy.model.load_state_dict(saved.tensors)
-    return policy
+    return policy, {"iteration": saved.iteration, "sha256": saved.digest}
 
 
 def config_out(config: EvaluateConfig) -> Path:
@@ -216,22 +224,14 @@ def config_out(config: EvaluateConfig) -> Path:
     return Path("runs") / "evaluations" / f"{config.env.name}-{config.model.name.replace('/', '--')}"
 
 
-def _identity(config: EvaluateConfig, split_hash: str) -> str:
+def _identity(config: EvaluateConfig, split_hash: str, saved: dict[str, Any] | None) -> str:
     """What makes two evaluations the same: their episodes may then be joined."""
     about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
-    manifest = _checkpoint(config) / "manifest.json" if config.run else None
-    about["checkpoint"] = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.exists() else ""
+    about["checkpoint"] = saved["sha256"] if saved else ""
     folder = Path(config.model.name)
     if not config.run and folder.is_dir():
         about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir())
     return hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _checkpoint(config: EvaluateConfig) -> Path:
-    """The folder of the run's checkpoint. Raises CheckpointError, with those that exist."""
-    from agents.runs import checkpoint
-
-    return checkpoint.chosen(Path(config.run or ""), config.checkpoint)
 
 
 if __name__ == "__main__":

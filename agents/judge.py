@@ -19,6 +19,7 @@ from rich.console import Console
 
 from agents.config.loading import load_judge
 from agents.config.sections import EvalConfig, EvaluateConfig, JudgeRunConfig
+from envs.common import disk
 from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
@@ -42,16 +43,21 @@ def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
     from agents.rollout.build import fresh_policy, open_sampler
 
     playing = _playing(config)
-    policy = policy_of_run(playing) if config.run else fresh_policy(playing)
+    policy, saved = policy_of_run(playing) if config.run else (fresh_policy(playing), None)
     sampler = open_sampler(playing, policy)
     try:
-        return asyncio.run(_measure(config, playing, policy, sampler, console))
+        return asyncio.run(_measure(config, playing, policy, saved, sampler, console))
     finally:
         sampler.close()
 
 
 async def _measure(
-    config: JudgeRunConfig, playing: EvaluateConfig, policy: Policy, sampler: Sampler, console: Console
+    config: JudgeRunConfig,
+    playing: EvaluateConfig,
+    policy: Policy,
+    saved: dict[str, Any] | None,
+    sampler: Sampler,
+    console: Console,
 ) -> dict[str, Any]:
     from agents import judges
     from agents.judges.measuring import report
@@ -60,13 +66,12 @@ async def _measure(
     from agents.judges.measuring.measure import filtered
     from agents.judges.measuring.playing import episodes, told
     from agents.rollout.build import make_env
-    from agents.runs.folder import replace_file
     from envs.trajectory_file import write
 
     to_measure, env = forms(config), make_env(playing)
     if not any(map(env.subgoals, env.tasks(config.split))):
         raise ConfigError(f"environment '{env.name}' knows no subgoals by rules: there is nothing to measure against")
-    folder = _folder(config, env.split_hash(config.split))
+    folder = _folder(config, env.split_hash(config.split), saved)
     folder.mkdir(parents=True, exist_ok=True)
     played = await episodes(config, env, sampler, console)
     results: dict[str, Any] = {
@@ -74,6 +79,7 @@ async def _measure(
         "split": config.split,
         "split_hash": env.split_hash(config.split),
         "policy": config.run or "random",
+        "checkpoint": saved,
         "faults": config.episodes - len(played),
         "judge": {key: getattr(config.judge, key) for key in ("kind", "model", "noise", "concurrency", "window")},
         **filtered(played, [env.subgoals(trajectory.task_id) for trajectory in played]),
@@ -89,7 +95,7 @@ async def _measure(
             console.print(f"stopped at form {number} of {len(to_measure)}; what was answered is kept, except by judge=policy")
             raise
         write(folder / f"form-{number}.jsonl.gz", read)
-        replace_file(folder / "results.json", json.dumps(results, indent=1).encode())
+        disk.write(folder / "results.json", json.dumps(results, indent=1).encode())
     report.show(results, console)
     plot = report.plot(results, folder / "scores.png")
     console.print(
@@ -113,14 +119,11 @@ def _playing(config: JudgeRunConfig) -> EvaluateConfig:
     )
 
 
-def _folder(config: JudgeRunConfig, split_hash: str) -> Path:
+def _folder(config: JudgeRunConfig, split_hash: str, saved: dict[str, Any] | None) -> Path:
     """A folder for what is measured: the same for the same measurement, another for any other."""
-    from agents.runs import checkpoint
-
     about = {key: value for key, value in asdict(config).items() if key not in ("out", "device", "threads")}
-    if config.run and config.checkpoint is None:
-        newest = checkpoint.latest(Path(config.run))
-        about["checkpoint"] = checkpoint.iteration_of(newest) if newest else None
+    if saved:
+        about["checkpoint"] = saved["sha256"]
     digest = hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
     judge = Path(config.judge.model).name if config.judge.model else config.judge.kind
     return Path(config.out) / f"{config.env.name}-{judge}-{digest}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,7 +19,7 @@ from agents.models.sources import in_words
 from agents.rollout.build import fresh_policy, open_sampler
 from agents.rollout.planner import GREEDY, Planner
 from agents.rollout.sampler import Sampler
-from agents.runs import checkpoint
+from agents.runs.checkpoint import Checkpoint
 from agents.runs.folder import RunFolder
 from agents.training.warmstart import warm_up
 from agents.training.weights import WeightStore
@@ -54,15 +53,15 @@ class Opened:
 
 
 @contextmanager
-def opened(config: AuditConfig, trainings: Mapping[str, TrainConfig], env: TextEnv, console: Console) -> Iterator[Opened]:
-    """Within: the policy samples as it was left by the run, or as it is after its warm start if it gets one."""
+def opened(
+    config: AuditConfig, trainings: Mapping[str, TrainConfig], env: TextEnv, saved: Checkpoint | None, console: Console
+) -> Iterator[Opened]:
+    """Within: the policy samples as a run's checkpoint has it, or without one as it is after its warm start if it gets one."""
     training = next(iter(trainings.values()))
-    folder = None if config.run is None else checkpoint.chosen(Path(config.run), config.checkpoint)
     policy = fresh_policy(training)
     sampler = open_sampler(training, policy)
     try:
         before, learned, iteration = None, None, 0
-        saved = None if folder is None else checkpoint.load(folder)
         if saved is None:
             _warm_up(training, policy, env, sampler, console)
         else:

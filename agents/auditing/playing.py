@@ -22,11 +22,11 @@ from agents.auditing.truth import Returns
 from agents.rollout.branching import Branch, continued
 from agents.rollout.planner import Episode, Planner, group_episodes
 from agents.rollout.sampler import OnEpisode, Sampler
-from agents.runs.folder import replace_file
 from agents.runs.metrics import read_metrics
 from algorithms.base import Ints
 from envs import trajectory_file
 from envs.base import TextEnv
+from envs.common import disk
 from envs.common.seeding import derive, generator
 from envs.common.structured import ConfigError
 from envs.trajectory import Trajectory
@@ -75,7 +75,7 @@ class Store:
                 trajectory_file.repair(file)
         if self.continuations.exists():
             lines = read_metrics(self.continuations)
-            replace_file(self.continuations, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            disk.write(self.continuations, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         if self._costs.exists():
             self.costs = json.loads(self._costs.read_text())
 
@@ -84,7 +84,7 @@ class Store:
         of_stage = self.costs.setdefault(stage, {})
         for name, amount in amounts.items():
             of_stage[name] = of_stage.get(name, 0.0) + amount
-        replace_file(self._costs, json.dumps(self.costs, indent=1).encode())
+        disk.write(self._costs, json.dumps(self.costs, indent=1).encode())
 
 
 def planned(env: TextEnv, split: str, groups: int, size: int, seed: int) -> list[Episode]:

@@ -18,7 +18,8 @@ from agents.config import loading
 from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
 from agents.replay import page, reading
-from agents.runs.folder import RunFolder, replace_file
+from agents.runs.folder import RunFolder
+from envs.common import disk
 from envs.trajectory import Step
 
 PAGE = Path("replay") / "iteration_000001.html"
@@ -29,13 +30,13 @@ def write(folder: Path, training: TrainConfig, policy: Policy, found: Valued, cr
     """Write the folder of a method, and its page."""
     run = RunFolder(folder)
     (folder / PAGE).parent.mkdir(parents=True, exist_ok=True)
-    replace_file(run.config, loading.to_yaml(training).encode())
+    disk.write(run.config, loading.to_yaml(training).encode())
     policy.tokenizer.save_pretrained(run.tokenizer)
     note([step for trajectory in credited.trajectories for step in trajectory.steps], found)
     run.write_trajectories(1, credited.trajectories)
     if credited.branches:
         run.write_branches(1, credited.branches)
-    replace_file(folder / PAGE, page.document(reading.read(folder), None).encode())
+    disk.write(folder / PAGE, page.document(reading.read(folder), None).encode())
 
 
 def note(steps: Sequence[Step], found: Valued) -> None:

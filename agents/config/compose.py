@@ -19,14 +19,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from agents.config.overrides import parse, quoted
 from agents.config.renamed import translated
 from algorithms import base, shaping
 from envs import registry
 from envs.common.structured import ConfigError, not_among, suggestion
+from envs.common.text import first_line
 
 ROOT = Path(__file__).resolve().parents[2] / "conf"
 SHAPE = "the weights that were saved have another shape"
@@ -266,10 +268,18 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
         known = f"; run folders there: {', '.join(sorted(near))}" if near else ""
         raise ConfigError(f"{key} is '{run}', but there is no {saved}{known}.{suggestion(run, near)}")
     available = groups()
-    config = OmegaConf.load(saved)
-    assert isinstance(config, DictConfig)
+    if not saved.stat().st_size:
+        raise ConfigError(
+            f"{key} is '{run}', a run that was stopped before it had begun (its config.yaml is empty): delete that folder, and "
+            "start again"
+        )
+    try:
+        config = OmegaConf.load(saved)
+    except (YAMLError, UnicodeError) as error:
+        raise ConfigError(f"{key} is '{run}', but {saved} is damaged: {first_line(error)}") from None
     older = OmegaConf.to_container(config)
-    assert isinstance(older, dict)
+    if not isinstance(older, dict):
+        raise ConfigError(f"{key} is '{run}', but {saved} is damaged: it holds no settings")
     translated(older)  # type: ignore[arg-type]
     config = OmegaConf.create(older)
     if key == "run":

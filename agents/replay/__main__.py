@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,6 +91,7 @@ def replay(run: str, choice: Choice, html: Path | None, everything: bool) -> Pat
     from rich.console import Console
 
     from agents.replay import page, reading, terminal
+    from envs.common import disk
     from envs.common.text import printable
 
     iteration = reading.read(run, choice.iteration)
@@ -101,8 +101,7 @@ def replay(run: str, choice: Choice, html: Path | None, everything: bool) -> Pat
     content = page.document(iteration, None if everything else episode).encode()
     try:
         _refuse_other_file(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, content)
+        disk.write(target, content)
     except OSError as exc:
         raise reading.ReplayError(
             f"{target} cannot be written ({exc.strerror}): choose another place with --html FILE"
@@ -122,14 +121,6 @@ def _refuse_other_file(target: Path) -> None:
         raise ConfigError(f"{target} is no regular file and would be replaced: choose another place with --html FILE")
     if target.exists() and target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{target} exists and is no .html file: choose another name with --html FILE")
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write aside and put in place as a whole. The folder may be others' too, so the file aside must be a new one."""
-    aside = target.with_name(f"{target.name}.{os.getpid()}.writing")
-    with aside.open("xb") as file:
-        file.write(content)
-    os.replace(aside, target)
 
 
 def _read(words: Sequence[str]) -> tuple[str, Choice]:

@@ -1,8 +1,8 @@
-"""Checkpoints that survive a kill at any moment: safetensors and JSON only, written aside, synced, then renamed into place.
+"""Checkpoints that survive a kill or a power cut at any moment: safetensors and JSON only, put in place once they are on disk.
 
 A checkpoint is a folder `iteration_000010/` with model.safetensors (the weights), state.safetensors and state.json (all else)
-and manifest.json (size and SHA-256 of each). It exists under its name only when it is complete. What belongs into it is the
-trainer's business.
+and manifest.json (size and SHA-256 of each). It exists under its name only when it is complete; folders of any other name are
+no checkpoints, and nobody's business here. What belongs into one is the trainer's.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import random
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +25,13 @@ from torch import Tensor
 
 from agents.config.overrides import assignment, command_line
 from agents.runs.state_tree import flatten, unflatten
+from envs.common import disk
 
 FORMAT = "stepcredit.checkpoint/1"
 FILES = ("model.safetensors", "state.safetensors", "state.json")
+NAME = re.compile(r"iteration_(\d{6,})")
+PASSED = ".passed"
+"""End of the name of a checkpoint that could not be read when its run went on from one before it."""
 SPARE = 1 << 20
 """Bytes beyond the tensors themselves that a checkpoint may need."""
 
@@ -46,6 +50,15 @@ class Checkpoint(NamedTuple):
     """The weights, on the CPU."""
     state: Any
     """The tree that was saved, tensors, tuples and number-keyed dicts included."""
+    digest: str
+    """SHA-256 of the manifest, and so of all that it holds."""
+
+    @property
+    def iteration(self) -> int:
+        """The iteration after which it was saved."""
+        found = iteration_of(self.folder)
+        assert found is not None
+        return found
 
 
 def folder_of(checkpoints: Path, iteration: int) -> Path:
@@ -53,77 +66,84 @@ def folder_of(checkpoints: Path, iteration: int) -> Path:
     return checkpoints / f"iteration_{iteration:06d}"
 
 
-def iteration_of(folder: Path) -> int:
-    """The iteration a checkpoint folder's name tells."""
-    return int(folder.name.removeprefix("iteration_"))
+def iteration_of(folder: Path) -> int | None:
+    """The iteration that the name of a checkpoint's folder tells; None for any other name."""
+    found = NAME.fullmatch(folder.name)
+    return int(found[1]) if found and folder_of(folder.parent, int(found[1])).name == folder.name else None
 
 
-def complete(checkpoints: Path) -> list[Path]:
-    """Checkpoint folders, oldest first. One that was being replaced when the process died is put back first."""
+def complete(checkpoints: Path) -> dict[int, Path]:
+    """Checkpoint folders by iteration, oldest first. One that was being replaced when the process died is put back first."""
     if not checkpoints.is_dir():
-        return []
-    for aside in checkpoints.glob(".replaced-iteration_*"):
-        original = checkpoints / aside.name.removeprefix(".replaced-")
-        if not original.exists():
-            aside.rename(original)
-    return sorted(path for path in checkpoints.glob("iteration_*") if path.is_dir())
+        return {}
+    for replaced in checkpoints.glob(f"{disk.REPLACED}*"):
+        original = checkpoints / replaced.name.removeprefix(disk.REPLACED)
+        if iteration_of(original) is not None and not original.exists():
+            replaced.rename(original)
+    found = {
+        iteration: path for path in checkpoints.iterdir() if (iteration := iteration_of(path)) is not None and path.is_dir()
+    }
+    return dict(sorted(found.items()))
 
 
 def latest(run: Path) -> Path | None:
-    """The newest checkpoint folder of a run, or None."""
+    """The newest checkpoint folder of a run, damaged or not, or None."""
+    return next(reversed(complete(run / "checkpoints").values()), None)
+
+
+def of_run(run: Path, iteration: int | None) -> Checkpoint:
+    """A run's checkpoint of that iteration, or its newest that is intact. Raises CheckpointError, with those that exist."""
+    if iteration is None:
+        newest = load_latest(run)
+        if newest is None:
+            raise CheckpointError(f"{run} has no checkpoint yet: train it first, or take another run")
+        return newest
     found = complete(run / "checkpoints")
-    return found[-1] if found else None
-
-
-def chosen(run: Path, iteration: int | None) -> Path:
-    """The folder of a run's checkpoint of that iteration, or its newest. Raises CheckpointError, with those that exist."""
-    found = {iteration_of(folder): folder for folder in complete(run / "checkpoints")}
-    if not found:
-        raise CheckpointError(f"{run} has no checkpoint yet: train it first, or take another run")
-    wanted = max(found) if iteration is None else iteration
-    if wanted not in found:
+    if iteration not in found:
         raise CheckpointError(
-            f"{run} has no checkpoint of iteration {wanted}; there are: {', '.join(map(str, found))}. A training keeps "
-            "the newest ones, as many as its checkpoint.keep says"
+            f"{run} has no checkpoint of iteration {iteration}; there are: {', '.join(map(str, found)) or 'none'}. A training "
+            "keeps the newest ones, as many as its checkpoint.keep says"
         )
-    return found[wanted]
+    return load(found[iteration])
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Any, keep: int) -> None:
-    """Write a checkpoint as `folder`, then delete all but the newest `keep` beside it.
+    """Write a checkpoint as `folder`, then delete those before it but for the newest, so that `keep` are left.
 
     `state` is any tree of dicts, lists, tuples, numbers, strings, arrays and tensors. Raises CheckpointError; whatever was
-    there before is then still there, and nothing half-written is.
+    there before is then still there, and nothing half-written is. Newer ones can only be those that could not be read when
+    the run went on from one before them: they do not count, and get another name.
     """
     parent = folder.parent
-    temporary = parent / f".writing-{folder.name}"
     weights, aliases = _without_aliases(tensors)
     state_tensors, tree = flatten(state)
     needed = sum(t.nbytes for t in weights.values()) + sum(t.nbytes for t in state_tensors.values()) + SPARE
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for stale in (*parent.glob(".writing-*"), *parent.glob(".deleting-*")):
-            shutil.rmtree(stale)
-        temporary.mkdir()
-        save_file(weights, temporary / FILES[0], metadata={"format": "pt"})
-        save_file(state_tensors, temporary / FILES[1], metadata={"format": "pt"})
-        (temporary / FILES[2]).write_text(json.dumps({"aliases": aliases, "state": tree}), encoding="utf-8")
-        manifest = {"format": FORMAT, "files": {name: _fingerprint(temporary / name) for name in FILES}}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        _put_in_place(temporary, folder)
+        for pattern in (f".*{disk.PARTIAL}", ".deleting-*", ".writing-*"):  # a run has one writer: these are of dead ones
+            for stale in parent.glob(pattern):
+                disk.remove(stale)
+        with disk.aside(folder) as temporary:
+            temporary.mkdir()
+            save_file(weights, temporary / FILES[0], metadata={"format": "pt"})
+            save_file(state_tensors, temporary / FILES[1], metadata={"format": "pt"})
+            (temporary / FILES[2]).write_text(json.dumps({"aliases": aliases, "state": tree}), encoding="utf-8")
+            manifest = {"format": FORMAT, "files": {name: _fingerprint(temporary / name) for name in FILES}}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     except (OSError, SafetensorError) as exc:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(_what_happened(folder, needed, exc)) from exc
-    for old in complete(parent)[:-keep]:
+    found, written = complete(parent), iteration_of(folder)
+    assert written is not None
+    for old in [path for iteration, path in found.items() if iteration <= written][:-keep]:
         _delete(old)
+    for newer in [path for iteration, path in found.items() if iteration > written]:
+        _pass(newer)
 
 
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint after comparing every file with the manifest. Raises CheckpointError if one differs or is missing."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        written = (folder / "manifest.json").read_bytes()
+        manifest = json.loads(written)
         if manifest.get("format") != FORMAT:
             raise CheckpointError(f"{folder}: format is {manifest.get('format')!r}; this version reads {FORMAT!r}")
         for name in FILES:
@@ -133,10 +153,10 @@ def load(folder: Path) -> Checkpoint:
         stored = json.loads((folder / FILES[2]).read_text(encoding="utf-8"))
         tensors = load_file(folder / FILES[0])
         state = unflatten(load_file(folder / FILES[1]), stored["state"])
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as exc:
         raise CheckpointError(f"{folder} cannot be read: {exc}") from exc
     tensors.update({alias: tensors[original] for alias, original in stored["aliases"].items()})
-    return Checkpoint(folder, tensors, state)
+    return Checkpoint(folder, tensors, state, hashlib.sha256(written).hexdigest())
 
 
 def load_latest(run: Path) -> Checkpoint | None:
@@ -144,14 +164,17 @@ def load_latest(run: Path) -> Checkpoint | None:
 
     Raises CheckpointError if there are checkpoints and all of them are damaged.
     """
-    found = complete(run / "checkpoints")
-    for folder in reversed(found):
-        try:
-            return load(folder)
-        except CheckpointError as exc:
-            log.warning("%s; going back to the checkpoint before it", exc)
-    if found:
-        raise CheckpointError(f"no checkpoint of {run} is intact ({', '.join(path.name for path in found)}); start a new run")
+    while found := list(complete(run / "checkpoints").values()):
+        for folder in reversed(found):
+            try:
+                return load(folder)
+            except CheckpointError as exc:
+                if not folder.exists():  # a training that is going on has deleted it, and has newer ones
+                    break
+                log.warning("%s; going back to the checkpoint before it", exc)
+        else:
+            names = ", ".join(path.name for path in found)
+            raise CheckpointError(f"no checkpoint of {run} is intact ({names}); start a new run")
     return None
 
 
@@ -199,23 +222,6 @@ def _fingerprint(path: Path) -> dict[str, Any]:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    aside = folder.parent / f".replaced-{folder.name}"
-    if folder.exists():
-        folder.rename(aside)
-    temporary.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def _delete(folder: Path) -> None:
     """Delete a checkpoint; renamed first, so that a kill on the way leaves no half of one under its name."""
     doomed = folder.with_name(f".deleting-{folder.name}")
@@ -224,7 +230,18 @@ def _delete(folder: Path) -> None:
     except OSError as exc:
         log.warning("the old checkpoint %s could not be deleted: %s", folder, exc)
         return
-    shutil.rmtree(doomed, ignore_errors=True)
+    disk.remove(doomed)
+
+
+def _pass(folder: Path) -> None:
+    """Give a checkpoint that its run could not read a name that is no checkpoint's."""
+    passed = folder.with_name(f"{folder.name}{PASSED}")
+    try:
+        disk.remove(passed)
+        folder.rename(passed)
+        log.warning("%s could not be read when the run went on: it is kept as %s", folder, passed.name)
+    except OSError as exc:
+        log.warning("%s could not be read when the run went on, and cannot be renamed: %s", folder, exc)
 
 
 def _what_happened(folder: Path, needed: int, exc: Exception) -> str:

@@ -1,6 +1,7 @@
 """The folder of one run, `runs/<name>/`: where each file is and how it is written; docs/run-folder.md describes it for users.
 
-Every file is either replaced as a whole or appended a line at a time, so a kill never leaves one unreadable.
+Every file is either replaced as a whole or appended a line at a time, and is on the disk before what builds on it is begun
+(envs.common.disk): neither a kill nor a power cut leaves one unreadable.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agents.config.overrides import assignment, command_line
 from agents.config.sections import TrainConfig
 from envs import trajectory_file
 from envs.base import Split
+from envs.common import disk
 from envs.trajectory import Trajectory
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -86,13 +88,13 @@ class RunFolder:
                 self._refuse_if_alive()
             else:
                 self._made = not self.path.exists()
-                self.path.mkdir(parents=True, exist_ok=True)
+                disk.folder(self.path)
                 self._claim()
                 self._new = True
             self.set_status("running")
-            replace_file(self.config, loading.to_yaml(config).encode())
+            disk.write(self.config, loading.to_yaml(config).encode())
             content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in splits.items()}
-            replace_file(self.splits, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            disk.write(self.splits, orjson.dumps(content, option=orjson.OPT_INDENT_2))
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
@@ -125,8 +127,7 @@ class RunFolder:
         places = {"model": self.model, "plots": self.plots, "table": self.metrics, "trajectories": self.path / "trajectories"}
         lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
         if self.checkpoints.exists():
-            splits = orjson.loads(self.splits.read_bytes())
-            held_out = ["evaluation.split=test"] if splits["test"]["count"] else []
+            held_out = ["evaluation.split=test"] if self.get_splits()["test"]["count"] else []
             lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
         if places["trajectories"].exists():
             lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
@@ -136,6 +137,7 @@ class RunFolder:
         """Record what was said of the run: a line, with the time."""
         with self.warnings.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(message.split())}\n")
+            disk.flush(file)
 
     def trajectories(self, iteration: int) -> Path:
         """The file with an iteration's episodes."""
@@ -155,14 +157,12 @@ class RunFolder:
     def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
         path = self.trajectories(iteration)
-        path.parent.mkdir(exist_ok=True)
         trajectory_file.write(path, trajectories)
         return path
 
     def write_branches(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write what was branched from an iteration's episodes, apart from these, so that nobody counts it among them."""
         path = self.branches(iteration)
-        path.parent.mkdir(exist_ok=True)
         trajectory_file.write(path, trajectories)
         return path
 
@@ -171,9 +171,7 @@ class RunFolder:
         older = self.path / "panels.json"
         if older.exists() and not self.splits.exists():
             older.rename(self.splits)  # of a run of an earlier version
-        if not self.splits.exists():
-            return
-        before = orjson.loads(self.splits.read_bytes())
+        before = self.get_splits()
         for name, ids in splits.items():
             if name in before and (before[name]["hash"] != hashes[name] or before[name]["ids"] != list(ids)):
                 raise RunFolderError(
@@ -193,11 +191,15 @@ class RunFolder:
             "pid": os.getpid(),
             **details,
         }
-        replace_file(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        disk.write(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def get_status(self) -> dict[str, Any]:
-        """What status.json says; empty if there is none."""
-        return orjson.loads(self.status.read_bytes()) if self.status.exists() else {}
+        """What status.json says; empty if there is none that can be read."""
+        return _read(self.status)
+
+    def get_splits(self) -> dict[str, Any]:
+        """What splits.json says; empty if there is none that can be read."""
+        return _read(self.splits)
 
     def _claim(self) -> None:
         """Of runs that were started together under one name, one gets the folder."""
@@ -207,6 +209,11 @@ class RunFolder:
             raise self._taken() from None
 
     def _taken(self) -> RunFolderError:
+        if not self.config.stat().st_size:
+            return RunFolderError(
+                f"{self.path} is of a run that was stopped before it had begun (its config.yaml is empty): delete that folder, "
+                "or choose another run="
+            )
         resume = shlex.quote(assignment("resume", self.path))
         return RunFolderError(f"{self.path} already holds a run; go on with {resume}, or choose another run=")
 
@@ -220,6 +227,15 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is still being written by process {status['pid']}; stop that one first")
 
 
+def _read(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none."""
+    try:
+        found = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -230,10 +246,3 @@ def _alive(pid: int) -> bool:
     # A number may have gone to another program since; Linux can tell.
     command = Path(f"/proc/{pid}/cmdline")
     return not command.exists() or b"agents" in command.read_bytes()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file aside and put it in place as a whole."""
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

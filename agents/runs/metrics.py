@@ -9,23 +9,24 @@ from typing import Any
 
 import orjson
 
-from agents.runs.folder import replace_file
 from agents.runs.tracker import Tracker
+from envs.common import disk
 
 
 class MetricsFile(Tracker):
-    """metrics.jsonl: one flushed line an iteration, `{"iteration": 3, "train/success": 0.5, ...}`."""
+    """metrics.jsonl: one line an iteration, synced, `{"iteration": 3, "train/success": 0.5, ...}`."""
 
     def __init__(self, path: Path, resume_at: int | None = None) -> None:
-        """`resume_at`: lines of later iterations are dropped, because they will be written again."""
-        if path.exists():
-            kept = [line for line in read_metrics(path) if resume_at is not None and line["iteration"] <= resume_at]
-            replace_file(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
+        """`resume_at`: lines of later iterations are dropped, because they will be written again, and those that are broken."""
+        kept: list[dict[str, Any]] = []
+        if path.exists() and resume_at is not None:
+            kept = [line for line in whole_lines(path)[0] if iteration_of(line) in range(resume_at + 1)]
+        disk.write(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
         self._file = path.open("ab")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._file.write(orjson.dumps({"iteration": step, **finite(metrics)}, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-        self._file.flush()
+        disk.flush(self._file)
 
     def close(self, status: str) -> None:
         self._file.close()
@@ -37,16 +38,35 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line that was cut off by a kill is left out. Raises ValueError for any other."""
+    """The lines of a metrics.jsonl; a last line that was cut off is left out. Raises ValueError for any other broken one."""
+    lines, broken = whole_lines(path)
+    if broken:
+        raise ValueError(f"{path}, line {broken[0]} is broken: it is no JSON object")
+    return lines
+
+
+def whole_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines of a metrics.jsonl, and the numbers of those that are broken; a last one that was cut off is in neither."""
     lines = path.read_bytes().split(b"\n")
-    read = []
-    for number, line in enumerate(lines):
+    whole: list[dict[str, Any]] = []
+    broken: list[int] = []
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            read.append(orjson.loads(line))
-        except orjson.JSONDecodeError as exc:
-            if number == len(lines) - 1:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            if number == len(lines):
                 break
-            raise ValueError(f"{path}, line {number + 1} is not JSON: {exc}") from exc
-    return read
+            found = None
+        if isinstance(found, dict):
+            whole.append(found)
+        else:
+            broken.append(number)
+    return whole, broken
+
+
+def iteration_of(line: Mapping[str, Any]) -> int | None:
+    """The iteration that a line is of; None if it does not say."""
+    found = line.get("iteration")
+    return found if isinstance(found, int) else None

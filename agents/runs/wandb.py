@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from agents.config.sections import WandbConfig
 from agents.runs.tracker import Tracker
+from envs.common import disk
 from envs.common.text import first_line
 from envs.trajectory import Trajectory
 
@@ -38,7 +39,7 @@ class Wandb(Tracker):
         self._wandb, self._config = wandb, config
         id_file = folder / "wandb_id"
         if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex[:12])
+            disk.write(id_file, uuid.uuid4().hex[:12].encode())
         wait = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": CONNECT_S}
 
         def begin(mode: Mode) -> Any:

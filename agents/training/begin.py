@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +13,25 @@ from agents.models.policy import Policy
 from agents.models.sources import in_words
 from agents.rollout.build import fresh_policy, make_env, open_sampler
 from agents.rollout.sampler import Sampler
-from agents.runs import checkpoint
+from agents.runs import checkpoint, recovery
 from agents.runs.folder import RunFolder
 from agents.runs.tracking import Trackers, open_trackers
-from agents.training.trainer import Trainer, clocks
+from agents.training.trainer import Trainer, clocks, out_of_budget
 from agents.training.warmstart import warm_up
 from envs.base import SPLITS, Split, TextEnv
+from envs.common import disk
 from envs.common.structured import ConfigError
+
+log = logging.getLogger("stepcredit.run")
 
 
 def begun(config: TrainConfig, folder: RunFolder) -> Trainer:
     """The run in `folder`, which goes on: a new one, or where the configuration resumes one as its newest checkpoint has it."""
     saved = checkpoint.load_latest(folder.path) if config.resume else None
-    if config.resume and saved is None and not config.checkpoint.keep:
-        raise ConfigError(f"{folder.path} has no checkpoint to go on from: it was trained with checkpoint.keep=0")
+    if config.resume and saved is None:
+        if not config.checkpoint.keep:
+            raise ConfigError(f"{folder.path} has no checkpoint to go on from: it was trained with checkpoint.keep=0")
+        print(f"{folder.path} has no checkpoint yet: it begins again", flush=True)
     return start(config, folder) if saved is None else resume(config, folder, saved)
 
 
@@ -33,7 +39,8 @@ def start(config: TrainConfig, folder: RunFolder) -> Trainer:
     """A new run, warm-started where the configuration says so."""
     policy = fresh_policy(config)
     with _opened(config, folder, policy, None, {"wall": 0.0, "cpu": 0.0}) as (env, sampler, trackers, began):
-        policy.tokenizer.save_pretrained(folder.tokenizer)
+        with disk.aside(folder.tokenizer) as tokenizer:
+            policy.tokenizer.save_pretrained(tokenizer)
         metrics = _warm_up(config, policy, env, sampler, trackers) if config.warm_starts else {}
         run = Trainer(config, folder, env, policy, sampler, trackers, began)
         run.metrics = metrics | {f"model/{name}": float(value) for name, value in policy.size.items()}
@@ -43,7 +50,10 @@ def start(config: TrainConfig, folder: RunFolder) -> Trainer:
 def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint) -> Trainer:
     """The run as it was at a checkpoint. Raises CheckpointError, ConfigError."""
     state = saved.state
-    _refuse_if_nothing_is_left(config, folder, state["iteration"])
+    spent = out_of_budget(config, state["spent"]["wall"], state["env_steps"])
+    _refuse_if_nothing_is_left(config, folder, state["iteration"], spent)
+    for gap in recovery.missing(folder, state["iteration"]):
+        log.warning(gap)
     policy = fresh_policy(config)
     try:
         policy.model.load_state_dict(saved.tensors)
@@ -64,6 +74,9 @@ def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint)
             if left["open"]:
                 print(f"rollouts: {len(left['open'])} groups that were being played are played anew", flush=True)
         run.env_steps = state["env_steps"]
+        if spent is not None:
+            run.over = True
+            print(f"its {spent} is spent: nothing is trained any more, what is left is to write the model", flush=True)
         return run
 
 
@@ -104,11 +117,20 @@ def _warm_up(config: TrainConfig, policy: Policy, env: TextEnv, sampler: Sampler
     return {"warmstart/cached": float(cached), "warmstart/cpu": time.process_time() - started}
 
 
-def _refuse_if_nothing_is_left(config: TrainConfig, folder: RunFolder, iteration: int) -> None:
-    """A run that was stopped right after its last iteration still lacks its final model; a finished one lacks nothing."""
+def _refuse_if_nothing_is_left(config: TrainConfig, folder: RunFolder, iteration: int, spent: str | None) -> None:
+    """A run that was stopped right after its last iteration still lacks its final model; a finished one lacks nothing.
+
+    spent: the budget that there is nothing left of.
+    """
     finished = folder.get_status().get("status") == "finished"
     if iteration > config.iterations or (finished and iteration == config.iterations):
         raise ConfigError(
             f"nothing is left to do: {folder.path} has done {iteration} iterations and iterations is {config.iterations}. To "
             f"train on, give more: {folder.resume_command} iterations={2 * iteration}"
+        )
+    if finished and spent is not None:
+        limit = getattr(config, spent)
+        raise ConfigError(
+            f"nothing is left to do: {folder.path} has spent its {spent}={limit:.12g}. To train on, give more: "
+            f"{folder.resume_command} {spent}={2 * limit:.12g}"
         )

@@ -38,6 +38,7 @@ from agents.training.gathering import gather, learnable
 from agents.training.learner import Learner
 from agents.training.weights import WeightStore
 from envs.base import TextEnv
+from envs.common import disk
 from envs.trajectory import Trajectory
 
 MOST_INTERRUPTIONS = 16
@@ -115,7 +116,8 @@ class Trainer:
                     if self.config.checkpoint.keep
                     else f"stopped after iteration {self.iteration}; with checkpoint.keep=0 nothing was saved"
                 )
-            self.policy.save(self.folder.model)
+            with disk.aside(self.folder.model) as model:
+                self.policy.save(model)
             plot_run(self.folder.metrics, self.folder.plots)
             status = "finished"
         except KeyboardInterrupt:
@@ -284,9 +286,7 @@ class Trainer:
         return {f"time/{name}": seconds for name, seconds in self._spent().items()} | {"env/steps": float(self.env_steps)}
 
     def _out_of_budget(self) -> bool:
-        seconds, steps = self.config.time_budget_s, self.config.step_budget
-        out_of_time = seconds is not None and self._spent()["wall"] >= seconds
-        return out_of_time or (steps is not None and self.env_steps >= steps)
+        return out_of_budget(self.config, self._spent()["wall"], self.env_steps) is not None
 
 
 @contextmanager
@@ -308,6 +308,13 @@ def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def out_of_budget(config: TrainConfig, seconds: float, env_steps: int) -> str | None:
+    """The budget that a run has spent after so many seconds and steps of environments, resumed parts included; None: none."""
+    spent = {"time_budget_s": seconds, "step_budget": env_steps}
+    limits = {"time_budget_s": config.time_budget_s, "step_budget": config.step_budget}
+    return next((name for name, limit in limits.items() if limit is not None and spent[name] >= limit), None)
 
 
 def clocks() -> dict[str, float]:

@@ -152,7 +152,7 @@ def chosen(folder: RunFolder, success: float) -> int:
     """The iteration of the run's checkpoint whose policy was nearest to a success. Raises ConfigError if there is none."""
     played = {row["iteration"]: row["train/success"] for row in read_metrics(folder.metrics) if row["iteration"] > 0}
     found = {}
-    for at in map(checkpoint.iteration_of, checkpoint.complete(folder.checkpoints)):
+    for at in checkpoint.complete(folder.checkpoints):
         around = [played[number] for number in range(at + 1, at + 1 + AROUND) if number in played]
         if at and around:
             found[at] = sum(around) / len(around)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.runs.folder import RunFolder, replace_file
+from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
+from envs.common import disk
 
 from .plan import Audit, Run
 
@@ -74,7 +75,7 @@ class Results:
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"words": list(words), **_rounded(found)}, separators=(",", ":"), allow_nan=False)
-        replace_file(path, (text + "\n").encode())
+        disk.write(path, (text + "\n").encode())
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"

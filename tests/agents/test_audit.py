@@ -295,6 +295,7 @@ def test_a_run_is_audited_with_what_its_models_had_learned(run: Path, tmp_path: 
     """`run` takes critic and reward model from the checkpoint; the same method by name trains them on the run's episodes."""
     from agents.audit import Asked, folder_of
     from agents.rollout.build import make_env
+    from agents.runs import checkpoint
 
     words = [f"run={run}", *RUN, "methods=[run,poad,grpo]"]
     results = audited(tmp_path, *words)
@@ -302,7 +303,7 @@ def test_a_run_is_audited_with_what_its_models_had_learned(run: Path, tmp_path: 
     assert methods["run"]["method"] == "poad"
     assert (methods["run"]["cost"]["fitted"], methods["poad"]["cost"]["fitted"]) == (0, 3)
     asked = Asked.of([*words, f"out={tmp_path}"])
-    folder = folder_of(asked.config, make_env(asked.trainings["run"]))
+    folder = folder_of(asked.config, make_env(asked.trainings["run"]), checkpoint.of_run(run, None))
     assert results["iteration"] == 3
     assert credit(folder / "run") == pytest.approx(credit(folder / "poad"), abs=1e-5)
     assert np.std(credit(folder / "run")) > 0.01

@@ -1,5 +1,6 @@
 """The commands around trainer and evaluation: what they refuse, where results go, and how a run ends that is terminated."""
 
+import hashlib
 import io
 import json
 import shlex
@@ -15,7 +16,10 @@ from rich.console import Console
 
 from agents import evaluate
 from agents.replay import __main__ as replay
+from agents.rollout.build import open_sampler
+from agents.rollout.sampler import Sampler
 from agents.runs.folder import RunFolder
+from agents.runs.metrics import read_metrics
 from agents.train import _terminated_like_interrupted, main
 from envs import registry
 from envs.base import Unsolvable
@@ -126,6 +130,31 @@ def test_the_last_lines_of_a_run_say_where_everything_is_and_what_to_type(
     assert replay.main(replaying[3:]) == 0
 
 
+@pytest.mark.parametrize("budget", ["step_budget=60", "time_budget_s=0.001"])
+def test_a_budget_holds_over_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: str) -> None:
+    assert main([*SMALL, f"out={tmp_path}", "run=it", "iterations=50", budget]) == 0
+    run, name = tmp_path / "it", budget.partition("=")[0]
+    done = read_metrics(run / "metrics.jsonl")
+    assert 1 < len(done) < 10
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    for asked in ([], ["iterations=100"]):
+        assert main([f"resume={run}", *asked]) == 2
+        said = capsys.readouterr().err
+        assert f"nothing is left to do: {run} has spent its {budget}" in said
+        assert f"resume={run} {name}=" in said
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    # Stopped after its last iteration, before it had finished: it finishes, and trains no more.
+    shutil.rmtree(run / "model")
+    RunFolder(run).set_status("failed", "the disk is full")
+    assert main([f"resume={run}"]) == 0
+    assert f"its {name} is spent" in capsys.readouterr().out
+    assert read_metrics(run / "metrics.jsonl") == done
+    assert (run / "model" / "model.safetensors").read_bytes() == before[run / "model" / "model.safetensors"]
+    assert main([f"resume={run}", f"{name}=1000", f"iterations={len(done)}"]) == 0
+    assert len(read_metrics(run / "metrics.jsonl")) == len(done) + 1
+
+
 @pytest.mark.parametrize("iterations", [3, 4])
 def test_a_finished_run_says_that_nothing_is_left_to_do(
     finished: Path, capsys: pytest.CaptureFixture[str], iterations: int
@@ -146,12 +175,47 @@ def test_evaluations_of_one_run_stand_side_by_side(finished: Path) -> None:
     for stem, results in written.items():
         assert stem.startswith(f"evaluation-{results['split']}-")
         assert len((finished / f"{stem}.episodes.jsonl").read_text().splitlines()) == results["tasks"]
-    assert not list(finished.glob("*.writing"))
+    assert not list(finished.glob(".*"))
+    assert {(r["checkpoint"]["iteration"], r["checkpoint"]["sha256"]) for r in written.values()} == {
+        (4, hashlib.sha256((finished / "checkpoints/iteration_000004/manifest.json").read_bytes()).hexdigest())
+    }
 
 
 def test_an_evaluation_is_written_where_out_says(finished: Path, tmp_path: Path) -> None:
     assert evaluate.main([f"run={finished}", "evaluation.episodes=2", f"out={tmp_path}/mine.json"]) == 0
     assert json.loads((tmp_path / "mine.json").read_text())["tasks"] == 2
+
+
+def test_an_evaluation_names_the_checkpoint_that_it_loaded(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a newer one that is damaged, nor one that a training writes meanwhile."""
+    run = Path(shutil.copytree(finished, tmp_path / "it"))
+    checkpoints = run / "checkpoints"
+    shutil.copytree(checkpoints / "iteration_000004", checkpoints / "iteration_000006")
+    (checkpoints / "iteration_000006" / "state.json").write_text("")
+    for foreign in ("iteration_best", "iteration_3 (copy)", "iteration_000005.damaged"):
+        (checkpoints / foreign).mkdir()
+
+    def opened_late(*arguments: object) -> Sampler:
+        shutil.copytree(checkpoints / "iteration_000002", checkpoints / "iteration_000008")
+        return open_sampler(*arguments)  # type: ignore[arg-type]
+
+    def evaluated(*more: str) -> tuple[int, str]:
+        asked = [f"run={run}", "evaluation.episodes=2", "evaluation.temperature=[1.0]", f"out={tmp_path}/it.json", *more]
+        assert evaluate.main(asked) == 0
+        named = json.loads((tmp_path / "it.json").read_text())["checkpoint"]
+        assert f"checkpoint: {run}, iteration {named['iteration']}\n" in capsys.readouterr().out
+        return named["iteration"], named["sha256"]
+
+    def sha256(iteration: int) -> str:
+        return hashlib.sha256((checkpoints / f"iteration_{iteration:06d}" / "manifest.json").read_bytes()).hexdigest()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.rollout.build.open_sampler", opened_late)
+        assert evaluated() == (4, sha256(4))
+    assert evaluated() == (8, sha256(2))
+    assert evaluated("checkpoint=2") == (2, sha256(2))
 
 
 def test_a_checkpoint_that_does_not_exist_is_answered_with_those_that_do(

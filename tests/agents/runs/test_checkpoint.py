@@ -125,6 +125,57 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path) == tmp_path / "checkpoints/iteration_000100"
 
 
+def test_folders_of_other_names_are_neither_checkpoints_nor_deleted(tmp_path: Path) -> None:
+    foreign = ["iteration_best", "iteration_3 (copy)", "iteration_7", "iteration_0000002", "iteration_000009.passed", "mine"]
+    for name in foreign:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "iteration_000099").write_text("a file")
+    for iteration in (1, 2, 3):
+        write(tmp_path, iteration, keep=2)
+    found = checkpoint.complete(tmp_path / "checkpoints")
+    assert list(found) == [2, 3]
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded is not None
+    assert loaded.iteration == 3
+    assert set(os.listdir(tmp_path / "checkpoints")) == {path.name for path in found.values()} | {*foreign, "iteration_000099"}
+
+
+def test_a_million_iterations_are_more_than_999999(tmp_path: Path) -> None:
+    for iteration in (999_999, 1_000_000):
+        write(tmp_path, iteration)
+    assert checkpoint.of_run(tmp_path, None).iteration == 1_000_000
+
+
+def test_damaged_newer_checkpoints_neither_count_nor_stay_in_the_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is kept are those up to the one just written: a run that went back past damaged ones keeps what it writes."""
+    for iteration in (4, 5, 9, 10):
+        write(tmp_path, iteration)
+    for iteration in (9, 10):
+        (checkpoint.folder_of(tmp_path / "checkpoints", iteration) / "state.json").write_text("")
+    for iteration in (6, 7):
+        write(tmp_path, iteration, keep=2)
+    assert checkpoint.of_run(tmp_path, None).iteration == 7
+    names = ["iteration_000006", "iteration_000007", "iteration_000009.passed", "iteration_000010.passed"]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == names
+    assert "iteration_000010 could not be read when the run went on: it is kept as iteration_000010.passed" in caplog.text
+
+
+def test_a_checkpoint_that_a_training_deletes_meanwhile_gives_way_to_its_newer_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+    load = checkpoint.load
+
+    def slowly(folder: Path) -> checkpoint.Checkpoint:
+        if folder.name == "iteration_000001":
+            write(tmp_path, 2, keep=1)
+        return load(folder)
+
+    monkeypatch.setattr(checkpoint, "load", slowly)
+    assert checkpoint.of_run(tmp_path, None).iteration == 2
+    assert not caplog.records
+
+
 def test_saving_an_iteration_again_replaces_it(tmp_path: Path) -> None:
     folder = write(tmp_path, 3)
     checkpoint.save(folder, {"weight": torch.zeros(1)}, {"iteration": "again"}, keep=1)
@@ -159,6 +210,13 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before_it_with_a_warning(
     assert loaded.state == {"iteration": 1}
     assert "iteration_000002" in caplog.text
     assert "going back" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": "stepcredit.checkpoint/1", "files": "none"}', "\0" * 300])
+def test_a_manifest_of_any_content_is_a_damaged_checkpoint(tmp_path: Path, content: str) -> None:
+    (write(tmp_path, 1) / "manifest.json").write_text(content)
+    with pytest.raises(CheckpointError, match="iteration_000001"):
+        checkpoint.load(tmp_path / "checkpoints/iteration_000001")
 
 
 def test_nothing_is_made_up_when_every_checkpoint_is_damaged(tmp_path: Path) -> None:
@@ -201,29 +259,22 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before_it_intact(tmp_path
     checkpoint.load(tmp_path / "checkpoints/iteration_000001")
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_it_intact(tmp_path: Path) -> None:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        write(tmp_path, 1)
-        with pytest.raises(CheckpointError, match=r"(?s)No space left.*needs about 9.0 MB.*free.*iteration_000001 is intact"):
-            write(tmp_path, 2, size=2_000_000)
-        assert os.listdir(tmp_path / "checkpoints") == ["iteration_000001"]
-        assert checkpoint.load(tmp_path / "checkpoints/iteration_000001").state == {"iteration": 1}
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+def test_a_full_disk_leaves_the_checkpoint_before_it_intact(small_disk: Path) -> None:
+    write(small_disk, 1)
+    with pytest.raises(CheckpointError, match=r"(?s)No space left.*needs about 9.0 MB.*free.*iteration_000001 is intact"):
+        write(small_disk, 2, size=2_000_000)
+    assert os.listdir(small_disk / "checkpoints") == ["iteration_000001"]
+    assert checkpoint.load(small_disk / "checkpoints/iteration_000001").state == {"iteration": 1}
 
 
 def test_the_leftovers_of_a_killed_deletion_are_no_checkpoint_and_go_with_the_next(tmp_path: Path) -> None:
     write(tmp_path, 2)
-    half = tmp_path / "checkpoints/.deleting-iteration_000001"
-    half.mkdir()
+    halves = [".deleting-iteration_000001", ".writing-iteration_000003", ".iteration_000003.0123456789ab.partial"]
+    for half in halves:
+        (tmp_path / "checkpoints" / half).mkdir()
     assert checkpoint.latest(tmp_path) == tmp_path / "checkpoints/iteration_000002"
     write(tmp_path, 3)
-    assert not half.exists()
+    assert not set(halves) & set(os.listdir(tmp_path / "checkpoints"))
 
 
 ENDLESS = """

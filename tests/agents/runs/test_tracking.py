@@ -57,7 +57,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_any_other_damage_is_an_error(t
     MetricsFile(path, resume_at=2).close("finished")
     assert path.read_text() == '{"iteration":1}\n{"iteration":2}\n'
     path.write_text('{"iteration": 1}\n{"itera\n{"iteration": 3}\n')
-    with pytest.raises(ValueError, match="line 2 is not JSON"):
+    with pytest.raises(ValueError, match="line 2 is broken"):
         read_metrics(path)
 
 
