@@ -36,11 +36,11 @@ class ALFWorldEnv(TextEnv):
 
     def tasks(self, split: Split) -> Sequence[str]:
         """Task ids of a split, the same on every machine."""
-        return tasks.split_tasks(self.config, split).task_ids
+        return tasks.split_tasks(self.config, split)
 
     def split_hash(self, split: Split) -> str:
         """16 hex digits that name the split's games."""
-        return tasks.split_tasks(self.config, split).hash
+        return tasks.split_hash(self.config, split)
 
     def task_type(self, task_id: str) -> str:
         """Which of the six types a task is of, by its id."""

@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,23 +36,20 @@ _HOW_TO_GET = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SplitTasks:
-    """Task ids in a fixed order, and a hash over what they denote: equal hashes mean equal games."""
-
-    task_ids: tuple[str, ...]
-    hash: str
-    """16 hex digits."""
-
-
-def split_tasks(config: ALFWorldConfig, split: Split) -> SplitTasks:
-    """The tasks of a split. Raises TaskError if official games are asked for and not there."""
+def split_tasks(config: ALFWorldConfig, split: Split) -> tuple[str, ...]:
+    """The ids of a split's tasks in a fixed order. Raises TaskError if official games are asked for and not there."""
     if split not in SPLITS:
         raise TaskError(f"split is '{split}'; allowed: {', '.join(SPLITS)}")
     count = {"train": config.train_games, "eval": config.eval_games, "test": config.test_games}[split]
     if config.source == "generated":
         return _generated_split(config.size, split, GENERATED_GAMES[split] if count is None else count)
     return _official_split(_data_root(config), split, count)
+
+
+def split_hash(config: ALFWorldConfig, split: Split) -> str:
+    """16 hex digits: equal hashes mean equal games in equal order. Official games are read for it, 90 KB each."""
+    ids = split_tasks(config, split)
+    return _digest([_tables(), *ids]) if config.source == "generated" else _official_hash(_data_root(config), ids)
 
 
 def load(config: ALFWorldConfig, task_id: str) -> Game:
@@ -84,9 +80,8 @@ def task_type(task_id: str) -> TaskType:
 
 
 @lru_cache(maxsize=64)
-def _generated_split(size: Size, split: Split, count: int) -> SplitTasks:
-    ids = tuple(f"{size}/{split}/{TASK_TYPES[i % len(TASK_TYPES)]}/{i // len(TASK_TYPES):06d}" for i in range(count))
-    return SplitTasks(ids, _digest([_tables(), *ids]))
+def _generated_split(size: Size, split: Split, count: int) -> tuple[str, ...]:
+    return tuple(f"{size}/{split}/{TASK_TYPES[i % len(TASK_TYPES)]}/{i // len(TASK_TYPES):06d}" for i in range(count))
 
 
 @lru_cache(maxsize=1)
@@ -146,29 +141,30 @@ def _data_root(config: ALFWorldConfig) -> Path:
 
 
 @lru_cache(maxsize=16)
-def _official_split(root: Path, split: Split, count: int | None) -> SplitTasks:
+def _official_split(root: Path, split: Split, count: int | None) -> tuple[str, ...]:
     folder = OFFICIAL_FOLDERS[split]
     if not (root / folder).is_dir():
         raise TaskError(f"{root / folder}: no such folder, so that the {split} split has no games; {_HOW_TO_GET}")
-    sizes = dict(_official_files(root, folder))
-    if not sizes:
+    names = list(_official_files(root, folder))
+    if not names:
         raise TaskError(f"{root / folder} holds no <task>/<trial>/{GAME_FILE}; {_HOW_TO_GET}")
     # A part of a split must not be the first letters of the alphabet, which are all one type of task.
-    kept = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
-    ids = tuple(sorted(kept))
-    return SplitTasks(ids, _digest([f"{name} {sizes[name]}" for name in ids]))
+    return tuple(sorted(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]))
 
 
-def _official_files(root: Path, folder: str) -> Iterator[tuple[str, int]]:
-    """(id, bytes of the file) of every game; games with slicing or movable receptacles are left out, as officially."""
+@lru_cache(maxsize=16)
+def _official_hash(root: Path, ids: tuple[str, ...]) -> str:
+    return _digest([f"{name} {hashlib.sha256(read_bytes(_official_path(root, name))).hexdigest()}" for name in ids])
+
+
+def _official_files(root: Path, folder: str) -> Iterator[str]:
+    """The ids of all games; those with slicing or movable receptacles are left out, as officially."""
     for task in os.scandir(root / folder):
         if not task.is_dir() or "movable" in task.name or "Sliced" in task.name:
             continue
         for trial in os.scandir(task.path):
-            try:
-                yield f"{folder}/{task.name}/{trial.name}", os.stat(os.path.join(trial.path, GAME_FILE)).st_size
-            except OSError:  # a folder without a game, or a stray file
-                continue
+            if os.path.exists(os.path.join(trial.path, GAME_FILE)):  # or else a folder without a game, or a stray file
+                yield f"{folder}/{task.name}/{trial.name}"
 
 
 @lru_cache(maxsize=2048)

@@ -39,7 +39,7 @@ def measure(options: argparse.Namespace) -> dict[str, list[Any]]:
         configs["official"] = ALFWorldConfig(source="official", data=str(options.games))
     rows: list[Row] = []
     for source, config in configs.items():
-        task_ids = tasks.split_tasks(config, "train").task_ids
+        task_ids = tasks.split_tasks(config, "train")
         chosen = task_ids[:: max(1, len(task_ids) // options.number)][: options.number]
         rows += _rows(source, config, chosen, options.repeats, options.pool)
     return {"ALFWorld, one process": rows}

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +146,13 @@ def _differences(whole: Path, run: Path) -> list[str]:
 
 
 def _command(*words: str) -> tuple[int, str]:
-    """agents.train in this process: exit code and what it said."""
+    """agents.train in this process: exit code and what it said. One that no command should end with: 70."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        return train.main(words), said.getvalue()
+        try:
+            return train.main(words), said.getvalue()
+        except Exception:
+            return 70, f"{said.getvalue()}{traceback.format_exc()}"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from envs.alfworld.config import ALFWorldConfig
 from envs.alfworld.generator import generate, write_game
 from envs.alfworld.goals import TASK_TYPES
 from envs.alfworld.household import SIZES
-from envs.alfworld.tasks import generated_household, load, split_tasks, task_type
+from envs.alfworld.tasks import generated_household, load, split_hash, split_tasks, task_type
 from envs.base import SPLITS, TaskError
 
 SMALL = ALFWorldConfig()
@@ -44,22 +44,22 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_splits_have_the_default_or_the_configured_size() -> None:
-    assert [len(split_tasks(SMALL, split).task_ids) for split in SPLITS] == [1200, 120, 120]
-    assert len(split_tasks(ALFWorldConfig(train_games=7), "train").task_ids) == 7
+    assert [len(split_tasks(SMALL, split)) for split in SPLITS] == [1200, 120, 120]
+    assert len(split_tasks(ALFWorldConfig(train_games=7), "train")) == 7
 
 
 def test_types_are_balanced_also_in_a_part_of_a_split() -> None:
-    ids = split_tasks(SMALL, "eval").task_ids
+    ids = split_tasks(SMALL, "eval")
     assert Counter(map(task_type, ids)) == dict.fromkeys(TASK_TYPES, 20)
     assert Counter(map(task_type, ids[:12])) == dict.fromkeys(TASK_TYPES, 2)
 
 
 def test_a_smaller_split_begins_a_larger_one() -> None:
-    assert split_tasks(ALFWorldConfig(train_games=50), "train").task_ids == split_tasks(SMALL, "train").task_ids[:50]
+    assert split_tasks(ALFWorldConfig(train_games=50), "train") == split_tasks(SMALL, "train")[:50]
 
 
 def test_no_game_is_in_two_splits_or_twice_in_one() -> None:
-    contents = {split: [generated_household(i)[0].content() for i in split_tasks(SMALL, split).task_ids] for split in SPLITS}
+    contents = {split: [generated_household(i)[0].content() for i in split_tasks(SMALL, split)] for split in SPLITS}
     everything = [content for split_contents in contents.values() for content in split_contents]
     assert len(everything) == len(set(everything)) == 1440
 
@@ -93,19 +93,17 @@ def test_an_id_means_the_same_game_whatever_was_loaded_before() -> None:
 
 def test_splits_mean_the_games_they_always_meant() -> None:
     # A change here makes results incomparable with earlier ones: raise generator.VERSION with it.
-    hashes = {size: [split_tasks(ALFWorldConfig(size=size), split).hash for split in SPLITS] for size in SIZES}
+    hashes = {size: [split_hash(ALFWorldConfig(size=size), split) for split in SPLITS] for size in SIZES}
     assert hashes == {
         "small": ["83be46c25b9d1529", "da98840559dcf300", "f0fa333aba0d7ef4"],
         "full": ["c16a9c782dc248ab", "66688c7392210c6f", "9837d10e70476cfb"],
     }
-    files = [
-        orjson.dumps(tasks.contents(SMALL, task_id)) for split in SPLITS for task_id in split_tasks(SMALL, split).task_ids[:12]
-    ]
+    files = [orjson.dumps(tasks.contents(SMALL, task_id)) for split in SPLITS for task_id in split_tasks(SMALL, split)[:12]]
     assert hashlib.sha256(b"".join(files)).hexdigest()[:16] == "4752356dde23faa0"
 
 
 def test_the_hash_follows_the_split() -> None:
-    hashes = {split_tasks(ALFWorldConfig(size=size, eval_games=n), "eval").hash for size in SIZES for n in (6, 12)}
+    hashes = {split_hash(ALFWorldConfig(size=size, eval_games=n), "eval") for size in SIZES for n in (6, 12)}
     assert len(hashes) == 4
 
 
@@ -121,7 +119,7 @@ def test_a_malformed_id_shows_a_good_one(task_id: str) -> None:
 
 
 def test_official_splits_are_sorted_and_leave_out_what_cannot_be_played(root: Path) -> None:
-    ids = split_tasks(official(root), "train").task_ids
+    ids = split_tasks(official(root), "train")
     assert ids == tuple(sorted(f"train/{kind}-X-None-Y-{number}/trial_1" for kind in TASK_TYPES[:2] for number in range(3)))
     assert {task_type(task_id) for task_id in ids} == set(TASK_TYPES[:2])
 
@@ -133,16 +131,28 @@ def test_the_folder_above_or_the_folder_itself_may_be_named(root: Path) -> None:
 def test_alfworld_data_names_the_folder_where_the_configuration_does_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(root))
     config = ALFWorldConfig(source="official")
-    assert load(config, split_tasks(config, "train").task_ids[0]).task_type == "look_at_obj_in_light"
+    assert load(config, split_tasks(config, "train")[0]).task_type == "look_at_obj_in_light"
 
 
 def test_a_broken_file_is_an_error_of_its_task_alone(root: Path) -> None:
     config = official(root)
-    first, second, *_ = split_tasks(config, "train").task_ids
+    first, second, *_ = split_tasks(config, "train")
     (root / "json_2.1.1" / first / "game.tw-pddl").write_text("{")
     with pytest.raises(TaskError, match=r"game\.tw-pddl"):
         load(config, first)
     assert load(config, second).receptacles
+
+
+def test_the_hash_of_official_games_follows_their_contents(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Not only their names and sizes: a game file of another version often has as many bytes."""
+    copies = [shutil.copytree(root, tmp_path_factory.mktemp("copies") / "root") for _ in range(2)]
+    game = copies[1] / "json_2.1.1" / split_tasks(official(root), "train")[0] / "game.tw-pddl"
+    content = game.read_bytes()
+    game.write_bytes(content.replace(b"walk, open", b"open, walk", 1))
+    assert len(content) == game.stat().st_size != 0
+    assert content != game.read_bytes()
+    before, same, other = (split_hash(official(folder), "train") for folder in (root, *copies))
+    assert before == same != other
 
 
 def test_missing_data_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +174,8 @@ def test_an_id_cannot_leave_the_data_folder(root: Path) -> None:
 
 def test_official_splits_can_be_cut_and_keep_their_variety(official_root: Path) -> None:
     whole, part = split_tasks(official(official_root), "test"), split_tasks(official(official_root, test_games=30), "test")
-    assert len(whole.task_ids) == 134
-    assert len(part.task_ids) == 30
-    assert set(part.task_ids) < set(whole.task_ids)
-    assert len(set(map(task_type, part.task_ids))) >= 5
-    assert part.hash != whole.hash
+    assert len(whole) == 134
+    assert len(part) == 30
+    assert set(part) < set(whole)
+    assert len(set(map(task_type, part))) >= 5
+    assert split_hash(official(official_root, test_games=30), "test") != split_hash(official(official_root), "test")
