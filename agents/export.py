@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from envs.common import disk
 from envs.common.structured import ConfigError, build
 
 USAGE = """python -m agents.export model=<folder or hub name> out=<new folder> [dtype=float32] [trust_remote_code=true]
@@ -57,7 +58,9 @@ def export(config: ExportConfig) -> None:
 
     trusted = config.trust_remote_code == "true"
     wanted = ModelConfig(config.model, dtype=config.dtype, max_length=16, trust_remote_code=trusted)
-    load_pretrained(wanted, "cpu").save(Path(config.out))
+    policy = load_pretrained(wanted, "cpu")
+    with disk.aside(Path(config.out)) as folder:
+        policy.save(folder)
     print(f"written: {config.out}")
 
 

@@ -40,6 +40,7 @@ def cache_folder() -> Path:
 
 def keep(file: Path, content: bytes) -> None:
     """Write `content` for `kept`, in any number of processes at once. Where it cannot be written, says so and goes on."""
+    _sweep(file.parent)
     try:
         disk.write(file, hashlib.sha256(content).digest() + content)
     except OSError as error:
@@ -77,6 +78,7 @@ def made(folder: Path, make: Callable[[Path], None]) -> Path:
 def _make(folder: Path, make: Callable[[Path], None]) -> Path:
     try:
         disk.folder(folder.parent)
+        _sweep(folder.parent)
         with _alone(folder):
             if not _is_proved(folder):  # or another process has made it meanwhile
                 if folder.exists():
@@ -92,6 +94,12 @@ def _make(folder: Path, make: Callable[[Path], None]) -> Path:
     instead = Path(_spare[-1].name) / folder.name
     _fill(instead, make)
     return instead
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what writers that died have left in a folder of the cache, those of earlier versions too."""
+    for names in ("*.partial", ".*.unfinished"):
+        disk.clear(folder, names)
 
 
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:

@@ -31,8 +31,8 @@ REFUSALS = {
 log = logging.getLogger("stepcredit.disk")
 _told = False
 """That a file system refuses."""
-_cleared: set[Path] = set()
-"""Folders without old leftovers."""
+_cleared: set[tuple[Path, str]] = set()
+"""Folders without old leftovers of such names."""
 
 
 def write(path: Path, content: bytes) -> None:
@@ -48,7 +48,7 @@ def aside(path: Path) -> Iterator[Path]:
     Raises OSError. If the block fails, nothing of it is left. A folder that is replaced is for a moment under REPLACED only.
     """
     folder(path.parent)
-    _clear(path.parent)
+    clear(path.parent)
     partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}{PARTIAL}")
     try:
         yield partial
@@ -83,6 +83,18 @@ def sync(path: Path) -> None:
         for one in path.iterdir():
             sync(one)
     _sync(path)
+
+
+def clear(parent: Path, names: str = f".*.{'[0-9a-f]' * 12}{PARTIAL}") -> None:
+    """Delete what writers that died have left in a folder, once a process; `names`: as in a shell."""
+    if (parent, names) in _cleared:
+        return
+    _cleared.add((parent, names))
+    for left in parent.glob(names):
+        with suppress(OSError):  # its writer may be at work
+            changed = max(one.stat().st_mtime for one in (left, *left.rglob("*")))
+            if time.time() - changed > OLD_S:
+                remove(left)
 
 
 def remove(path: Path) -> None:
@@ -131,15 +143,3 @@ def _refusals(path: object) -> Iterator[None]:
                 path,
                 error.strerror,
             )
-
-
-def _clear(parent: Path) -> None:
-    """Delete old leftovers in a folder, once a process."""
-    if parent in _cleared:
-        return
-    _cleared.add(parent)
-    for left in parent.glob(f".*{PARTIAL}"):
-        with suppress(OSError):  # its writer may be at work
-            changed = max(one.stat().st_mtime for one in (left, *left.rglob("*")))
-            if time.time() - changed > OLD_S:
-                remove(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.common import cache
+from envs.common import cache, disk
 
 ROOT = Path(__file__).resolve().parents[2]
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -70,6 +71,16 @@ def test_a_file_that_cannot_be_kept_is_told(caplog: pytest.LogCaptureFixture) ->
     assert "cannot be kept" in caplog.text
     assert "STEPCREDIT_CACHE" in caplog.text
     assert cache.kept(NOT_WRITABLE / "cache" / "file") is None
+
+
+def test_what_killed_writers_of_any_version_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_cleared", set())
+    leftovers = ["it.123.partial", "file.1-2.partial", ".lucene-1-abc.unfinished", ".it.0123456789ab.partial"]
+    for name in leftovers:
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1, 1))
+    cache.keep(tmp_path / "file", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_full_disk_costs_the_file_and_leaves_nothing(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:

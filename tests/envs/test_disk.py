@@ -133,8 +133,11 @@ def test_leftovers_of_the_dead_are_deleted_and_those_of_the_living_are_not(tmp_p
         os.utime(path, (long_ago, long_ago))
     (growing / "new").write_text("just written")
     os.utime(growing, (long_ago, long_ago))
+    foreign = tmp_path / ".download.partial"
+    foreign.write_text("of another program")
+    os.utime(foreign, (long_ago, long_ago))
     disk.write(tmp_path / "it", b"")
-    assert {path.name for path in tmp_path.iterdir()} == {"it", young.name, growing.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"it", young.name, growing.name, foreign.name}
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "\U0001f511" * 60])
