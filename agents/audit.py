@@ -70,6 +70,7 @@ def audit(asked: Asked, console: Console) -> dict[str, Any]:
     from agents.auditing.playing import Store
     from agents.rollout.build import make_env
     from agents.runs import checkpoint
+    from agents.runs.failures import Interrupted
 
     any_training = next(iter(asked.trainings.values()))
     nothing = replace(any_training.evaluation, before=False, after=False, every=0)
@@ -79,7 +80,11 @@ def audit(asked: Asked, console: Console) -> dict[str, Any]:
     saved = None if config.run is None else checkpoint.of_run(Path(config.run), config.checkpoint)
     store = Store(folder_of(config, env, saved))
     with opened(config, asked.trainings, env, saved, console) as policy, asyncio.Runner() as runner:
-        return runner.run(_audit(asked, env, policy, store, console))
+        try:
+            return runner.run(_audit(asked, env, policy, store, console))
+        except KeyboardInterrupt as raised:
+            kept = f"what was played is kept in {printable(str(store.folder))}"
+            raise Interrupted(f"stopped; {kept}, and the same command goes on") from raised
 
 
 async def _audit(asked: Asked, env: TextEnv, opened: Opened, store: Store, console: Console) -> dict[str, Any]:
@@ -88,13 +93,9 @@ async def _audit(asked: Asked, env: TextEnv, opened: Opened, store: Store, conso
     from agents.auditing.valuing import valued
 
     config, folder = asked.config, store.folder
-    try:
-        await opened.publish()
-        found = await valued(config, opened.sampler, env, store, console)
-        methods = await _compared(asked, env, opened, store, found, console)
-    except asyncio.CancelledError:  # by Ctrl-C
-        console.print(printable(f"stopped; what was played is kept in {folder}, and the same command goes on"), soft_wrap=True)
-        raise
+    await opened.publish()
+    found = await valued(config, opened.sampler, env, store, console)
+    methods = await _compared(asked, env, opened, store, found, console)
     results = {
         "policy": config.run or config.model.name,
         "iteration": opened.iteration,

@@ -46,6 +46,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     """Play the split, `repeats` times a task and temperature; returns and writes the results."""
     from agents.models.sources import in_words
     from agents.rollout.build import fresh_policy, open_sampler
+    from agents.runs.failures import Interrupted
 
     preflight(config)
     policy, saved = policy_of_run(config) if config.run else (fresh_policy(config), None)
@@ -57,6 +58,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
         console.print(f"dialogue: {sampler.player.dialogue.summary}", soft_wrap=True, markup=False)
     try:
         return asyncio.run(_evaluate(config, sampler, policy.tokenizer, saved, console))
+    except KeyboardInterrupt as raised:
+        raise Interrupted("stopped; the episodes that have ended are kept, and the same command goes on with them") from raised
     finally:
         sampler.close()
 

@@ -41,12 +41,16 @@ def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
     """Play, judge and compare, form by form; returns and writes the results. Raises ConfigError."""
     from agents.evaluate import policy_of_run
     from agents.rollout.build import fresh_policy, open_sampler
+    from agents.runs.failures import Interrupted
 
     playing = _playing(config)
     policy, saved = policy_of_run(playing) if config.run else (fresh_policy(playing), None)
     sampler = open_sampler(playing, policy)
     try:
         return asyncio.run(_measure(config, playing, policy, saved, sampler, console))
+    except KeyboardInterrupt as raised:
+        kept = "what was answered is kept, except by judge=policy"
+        raise Interrupted(f"stopped; {kept}, and the same command goes on") from raised
     finally:
         sampler.close()
 
@@ -88,12 +92,8 @@ async def _measure(
     for number, form in enumerate(to_measure, 1):
         read = told(config, played, form)
         judge = judges.build(form.judge(config.judge), playing, env, sampler, policy)
-        try:
-            found = await measured(config, judge, env, sampler.player.prompt, read, form, folder, console)
-            results["forms"].append(found)
-        except asyncio.CancelledError:  # by Ctrl-C
-            console.print(f"stopped at form {number} of {len(to_measure)}; what was answered is kept, except by judge=policy")
-            raise
+        found = await measured(config, judge, env, sampler.player.prompt, read, form, folder, console)
+        results["forms"].append(found)
         write(folder / f"form-{number}.jsonl.gz", read)
         disk.write(folder / "results.json", json.dumps(results, indent=1).encode())
     report.show(results, console)

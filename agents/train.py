@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agents.config import loading
 from agents.config.sections import TrainConfig
 from agents.runs.failures import noted, reported, tell
+from agents.runs.stopping import heard
+from envs.common import streams
 from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
     from agents.runs.folder import RunFolder
 
 
+@streams.guarded()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the command line says; returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -41,21 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.help:
             from agents.config import help as usage
 
-            tell(usage.text("train", options.overrides))
-            return 0
+            return tell(usage.text("train", options.overrides))
         if options.multirun:
             from agents.runs.sweep import sweep
 
             return sweep(options.overrides)
         config = loading.load(options.overrides)
         if options.cfg:
-            tell(loading.to_yaml(config).rstrip("\n"))
-            return 0
+            return tell(loading.to_yaml(config).rstrip("\n"))
         if options.dry_run:
             from agents.runs.dryrun import report
 
             report(config)
-            return 0
+            return streams.code()
     except argparse.ArgumentError as exc:
         return _say(f"error: {exc.message} (see --help)", 2)
     except ConfigError as exc:
@@ -68,38 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(config: TrainConfig, stop: threading.Event | None = None) -> RunFolder:
     """Train as a checked configuration says; returns the run's folder, which also says how a run ended that failed.
 
-    The first Ctrl-C, or `stop` set by another thread, ends the run after its iteration, saved. Raises Interrupted then,
-    ConfigError and RunFolderError for what cannot begin, and whatever ends a run that has begun.
+    The first signal (agents.runs.stopping), or `stop` set by another thread, ends the run after its iteration, saved. Raises
+    Interrupted then, ConfigError and RunFolderError for what cannot begin, and whatever ends a run that has begun.
     """
     from agents.runs.folder import RunFolder
     from agents.runs.preflight import preflight
 
     preflight(config)
     folder = RunFolder.open(config)
-    with noted(folder), _terminated_like_interrupted():
+    with heard(), noted(folder):
         from agents.training.begin import begun
 
         begun(config, folder).run(stop)
     return folder
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """A cluster that takes the machine away sends SIGTERM: the same as Ctrl-C. Only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script has started with &
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str, code: int) -> int:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
+from envs.common import streams
 from envs.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -61,6 +60,7 @@ class Run:
         return read_trajectories(self.folder, iteration)
 
 
+@streams.guarded()
 def train(*overrides: str, **settings: Any) -> Run:
     """Train as `python -m agents.train` does, to the end; returns the run.
 
@@ -69,9 +69,9 @@ def train(*overrides: str, **settings: Any) -> Run:
 
     overrides: as on the command line; settings: the same as Python values, a section as a dictionary. Settings win. Nothing is
     remembered between calls, and the folder, the checkpoints and what is printed are those of the command.
-    In a notebook training runs in a thread of its own. Ctrl-C (or Interrupt) ends it after its iteration, saved; a second one
-    stops at once. Raises KeyboardInterrupt then, ConfigError for settings that cannot be run, RunFolderError for a folder that
-    is taken.
+    In a notebook training runs in a thread of its own. Ctrl-C (or Interrupt, or SIGTERM) ends it after its iteration, saved; a
+    second one stops at once. Raises KeyboardInterrupt then, ConfigError for settings that cannot be run, RunFolderError for a
+    folder that is taken.
     """
     from agents.config.loading import load
     from agents.train import train as run
@@ -81,6 +81,7 @@ def train(*overrides: str, **settings: Any) -> Run:
     return Run(outside_event_loops(lambda: run(config, stop), stop).path)
 
 
+@streams.guarded()
 def evaluate(*overrides: str, **settings: Any) -> dict[str, Any]:
     """Success of a run's checkpoint, or of a model as it is, on held-out tasks, as `python -m agents.evaluate` does.
 
@@ -142,8 +143,10 @@ def _text(value: Any) -> str:
 def outside_event_loops(work: Callable[[], T], stop: threading.Event | None = None) -> T:
     """Call `work` here, or, where this thread runs an event loop (a notebook), in a thread of its own.
 
-    While that one works, Ctrl-C sets `stop`; without `stop`, or the second time, it raises KeyboardInterrupt in the thread.
+    While that one works, Ctrl-C sets `stop`; without `stop`, or the second time, it raises Stopped in the thread.
     """
+    from agents.runs.stopping import Stopped, heard
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -158,21 +161,11 @@ def outside_event_loops(work: Callable[[], T], stop: threading.Event | None = No
 
     thread = threading.Thread(target=run, name="stepcredit", daemon=True)
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        if stop is not None and not stop.is_set():
-            stop.set()
-            print("stopping after this iteration, then saving; interrupt again to stop at once", flush=True)
-        else:
-            ident = ctypes.c_ulong(thread.ident or 0)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(KeyboardInterrupt))
+    def at_once(signal: str) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stopped))
 
-    handles = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, interrupted) if handles else None
-    try:
+    with heard(stop, at_once):
         thread.start()
         while not done.done():
             wait([done], timeout=0.5)  # handlers of signals run in between, also where a signal does not wake the wait
         return done.result()
-    finally:
-        if handles:
-            signal.signal(signal.SIGINT, before)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from envs.common import streams
 from envs.common.structured import AtLeast, ConfigError, build
 
 USAGE = """\
@@ -48,6 +49,7 @@ class Choice:
     """Number of the episode in that iteration, from 1; the most instructive one if not given."""
 
 
+@streams.guarded()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m agents.replay", add_help=False, exit_on_error=False, allow_abbrev=False)
@@ -60,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.help:
             from agents.runs.failures import tell
 
-            tell(USAGE)
-            return 0
+            return tell(USAGE)
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]} (see --help)")
         if options.html == "":

@@ -16,6 +16,7 @@ from rich.text import Text
 from agents.config.sections import ConsoleConfig
 from agents.runs.metrics import finite
 from agents.runs.tracker import Tracker
+from envs.common import streams
 
 ROWS = 10
 """Iterations that the live table shows."""
@@ -27,6 +28,10 @@ EVAL = "eval/success@"
 RANDOM = "eval/random_success"
 STAGE_INTERVAL = 10.0
 """Seconds of silence after which a stage says how far it is, where there is no live table."""
+
+
+class DisplayLost(RuntimeError):
+    """What is shown reaches nobody any more."""
 
 
 class Console(Tracker):
@@ -51,6 +56,7 @@ class Console(Tracker):
             self._live.start()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._refuse_if_lost()
         known = finite(metrics)
         self._rows.append({"iteration": step, **known})
         self._stage = ""
@@ -61,6 +67,7 @@ class Console(Tracker):
             self._terminal.print(line(step, self._iterations, known), soft_wrap=True, markup=False)
 
     def progress(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        self._refuse_if_lost()
         numbers = "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
         self._stage = f"{stage} {done}/{total}  {numbers}".rstrip()
         if self._live:
@@ -70,6 +77,7 @@ class Console(Tracker):
             self._terminal.print(f"  {self._stage}", soft_wrap=True, markup=False)
 
     def say(self, message: str) -> None:
+        self._refuse_if_lost()
         self._spoke = time.monotonic()
         # A live table stays below what its own console prints.
         (self._live.console if self._live else self._terminal).print(message, style="yellow", soft_wrap=True, markup=False)
@@ -81,6 +89,12 @@ class Console(Tracker):
             self._live.stop()
         else:
             self._terminal.print(f"{self._run}: {status}", markup=False)
+
+    def _refuse_if_lost(self) -> None:
+        if error := streams.lost("stdout"):
+            if self._live:
+                self._live.stop()
+            raise DisplayLost(f"standard output reaches nobody any more ({error.strerror})")
 
     def _view(self) -> Group:
         done = self._rows[-1]["iteration"] if self._rows else 0

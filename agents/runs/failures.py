@@ -8,7 +8,6 @@ once (episodes are played side by side, and fail so) the first that can be expla
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
 import traceback
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from agents.runs.folder import RunFolder, RunFolderError, Status
+from agents.runs.stopping import like_ctrl_c
+from envs.common import streams
 from envs.common.structured import ConfigError
 from envs.common.text import first_line
 
@@ -35,6 +36,7 @@ MOST_OTHERS = 3
 """Kinds of further errors that are named."""
 
 
+_ABOUT_EXIT = " (the environment, or something else that the run uses, called sys.exit)"
 UNFORESEEN = "This was not foreseen; the traceback is "
 
 
@@ -51,21 +53,20 @@ class Outcome:
 
 @contextmanager
 def reported() -> Iterator[Outcome]:
-    """Turn whatever ends the block into a message and an exit code."""
+    """Turn whatever ends the block into a message and an exit code; a SystemExit of something in it is a failure, too."""
     outcome = Outcome()
     try:
         yield outcome
-    except Exception as raised:
+    except BaseException as raised:
+        if _interrupted(raised):
+            outcome.code = 130
+            print("\n".join([str(raised) or "stopped at once", *_notes(raised)]), file=sys.stderr)
+            return
         outcome.code = 2 if isinstance(innermost(raised), (ConfigError, RunFolderError)) else 1
         lines = [f"error: {_account(raised)}", *_notes(raised)]
         if _unforeseen(raised) and not any(line.startswith(UNFORESEEN) for line in lines):
             lines.append(f"{UNFORESEEN}below\n{_traceback(raised)}")
         print("\n".join(lines), file=sys.stderr)
-    except BaseException as raised:
-        if not any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
-            raise
-        outcome.code = 130
-        print("\n".join([str(raised) or "stopped at once", *_notes(raised)]), file=sys.stderr)
 
 
 @contextmanager
@@ -79,7 +80,10 @@ def noted(folder: RunFolder) -> Iterator[None]:
     except Interrupted as raised:
         raised.add_note(folder.last_lines())
         raise
-    except Exception as raised:
+    except BaseException as raised:
+        if _interrupted(raised):
+            _note(raised, folder, "interrupted", "stopped at once")
+            raise
         folder.discard()
         message = _account(raised)
         if _unforeseen(raised) and _written(folder, _traceback(raised)):
@@ -87,12 +91,9 @@ def noted(folder: RunFolder) -> Iterator[None]:
             message += f"\n{UNFORESEEN}in {folder.traceback}"
         _note(raised, folder, "failed", message, getattr(innermost(raised), "resume_with", ""))
         raise
-    except BaseException as raised:
-        if any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised)):
-            _note(raised, folder, "interrupted", "stopped at once")
-        raise
 
 
+@streams.guarded()
 def command(
     arguments: Sequence[str] | None,
     usage: Callable[[list[str]], str],
@@ -106,23 +107,20 @@ def command(
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if {"-h", "--help"} & set(given):
-            tell(usage([word for word in given if word not in ("-h", "--help")]))
-            return 0
+            return tell(usage([word for word in given if word not in ("-h", "--help")]))
         settings = load(given)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with reported() as outcome:
+    with reported() as outcome, like_ctrl_c():
         run(settings)
     return outcome.code
 
 
-def tell(text: str) -> None:
-    """Print for a reader who may leave before the end (`--help | head`), which is no mistake of anybody's."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not be written again at exit
+def tell(text: str) -> int:
+    """Print what a command was asked for; returns its exit code."""
+    print(text)
+    return streams.code()
 
 
 def explain(exc: BaseException) -> str | None:
@@ -150,6 +148,10 @@ def innermost(exc: BaseException) -> BaseException:
     return next((one for one in errors if explain(one) is not None), errors[0])
 
 
+def _interrupted(raised: BaseException) -> bool:
+    return any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised))
+
+
 def _leaves(exc: BaseException) -> list[BaseException]:
     """The errors of a group and the groups within it, or the error itself."""
     if not isinstance(exc, BaseExceptionGroup):
@@ -160,7 +162,7 @@ def _leaves(exc: BaseException) -> list[BaseException]:
 def _account(raised: BaseException) -> str:
     """What went wrong, and how many other errors there were at the same time."""
     told = innermost(raised)
-    lines = [explain(told) or f"{type(told).__name__}: {told}"]
+    lines = [explain(told) or f"{type(told).__name__}: {told}{_ABOUT_EXIT * isinstance(told, SystemExit)}"]
     same = f"{type(told).__name__}: {first_line(told)}"
     others = Counter(f"{type(one).__name__}: {first_line(one)}" for one in _leaves(raised))
     if alike := others.pop(same) - 1:

@@ -1,6 +1,6 @@
 """Where a run's numbers go: metrics.jsonl always; terminal, Weights & Biases and TensorBoard if configured.
 
-A tracker that fails is left out with a warning: training is worth more than its display.
+A tracker that fails is left out with a warning, whatever it raises: training is worth more than its display.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 from agents.config.sections import TensorboardConfig, TrackerConfig
 from agents.runs.console import Console
 from agents.runs.metrics import MetricsFile, read_metrics
+from agents.runs.stopping import Stopped
 from agents.runs.tracker import Tracker
 from agents.runs.wandb import Wandb
+from envs.common.text import first_line
 from envs.trajectory import Trajectory
 
 log = logging.getLogger("stepcredit.tracking")
@@ -68,11 +70,14 @@ class Trackers:
         for tracker in list(self._trackers):
             try:
                 getattr(tracker, method)(*arguments)
-            except Exception as exc:
+            except Stopped:  # by the user, while the tracker was at work
+                raise
+            except BaseException as exc:  # libraries end the program (SystemExit) where their server or reader is gone
                 # metrics.jsonl is the record of the run: without it there is nothing to go on with.
                 if isinstance(tracker, MetricsFile):
                     raise
-                log.warning("tracker %s failed and is left out from here on: %s", type(tracker).__name__, exc)
+                why = f"{type(exc).__name__}: {first_line(exc)}"
+                log.warning("tracker %s failed and is left out from here on: %s", type(tracker).__name__, why)
                 self._trackers.remove(tracker)
 
 
@@ -81,10 +86,10 @@ def open_trackers(
 ) -> Trackers:
     """The trackers of the run in `folder`. `settings` is the resolved configuration; `resume_at` the checkpoint's iteration."""
     trackers: list[Tracker] = [MetricsFile(folder / "metrics.jsonl", resume_at)]
+    optional: list[Callable[[], Tracker]] = []
     if config.console is not None:
         past = read_metrics(folder / "metrics.jsonl")
-        trackers.append(Console(config.console, folder.name, iterations, past))
-    optional: list[Callable[[], Tracker]] = []
+        optional.append(partial(Console, config.console, folder.name, iterations, past))
     if config.wandb is not None:
         optional.append(partial(Wandb, config.wandb, folder, settings))
     if config.tensorboard is not None:
@@ -92,6 +97,8 @@ def open_trackers(
     for open_one in optional:
         try:
             trackers.append(open_one())
-        except Exception as exc:  # a service that is down must not cost a run
+        except Stopped:
+            raise
+        except BaseException as exc:  # a service that is down must not cost a run
             log.warning("a tracker could not be opened and is left out: %s: %s", type(exc).__name__, exc)
     return Trackers(trackers)

@@ -7,14 +7,10 @@ number: a run that was killed and resumed goes on exactly as the uninterrupted o
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
-from types import FrameType
-from typing import Any
 
 from agents import judges
 from agents.config.sections import TrainConfig
@@ -29,6 +25,7 @@ from agents.runs.failures import Interrupted
 from agents.runs.folder import RunFolder
 from agents.runs.plots import plot_run
 from agents.runs.signals import Signals
+from agents.runs.stopping import heard
 from agents.runs.tracking import Trackers
 from agents.training import measures
 from agents.training.aside import Aside
@@ -97,16 +94,21 @@ class Trainer:
     # -- the run --------------------------------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event | None = None) -> None:
-        """Train to the end, the time budget, Ctrl-C, or until another thread sets `stop`. Raises Interrupted after saving."""
-        status, asked = "failed", stop or threading.Event()
+        """Train to the end, the time budget, a signal, or until another thread sets `stop`. Raises Interrupted after saving."""
+        asked = stop or threading.Event()
+        with heard(asked) as signals:  # to the very end: a signal that is repeated must not break the saving off
+            self._run(asked, signals)
+
+    def _run(self, asked: threading.Event, signals: list[str]) -> None:
+        """signals: names of those that came."""
+        status = "failed"
         try:
-            with _asking_to_stop(asked):
-                self.runner.run(self.store.publish(self.iteration))
-                if self.saved < 0:
-                    self._before_training()
-                self._count_anew()
-                while self.iteration < self.config.iterations and not (self.over or asked.is_set()):
-                    self.runner.run(self._iterate(self.iteration + 1))
+            self.runner.run(self.store.publish(self.iteration))
+            if self.saved < 0:
+                self._before_training()
+            self._count_anew()
+            while self.iteration < self.config.iterations and not (self.over or asked.is_set()):
+                self.runner.run(self._iterate(self.iteration + 1))
             if self.saved != self.iteration:
                 self._save()
             if asked.is_set():
@@ -133,7 +135,8 @@ class Trainer:
                 closing.callback(self._abandon)
                 closing.callback(self.trackers.close, status)
                 if status != "failed":
-                    self.folder.set_status(status, iteration=self.iteration)  # type: ignore[arg-type]
+                    reason = f"asked to stop by {signals[0]}" if signals and status == "interrupted" else None
+                    self.folder.set_status(status, reason, iteration=self.iteration)  # type: ignore[arg-type]
 
     def _abandon(self) -> None:
         """End what an interruption has left going in the event loop, where it is raised again by each task that it ended."""
@@ -145,7 +148,7 @@ class Trainer:
             await asyncio.gather(*left, return_exceptions=True)
 
         for _ in range(MOST_INTERRUPTIONS):
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt, SystemExit):
                 self.runner.run(cancelled())
                 break
 
@@ -287,27 +290,6 @@ class Trainer:
 
     def _out_of_budget(self) -> bool:
         return out_of_budget(self.config, self._spent()["wall"], self.env_steps) is not None
-
-
-@contextmanager
-def _asking_to_stop(asked: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C sets `asked`, so that the run ends after its iteration, saved; the second ends it at once."""
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        print("\nstopping after this iteration, then saving; Ctrl-C again stops at once", flush=True)
-
-    try:
-        before: Any = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: somebody else handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def out_of_budget(config: TrainConfig, seconds: float, env_steps: int) -> str | None:

@@ -12,10 +12,12 @@ from envs.base import SPLITS
 from envs.checker import check, maker_of
 from envs.checker.hooks import hooks
 from envs.checker.playing import Play
+from envs.common.streams import guarded
 from envs.common.structured import ConfigError
 from envs.registry import UnknownEnvironment, spec
 
 
+@guarded()
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 if the environment is fine, 1 if it has problems, 2 if there is no such environment or configuration."""
     parser = argparse.ArgumentParser(prog="python -m envs.checker", description="Check an environment against the contract.")

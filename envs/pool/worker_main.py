@@ -15,6 +15,7 @@ import struct
 import threading
 from typing import Any
 
+from envs.common.streams import guarded
 from envs.pool.seats import Outcome, Seats, describe
 
 HEADER = struct.Struct("<I")
@@ -26,6 +27,7 @@ def frame(message: Any) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
+@guarded()
 def main(descriptor: int) -> None:
     """Serve the socket `descriptor` until the parent closes it or dies."""
     os.set_inheritable(descriptor, False)

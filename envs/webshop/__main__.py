@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
+from envs.common.streams import guarded
 from envs.common.structured import ConfigError, build, describe, keys
 from envs.webshop.config import WebShopConfig
 from envs.webshop.serve import ServeConfig, Shopfront
 
 
+@guarded()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C. Exit status: 0, or 2 if the settings, the shop or the port cannot be had."""
     given = _parser().parse_args(arguments)

@@ -144,7 +144,7 @@ def test_an_audit_that_ctrl_c_stopped_goes_on(
     finally:
         signal.signal(signal.SIGINT, before)
     said = capsys.readouterr()
-    assert "the same command goes on" in said.out
+    assert "the same command goes on" in said.err
     assert "Traceback" not in said.err
     (folder,) = tmp_path.iterdir()
     done = {json.loads(line)["name"] for line in (folder / file).read_text().splitlines()}

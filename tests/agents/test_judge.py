@@ -201,7 +201,7 @@ def test_what_was_answered_is_not_asked_again_after_an_interruption(
         measured(tmp_path, *words, code=130)
     finally:
         signal.signal(signal.SIGINT, before_test)
-    assert "what was answered is kept" in capsys.readouterr().out
+    assert "what was answered is kept" in capsys.readouterr().err
     before = len(server.requests)
     server.reply = knows
     results = measured(tmp_path, *words)

@@ -20,7 +20,7 @@ from agents.rollout.build import open_sampler
 from agents.rollout.sampler import Sampler
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
-from agents.train import _terminated_like_interrupted, main
+from agents.train import main
 from envs import registry
 from envs.base import Unsolvable
 from tests.agents.models.models_for_tests import small_policy
@@ -53,13 +53,14 @@ registry.register("locked", "tests/Locked-v0", Locked, toys.CorridorConfig, toys
 registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
 
 
-def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-c", COMMAND, *SMALL, f"out={tmp_path}", "run=it", "iterations=100000"]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     while not child.stdout.readline().startswith("[3/"):
         assert child.poll() is None
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(number)
     _, errors = child.communicate()
     folder = RunFolder(tmp_path / "it")
     assert child.returncode == 130
@@ -68,7 +69,7 @@ def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None
     assert f"python -m agents.replay {folder.path}" in errors
     assert "Traceback" not in errors
     status = folder.get_status()
-    assert status["status"] == "interrupted"
+    assert (status["status"], status["reason"]) == ("interrupted", f"asked to stop by {signal.Signals(number).name}")
     assert (folder.checkpoints / f"iteration_{status['iteration']:06d}").is_dir()
 
 
@@ -235,12 +236,3 @@ def test_a_task_types_name_stays_on_one_line_of_80_columns() -> None:
     evaluate.show(results, Console(file=shown, width=80))
     (line,) = [line for line in shown.getvalue().splitlines() if line.startswith("pick")]
     assert line.split() == ["pick_cool_then_place_in_recep", "0.500", "0.250", "-", "0.750", "1000", "0", "0.500", "30.5"]
-
-
-def test_a_run_in_the_background_of_a_script_which_ignores_ctrl_c_is_terminated_before_its_first_iteration_too() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with pytest.raises(KeyboardInterrupt), _terminated_like_interrupted():
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGINT, before)

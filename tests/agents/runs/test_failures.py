@@ -178,6 +178,18 @@ def test_ctrl_c_among_other_errors_stays_an_interruption(folder: RunFolder) -> N
     assert folder.get_status()["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit(None), SystemExit("bye"), GeneratorExit()], ids=repr)
+def test_what_would_end_the_program_in_silence_is_a_failure_with_its_place(
+    error: BaseException, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end(error, folder) == 1  # type: ignore[arg-type]
+    status = folder.get_status()
+    assert status["status"] == "failed"
+    assert type(error).__name__ in status["reason"]
+    assert "in end" in folder.traceback.read_text()
+    assert f"resume={folder.path}" in capsys.readouterr().err
+
+
 def test_a_lone_surrogate_is_told_in_words_whoever_stumbles_over_it(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = small_policy().tokenizer
     group = [_raised(lambda: "a \ud83d".encode()), _raised(lambda: tokenizer("a \ud83d"))]

@@ -1,5 +1,6 @@
 """Trackers: what is written, when, and what happens when one fails."""
 
+import asyncio
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ from rich.console import Console as Terminal
 from agents.config.sections import ConsoleConfig, TensorboardConfig, TrackerConfig, WandbConfig
 from agents.runs.console import Console, sparkline
 from agents.runs.metrics import MetricsFile, read_metrics
+from agents.runs.stopping import Stopped
 from agents.runs.tracker import Tracker
 from agents.runs.tracking import Trackers, open_trackers
 from agents.runs.wandb import _logged_in, _mode
@@ -119,19 +121,43 @@ def test_a_sparkline_goes_from_lowest_to_highest_bar() -> None:
 class Failing(Tracker):
     """A tracker whose service is gone."""
 
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
     def log(self, step: int, metrics: object) -> None:
-        raise ConnectionError("no route to host")
+        raise self.error
 
 
-def test_a_failing_tracker_is_left_out_with_a_warning_and_the_others_go_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", [ConnectionError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_a_failing_tracker_is_left_out_with_a_warning_whatever_it_raises_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
-    trackers = Trackers([Failing(), MetricsFile(tmp_path / "metrics.jsonl")])
+    trackers = Trackers([Failing(kind("no route to host")), MetricsFile(tmp_path / "metrics.jsonl")])
     with caplog.at_level(logging.WARNING):
         for iteration in (1, 2):
             trackers.log(iteration, {})
     assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
     assert caplog.text.count("no route to host") == 1
+
+
+def test_ctrl_c_while_a_tracker_is_at_work_is_the_user_s() -> None:
+    with pytest.raises(Stopped):
+        Trackers([Failing(Stopped())]).log(1, {})
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_tracker_that_wants_to_end_the_program_when_it_is_opened_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    def opened(*_: object) -> Tracker:
+        raise kind("no terminal")
+
+    monkeypatch.setattr("agents.runs.tracking.Console", opened)
+    with caplog.at_level(logging.WARNING):
+        trackers = open_trackers(TrackerConfig(console=ConsoleConfig()), tmp_path, {}, 1)
+    trackers.log(1, {})
+    assert f"left out: {kind.__name__}: no terminal" in caplog.text
+    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]
 
 
 def test_a_tracker_that_cannot_be_opened_does_not_cost_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -183,14 +209,14 @@ trackers.close("finished")
 """
 
 
-def wandb_run(folder: Path, mode: str = "auto", **variables: str) -> subprocess.CompletedProcess[str]:
+def wandb_run(folder: Path, mode: str = "auto", program: str = WANDB, **variables: str) -> subprocess.CompletedProcess[str]:
     """A run of the real package in a process of its own, where nobody is logged in unless `variables` say so."""
     pytest.importorskip("wandb")
     folder.mkdir(exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     environment |= {"HOME": str(folder), "NETRC": str(folder / "none"), **variables}
     root = Path(__file__).resolve().parents[3]
-    code = [sys.executable, "-c", WANDB, str(folder), mode]
+    code = [sys.executable, "-c", program, str(folder), mode]
     return subprocess.run(code, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -205,6 +231,31 @@ def test_wandb_records_offline_where_nobody_is_logged_in(tmp_path: Path) -> None
         assert part in written
     table = json.loads(next(run.rglob("*.table.json")).read_text())
     assert table["data"] == [[1, "task-1", True, 1.0, 1, "a room\n> look"]]
+
+
+SERVICE_DIES = """
+import os, signal, sys
+from pathlib import Path
+from agents.config.sections import TrackerConfig, WandbConfig
+from agents.runs.metrics import read_metrics
+from agents.runs.tracking import open_trackers
+folder = Path(sys.argv[1])
+trackers = open_trackers(TrackerConfig(console=None, wandb=WandbConfig(mode="offline")), folder, {}, 9)
+trackers.log(1, {})
+for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+    for pid in children.read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+for iteration in range(2, 200):
+    trackers.log(iteration, {})
+trackers.close("finished")
+assert [row["iteration"] for row in read_metrics(folder / "metrics.jsonl")] == [*range(1, 200)]
+"""
+
+
+def test_wandb_s_service_may_be_killed(tmp_path: Path) -> None:
+    done = wandb_run(tmp_path, program=SERVICE_DIES)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("tracker Wandb failed and is left out from here on") == 1
 
 
 KEY = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
