@@ -32,6 +32,7 @@ from comparison.summary import summarize
 from rich.console import Console
 
 from agents.runs.failures import tell
+from envs.common import streams
 from envs.common.structured import ConfigError
 from envs.common.text import printable
 
@@ -42,11 +43,11 @@ WHAT = {
 """What the counts of a report mean."""
 
 
+@streams.guarded()
 def main(arguments: Sequence[str]) -> int:
     """Run the comparison and write its report; returns the exit code."""
     if {"-h", "--help"} & set(arguments):
-        tell(__doc__ or "")
-        return 0
+        return tell(__doc__ or "")
     console = Console(highlight=False)
     try:
         planned = plan.read(arguments)

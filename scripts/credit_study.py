@@ -24,13 +24,15 @@ from creditstudy.results import Results
 from creditstudy.summary import learned
 from rich.console import Console
 
+from envs.common.streams import guarded
 from envs.common.text import printable
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "credit-study"
 
 
+@guarded()
 def main(arguments: Sequence[str]) -> int:
-    """Do what is missing and write the report. Returns 0, 1 if a piece failed, or 130 after Ctrl-C."""
+    """Do what is missing and write the report. Returns 0, 1 if a piece failed, or 130 after a signal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="the small form")
     parser.add_argument("--report", action="store_true", help="play and train nothing")
@@ -49,9 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         if not asked.report:
             failed = Execution(study, results, runs, console).run(asked.jobs)
     except Stopped:
-        console.print(
-            f"stopped; what was begun is saved in {printable(str(runs))}, and the same command goes on", soft_wrap=True
-        )
+        print(f"stopped; what was begun is saved in {printable(str(runs))}, and the same command goes on", file=sys.stderr)
         return 130
     command = "python scripts/credit_study.py" + (" --small" if asked.small else "")
     write(study, results, folder, command)

@@ -75,6 +75,8 @@ LAST_S = 5
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and write; returns the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the line that is being measured ends with this process
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     options = _parser().parse_args(arguments)
     if options.hardware:
         from gpureport.hardware import hardware

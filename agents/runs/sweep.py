@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.config import loading
-from agents.config.overrides import assignment, read
+from agents.config.overrides import assignment, command_line, read
+from agents.runs.children import Children
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
 from agents.runs.plots import compare
@@ -33,34 +33,40 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def sweep(overrides: Sequence[str]) -> int:
-    """Run all combinations; returns 0 if every run finished. All are checked before the first starts. Raises ConfigError."""
+    """Run all combinations; returns 0 if every run finished. All are checked before the first starts. Raises ConfigError.
+
+    Signals are passed on to the run that is going on, which is saved by them; none is begun after it, and 130 returned.
+    """
     runs = combinations(overrides)
     fixed = set(runs[0]).intersection(*runs)
     base = loading.load(runs[0])
     for run in runs[1:]:
         loading.load(run)
     folder = Path(base.out) / (base.run or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
-    table = Table("run", "status", "iteration", box=None, padding=(0, 2), header_style="dim")
-    worst = 0
+    planned = {}
     for number, run in enumerate(runs):
         varied = [override.lstrip("+") for override in run if override not in fixed]
         name = "_".join([f"{number:02d}", *(one.replace("=", "-").replace("/", "-") for one in varied)])
-        print(f"run {number + 1} of {len(runs)}: {' '.join(varied)}", flush=True)
-        command = [
-            sys.executable,
-            "-m",
-            "agents.train",
-            *run,
-            assignment("out", folder),
-            assignment("run", name),
-        ]
-        code = subprocess.run(command, check=False).returncode
-        status = RunFolder(folder / name).get_status()
-        table.add_row(name, status.get("status", f"exit code {code}"), str(status.get("iteration", "")))
-        if code == 130:
-            return code
-        worst = max(worst, 1 if code else 0)
+        kept = [override for override in run if override.partition("=")[0] not in ("out", "run")]
+        planned[name] = varied, [*kept, assignment("out", folder), assignment("run", name)]
+    table = Table("run", "status", "iteration", box=None, padding=(0, 2), header_style="dim")
+    worst, left = 0, dict(planned)
+    with Children() as children:
+        for number, (name, (varied, words)) in enumerate(planned.items(), 1):
+            print(f"run {number} of {len(runs)}: {' '.join(varied)}", flush=True)
+            code = children.start("agents.train", words).wait()
+            status = RunFolder(folder / name).get_status()
+            table.add_row(name, status.get("status", f"exit code {code}"), str(status.get("iteration", "")))
+            if status or code == 0 or not children.came:
+                del left[name]
+            worst = max(worst, 1 if code else 0)
+            if children.came or code == 130:
+                worst = 130
+                break
     Console(markup=False).print(table)
+    if left:
+        commands = [command_line("agents.train", *words) for _, words in left.values()]
+        print("\n".join([f"stopped; {len(left)} of {len(runs)} runs have not begun:", *commands]), file=sys.stderr)
     metrics = {path.parent.name: read_metrics(path) for path in sorted(folder.glob("*/metrics.jsonl"))}
     if not metrics:  # no run got as far as having a folder
         return worst

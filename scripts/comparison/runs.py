@@ -6,14 +6,12 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from children import forwarding
-
 from agents.config.overrides import assignment, command_line
+from agents.runs.children import Child, Children
 from envs.common.text import printable
 
 from . import evidence
@@ -50,14 +48,15 @@ def shown(run: Run) -> str:
 def execute(plan: Plan, show: Callable[[dict[str, str]], None]) -> None:
     """Run everything that is missing; `show` gets what each run is doing, by its name.
 
-    A run that fails is marked and the others go on. Raises Stopped after Ctrl-C, ConfigError if runs cannot be compared.
+    A run that fails is marked and the others go on. Raises Stopped after a signal, ConfigError if runs cannot be compared.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     waiting = list(plan)
-    going: dict[str, tuple[Run, subprocess.Popen[bytes]]] = {}
+    going: dict[str, tuple[Run, Child]] = {}
     states = {run.name: "waiting" for run in plan}
     begun = 0
-    with forwarding(lambda: [process for _, process in going.values()]) as stop:
+    with Children() as children:
+        stop = children.came
         while going or (waiting and not stop):
             for run in [] if stop else list(waiting):
                 if len(going) >= plan.jobs:
@@ -69,7 +68,7 @@ def execute(plan: Plan, show: Callable[[dict[str, str]], None]) -> None:
                     continue
                 else:
                     states[run.name] = "evaluating" if command[0] == "agents.evaluate" else "training"
-                    going[run.name] = (run, _start(run, command))
+                    going[run.name] = (run, _start(run, command, children))
                 waiting.remove(run)
             for name, (run, process) in list(going.items()):
                 code = process.poll()
@@ -94,17 +93,14 @@ def _evaluated(run: Run, repeats: int) -> bool:
     return file.exists() and bool(json.loads(file.read_text())["repeats"] == repeats)
 
 
-def _start(run: Run, command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(run: Run, command: Sequence[str], children: Children) -> Child:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if run.config.threads:
         environment["OMP_NUM_THREADS"] = str(run.config.threads)
     with log_file(run).open("ab") as log:
         log.write(f"\n$ python -m {shlex.join(command)}\n".encode())
         log.flush()
-        # A session of its own: Ctrl-C reaches a run once, from here, and not a second time from the terminal.
-        return subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        return children.start(command[0], command[1:], stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
 def log_file(run: Run) -> Path:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from children import forwarding
 from rich.console import Console
 
 from agents.config.overrides import assignment
 from agents.runs import checkpoint
+from agents.runs.children import Child, Children
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
 from envs.common.structured import ConfigError
@@ -48,13 +47,14 @@ class Execution:
                 self._keep(piece)
             else:
                 waiting.append(piece)
-        going: dict[str, tuple[Piece, subprocess.Popen[bytes]]] = {}
+        going: dict[str, tuple[Piece, Child]] = {}
         self._console.print(f"{len(waiting)} pieces to do")
-        with forwarding(lambda: [process for _, process in going.values()]) as stop:
+        with Children() as children:
+            stop = children.came
             while going or (waiting and not stop):
                 for piece in [] if stop else self._ready(waiting, going, failed)[: jobs - len(going)]:
                     waiting.remove(piece)
-                    going[piece.name] = (piece, self._start(piece))
+                    going[piece.name] = (piece, self._start(piece, children))
                 for name, (piece, process) in list(going.items()):
                     if (code := process.poll()) is None:
                         continue
@@ -98,9 +98,7 @@ class Execution:
         status: str | None = self._folder(run).get_status().get("status")
         return status
 
-    def _ready(
-        self, waiting: list[Piece], going: dict[str, tuple[Piece, subprocess.Popen[bytes]]], failed: dict[str, str]
-    ) -> list[Piece]:
+    def _ready(self, waiting: list[Piece], going: dict[str, tuple[Piece, Child]], failed: dict[str, str]) -> list[Piece]:
         """The pieces whose turn it may be: an audit needs its run, and a run of another arm the reference's warm start."""
         blocked = {piece.name for piece, _ in going.values()} | {piece.name for piece in waiting} | set(failed)
 
@@ -112,16 +110,14 @@ class Execution:
 
         return [piece for piece in waiting if may(piece)]
 
-    def _start(self, piece: Piece) -> subprocess.Popen[bytes]:
+    def _start(self, piece: Piece, children: Children) -> Child:
         command = self._command(piece)
         self._console.print(printable(f"{piece.name}: {' '.join(command)}"), soft_wrap=True)
         log = self._log(piece)
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
         with log.open("ab") as file:
-            return subprocess.Popen(
-                [sys.executable, "-m", *command], stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-            )
+            return children.start(command[0], command[1:], stdout=file, stderr=subprocess.STDOUT, env=environment)
 
     def _command(self, piece: Piece) -> list[str]:
         if isinstance(piece, Run):

@@ -26,6 +26,7 @@ from scripts.comparison.figure import draw
 from scripts.comparison.page import page
 from scripts.comparison.plan import Plan, Run
 from scripts.comparison.summary import COVERAGE, summarize
+from tests import injections
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["env=alfworld", "warmstart.enabled=false", "rollout.groups=1", "rollout.group_size=2", "evaluation.episodes=6"]
@@ -422,6 +423,18 @@ def test_help_may_be_read_in_part() -> None:
     command = f"{sys.executable} scripts/compare.py --help | true"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGKILL], ids=["SIGUSR1", "kill -9"])
+def test_a_comparison_that_a_cluster_ends_or_that_is_killed_saves_its_runs(tmp_path: Path, number: int) -> None:
+    run = tmp_path / "grpo-seed0"
+    command = [sys.executable, "scripts/compare.py", *SMALL, "algos=[grpo]", "seeds=1", "budget=10000000", f"out={tmp_path}"]
+    end = injections.signalled([*command, "evaluation.every=0"], injections.has_done(run, 1), number)
+    while injections.lives((status := RunFolder(run).get_status())["pid"]):  # the parent that is killed does not wait
+        time.sleep(0.05)
+    assert end.code == (130 if number == signal.SIGUSR1 else -signal.SIGKILL)
+    assert status["status"] == "interrupted"
+    assert (run / "checkpoints" / f"iteration_{status['iteration']:06d}" / "manifest.json").exists()
 
 
 def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
