@@ -20,6 +20,8 @@ loaded by it. docs/python.md shows each of these at work.
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -100,9 +102,18 @@ def __getattr__(name: str) -> Any:
         home = next((module for module, names in _HOMES.items() if name in names), None)
         if home is None:
             raise AttributeError(f"module 'stepcredit' has no attribute '{name}'")
+        _refuse_namesakes()
         found = getattr(import_module(home), name)
     globals()[name] = found
     return found
+
+
+@cache
+def _refuse_namesakes() -> None:
+    """Raise ImportError where other packages stand in the place of ours; read from its file, since `agents` may be one."""
+    from runpy import run_path
+
+    run_path(str(Path(__file__).parents[1] / "agents" / "namesakes.py"))["refuse"]("agents", "envs", "algorithms")
 
 
 def __dir__() -> list[str]:

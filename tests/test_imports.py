@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("envs", "algorithms", "agents", "stepcredit")
 ROOMS = (
-    *("envs", "algorithms", "agents.config", "agents.models", "agents.rollout", "agents.judges", "agents.runs"),
-    *("agents.training", "agents.replay", "agents.auditing", "agents", "stepcredit"),
+    *("agents.namesakes", "envs", "algorithms", "agents.config", "agents.models", "agents.rollout", "agents.judges"),
+    *("agents.runs", "agents.training", "agents.replay", "agents.auditing", "agents", "stepcredit"),
 )
 """From low to high; the modules right in `agents` are the entry points."""
 COMMON = ("envs.common", "envs.trajectory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def assignment(key: str, value: str | Path) -> str:
 
 def command_line(module: str, *words: str) -> str:
     """What a user types at a shell to start `module` with these arguments."""
-    return shlex.join(["python", "-m", module, *words])
+    return shlex.join(["python", *["-P"] * sys.flags.safe_path, "-m", module, *words])
 
 
 def quoted(text: str) -> str:

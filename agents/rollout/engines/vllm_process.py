@@ -61,7 +61,7 @@ class Child:
         ]
         arguments = [str(theirs.fileno()), str(os.getpid()), spec.folder, *(folder.name for folder in self._folders)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "agents.rollout.engines.vllm_process", *arguments],
+            [sys.executable, *["-P"] * sys.flags.safe_path, "-m", "agents.rollout.engines.vllm_process", *arguments],
             env=environment,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
