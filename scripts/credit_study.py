@@ -65,11 +65,13 @@ def write(study: Study, results: Results, folder: Path, command: str) -> None:
     """Page and figures."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(page.document(study, results, shlex.join(shlex.split(command)), "."), encoding="utf-8")
-    if any(results.of_audit(one) for one in study.audits):
+    audited = any(results.of_audit(one) for one in study.audits)
+    if audited:
         for measure in ("correlation", "cosine"):
             figure.truth(study, results, measure).savefig(folder / f"truth-{measure}.png")
     if arms := learned(study, results):
         figure.learning(arms).savefig(folder / "learning.png")
+    if audited and arms:
         figure.against(study, results, arms).savefig(folder / "against.png")
 
 

@@ -37,6 +37,7 @@ def document(study: Study, results: Results, command: str, images: str) -> str:
         parts += _setting(study, results, setting)
     if arms:
         parts += _learning(study, arms, images)
+    if arms and audits_of(study, results, study.learns):
         parts += _both(study, results, arms, images)
     return "\n\n".join(parts) + "\n"
 
