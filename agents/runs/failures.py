@@ -36,6 +36,7 @@ MOST_OTHERS = 3
 """Kinds of further errors that are named."""
 
 
+AT_ONCE = "stopped at once"
 _ABOUT_EXIT = " (the environment, or something else that the run uses, called sys.exit)"
 UNFORESEEN = "This was not foreseen; the traceback is "
 
@@ -58,9 +59,9 @@ def reported() -> Iterator[Outcome]:
     try:
         yield outcome
     except BaseException as raised:
-        if _interrupted(raised):
+        if (interruption := _interruption(raised)) is not None:
             outcome.code = 130
-            print("\n".join([str(raised) or "stopped at once", *_notes(raised)]), file=sys.stderr)
+            print("\n".join([str(interruption) or AT_ONCE, *_notes(raised)]), file=sys.stderr)
             return
         outcome.code = 2 if isinstance(innermost(raised), (ConfigError, RunFolderError)) else 1
         lines = [f"error: {_account(raised)}", *_notes(raised)]
@@ -81,8 +82,8 @@ def noted(folder: RunFolder) -> Iterator[None]:
         raised.add_note(folder.last_lines())
         raise
     except BaseException as raised:
-        if _interrupted(raised):
-            _note(raised, folder, "interrupted", "stopped at once")
+        if (interruption := _interruption(raised)) is not None:
+            _note(raised, folder, "interrupted", str(interruption) or AT_ONCE)
             raise
         folder.discard()
         message = _account(raised)
@@ -148,8 +149,8 @@ def innermost(exc: BaseException) -> BaseException:
     return next((one for one in errors if explain(one) is not None), errors[0])
 
 
-def _interrupted(raised: BaseException) -> bool:
-    return any(isinstance(one, KeyboardInterrupt) for one in _leaves(raised))
+def _interruption(raised: BaseException) -> KeyboardInterrupt | None:
+    return next((one for one in _leaves(raised) if isinstance(one, KeyboardInterrupt)), None)
 
 
 def _leaves(exc: BaseException) -> list[BaseException]:
