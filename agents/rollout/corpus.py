@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from agents.rollout import turns
+from envs import answers
 from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.common.seeding import generator
 from envs.prompt import Prompt
@@ -56,7 +57,7 @@ def _episode(
 ) -> Iterator[Iterable[str]]:
     """The texts of each turn of an episode: of a demonstration, or of one whose actions are drawn."""
     rng = generator(0, "corpus", task_id)
-    observation, info = env.reset(seed=0, options={"task": task_id})
+    observation, info = answers.reset(env, 0, task_id)
     yield [prompt.task(observation), *(turns.texts(env.subgoals(task_id)) if prompt.hierarchy else ())]
     ended = False
     for turn in range(prompt.turns_read or env.max_steps + 1):
@@ -74,7 +75,7 @@ def _episode(
             return
         if action not in (listed or ()):
             yield prompt.plain_actions([action])
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, _, terminated, truncated, info = answers.step(env, action)
         ended = terminated or truncated
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from agents.config import engines
 from agents.config.checks import asks_a_judge
 from agents.config.sections import EvaluateConfig, TrainConfig
-from envs import registry
+from envs import answers, registry
+from envs.answers import WrongAnswer
 from envs.base import SPLITS, Split, TaskError, TextEnv
 from envs.common.structured import ConfigError, suggestion
 
@@ -50,15 +51,18 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
                 if not splits[used]:
                     raise ConfigError(f"env={name}: the {used} split has no tasks{otherwise}")
             first = splits[next(iter(_splits(config)))][0]
-            _, info = env.reset(seed=0, options={"task": first})
+            _, info = answers.reset(env, 0, first)
             if isinstance(config, TrainConfig):
                 _check_oracle(config, env)
                 if asks_a_judge(config) and config.judge.subgoals == "preset":
                     _check_subgoals(config, list(dict.fromkeys(one for task in splits["train"] for one in env.subgoals(task))))
         finally:
             env.close()
-    except (TaskError, ImportError, ValueError, OSError) as exc:
+    except (TaskError, WrongAnswer, ImportError, ValueError, OSError) as exc:
         raise exc if isinstance(exc, ConfigError) else ConfigError(f"env={name}: {exc}") from exc
+    except (Exception, SystemExit) as exc:
+        exc.add_note(f"env={name}: its environment raised this as it was made, or as its first task was begun")
+        raise
     constrained = config.engine.constrained
     if constrained != "none" and info["admissible_actions"] is None:
         raise ConfigError(

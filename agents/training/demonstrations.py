@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from agents.config.sections import EnvConfig, WarmstartConfig
 from agents.rollout.turns import LAST
+from envs import answers
 from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.common.cache import cache_folder, keep, kept
 from envs.common.seeding import derive, generator
@@ -50,17 +51,17 @@ class Place(NamedTuple):
 def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptimal: bool) -> Demonstration:
     """One oracle episode through the real environment. It wins; a suboptimal one may run out of time instead.
 
-    Raises Unsolvable if the time is too short for one that is not suboptimal, RuntimeError if the oracle is wrong.
+    Raises Unsolvable if the time is too short for one that is not suboptimal, RuntimeError if the oracle is wrong, WrongAnswer.
     """
     rng = generator(seed, "demonstration", task_id)
     actions = env.imperfect_demonstration(task_id, rng, detours, suboptimal)
-    observation, info = env.reset(seed=derive(seed, "demonstration", "environment", task_id), options={"task": task_id})
+    observation, info = answers.reset(env, derive(seed, "demonstration", "environment", task_id), task_id)
     played: list[tuple[str, list[str] | None, bool, str]] = []
     reached: list[tuple[str, ...]] = [tuple(info["subgoals"])]
     terminated = truncated = False
     for action in actions:
         played.append((observation, info["admissible_actions"], info["valid"], action))
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, _, terminated, truncated, info = answers.step(env, action)
         reached.append(tuple(info["subgoals"]))
         if terminated or truncated:
             break

@@ -19,6 +19,8 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeVar, get_args
 
@@ -30,7 +32,6 @@ from envs.pool.worker import EpisodeError, Job, Kind, PoolError, Seat, Worker
 
 __all__ = ["EpisodeError", "Kind", "Mode", "Pool", "PoolError", "Slot"]
 Mode = Literal["inline", "threads", "processes"]
-A = TypeVar("A")
 R = TypeVar("R")
 CLOSE_GRACE = 2.0
 """Seconds that workers get to close their environments before they are ended by force."""
@@ -152,9 +153,16 @@ class Pool:
             worker.attach(loop)
 
     def _start(self) -> Worker:
-        worker: Worker = (
-            ThreadWorker(self._make, self._lost) if self.mode == "threads" else ProcessWorker(self._maker, self._lost)
-        )
+        """Raises PoolError."""
+        try:
+            worker: Worker = (
+                ThreadWorker(self._make, self._lost) if self.mode == "threads" else ProcessWorker(self._maker, self._lost)
+            )
+        except (OSError, RuntimeError) as error:  # of files, processes or threads there are too many
+            raise PoolError(
+                f"an environment worker cannot start: {error}. Lower env.pool.workers ({self._size} now), or raise what the "
+                "system allows (ulimit -n, ulimit -u)"
+            ) from error
         if self._loop is not None:
             worker.attach(self._loop)
         return worker
@@ -163,7 +171,8 @@ class Pool:
         self._workers.remove(worker)
         if started:
             self.counts["workers_replaced"] += 1
-            self._workers.append(self._start())
+            with suppress(PoolError):  # the next episode tries again, and is told
+                self._workers.append(self._start())
         else:
             worker.close(time.monotonic() + 0.5)
 
@@ -227,31 +236,30 @@ class _InlineSlot:
         if self._pool._closed:
             raise PoolError("the pool is closed")
         self._begun, self._fault = True, None
-        try:
-            return self._seats.reset(self._number, seed, task)
-        except Exception as error:
-            raise self._failed(error) from error
+        return self._answered(partial(self._seats.reset, self._number, seed, task))
 
     async def step(self, action: str) -> Result:
-        return self._call("step", self._seats.step, action)
+        return self._call("step", partial(self._seats.step, self._number, action))
 
     async def reseed(self, seed: int) -> Reseeded:
-        return self._call("reseed", self._seats.reseed, seed)
+        return self._call("reseed", partial(self._seats.reseed, self._number, seed))
 
-    def _call(self, name: str, operation: Callable[[int, A], R], argument: A) -> R:
+    def _call(self, name: str, operation: Callable[[], R]) -> R:
         if not self._begun:
             raise RuntimeError(f"{name}() on a slot without an episode; call reset() first")
         if self._fault is not None:
             raise self._fault.again()
-        try:
-            return operation(self._number, argument)
-        except Exception as error:
-            raise self._failed(error) from error
+        return self._answered(operation)
 
-    def _failed(self, error: Exception) -> EpisodeError:
-        self._pool.counts["exception"] += 1
-        self._fault = EpisodeError("exception", describe(error)[0])
-        return self._fault
+    def _answered(self, operation: Callable[[], R]) -> R:
+        try:
+            return operation()
+        except (KeyboardInterrupt, asyncio.CancelledError):  # somebody wants the rollout to end
+            raise
+        except BaseException as error:
+            self._pool.counts["exception"] += 1
+            self._fault = EpisodeError("exception", describe(error)[0])
+            raise self._fault from error
 
     def release(self) -> None:
         self._seats.release(self._number)

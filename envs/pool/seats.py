@@ -6,14 +6,17 @@ to `envs.pool`.
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+from envs import answers
+from envs.answers import Reset, Result
 from envs.base import Reseeded, TextEnv
 
-Reset = tuple[str, dict[str, Any]]
-Result = tuple[str, float, bool, bool, dict[str, Any]]
+log = logging.getLogger(__name__)
+
 Command = tuple[Any, ...]
 """("reset", seat, seed, task), ("step", seat, action), ("reseed", seat, seed) or ("release", seat)."""
 Outcome = tuple[bool, Any]
@@ -38,7 +41,7 @@ class Seats:
         if env is None:
             env = self._used[seat] = self._spare.pop() if self._spare else self._make()
         try:
-            return env.reset(seed=seed, options=None if task is None else {"task": task})
+            return answers.reset(env, seed, task)
         except BaseException:
             self.drop(seat)
             raise
@@ -46,7 +49,7 @@ class Seats:
     def step(self, seat: int, action: str) -> Result:
         """One step of the episode in `seat`; whatever the environment raises is raised, and the environment dropped."""
         try:
-            return self._used[seat].step(action)
+            return answers.step(self._used[seat], action)
         except BaseException:
             self.drop(seat)
             raise
@@ -78,21 +81,25 @@ class Seats:
         return other
 
     def run(self, command: Command) -> Outcome:
-        """Carry out a command; an exception of the environment is an outcome, never raised."""
+        """Carry out a command; whatever the environment raises is an outcome: in a worker nobody else has anything to raise."""
         operation, *arguments = command
         try:
             return True, getattr(self, operation)(*arguments)
-        except Exception as error:
+        except BaseException as error:
             return False, describe(error)
 
     def close(self) -> None:
-        """Close every environment."""
+        """Close every environment; one that cannot be closed keeps no other from it."""
         for env in [*self._used.values(), *self._spare]:
-            env.close()
+            try:
+                env.close()
+            except (Exception, SystemExit) as error:
+                log.warning("environment %s cannot be closed: %s", env.name, describe(error)[0])
         self._used.clear()
         self._spare.clear()
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """Message and traceback of an exception, as text that can travel."""
-    return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
+    """Message and traceback of an exception, as text that can travel and be written."""
+    said = f"{type(error).__name__}: {error}".removesuffix(": "), "".join(traceback.format_exception(error))
+    return tuple(text.encode("utf-8", "backslashreplace").decode() for text in said)  # type: ignore[return-value]

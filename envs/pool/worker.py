@@ -22,8 +22,9 @@ START_TIMEOUT = 120.0
 
 
 class EpisodeError(RuntimeError):
-    """One episode cannot go on. `kind`: timeout (it hung), crash (it killed its worker), exception (it raised), worker_lost
-    (another episode of the same worker hung or crashed). It is no failure of the agent and never a success."""
+    """One episode cannot go on. `kind`: timeout (it hung), crash (it killed its worker, or that died of itself), exception (it
+    raised, or answered what the contract forbids), worker_lost (another episode of the same worker hung or crashed). It is no
+    failure of the agent and never a success."""
 
     def __init__(self, kind: Kind, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -134,7 +135,8 @@ class Worker(ABC):
         self._run_clock()
 
     def _settle(self, kind: Kind, detail: str) -> None:
-        """The worker is gone while at the job in turn: that one gets `kind`, its neighbors `worker_lost`."""
+        """The worker is gone while at the job in turn: that one gets `kind`, its neighbors `worker_lost`. If it was at none,
+        nobody is to blame: all get `kind`, so that one that dies again and again does not go on for ever."""
         self._stop_clock()
         jobs, self.jobs = self.jobs, deque()
         if jobs and jobs[0].seat is None:
@@ -142,8 +144,9 @@ class Worker(ABC):
             return
         if jobs:
             jobs.popleft().fail(EpisodeError(kind, detail))
-            detail = f"{kind} of another one: {detail}"
-        neighbor = EpisodeError("worker_lost", f"the worker of this episode is gone ({detail})")
+            neighbor = EpisodeError("worker_lost", f"the worker of this episode is gone ({kind} of another one: {detail})")
+        else:
+            neighbor = EpisodeError(kind, f"{detail}, at no episode's step")
         for job in jobs:
             job.fail(neighbor.again())
         for seat in self.seats:

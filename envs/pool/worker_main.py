@@ -36,7 +36,7 @@ def main(descriptor: int) -> None:
     try:
         seats = Seats(pickle.loads(_receive(channel)))
         seats.warm_up()
-    except Exception as error:
+    except BaseException as error:
         channel.sendall(frame((False, describe(error))))
         return
     channel.sendall(frame((True, None)))

@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from envs.pool import Mode, Pool
+from envs.pool import Mode, Pool, PoolError
 from envs.pool.processes import ProcessWorker
 from tests.envs.pool_tools import MODES, environment_threads, fault, maker
-from tests.envs.toys import Corridor, HangsAtReset, Moody, Shaken
+from tests.envs.toys import Corridor, CorridorConfig, HangsAtReset, Moody, Shaken
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -30,6 +32,86 @@ def test_an_exception_is_the_error_of_that_episode_with_its_message(mode: Mode) 
             assert pool.counts == {"exception": 1}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("action", ["exit", "end", "nan"])
+def test_what_ends_programs_and_a_wrong_answer_are_the_error_of_that_episode(mode: Mode, action: str) -> None:
+    told = {"exit": "raises SystemExit(0)", "end": "raises End('all')", "nan": "reward is nan (float)"}
+
+    async def run() -> None:
+        async with Pool(maker(Moody), mode=mode) as pool:
+            with pool.slot() as good, pool.slot() as bad:
+                await asyncio.gather(good.reset(seed=1, task="length-5"), bad.reset(seed=2, task="length-5"))
+                error = await fault(bad.step(action))
+                assert error.kind == "exception"
+                assert f"environment moody, task length-5, step 1: {told[action]}" in error.detail
+                assert (await fault(bad.step("wait"))).kind == "exception"
+                assert "You wait" in (await good.step("wait"))[0]
+            assert pool.counts == {"exception": 1}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_an_environment_that_exits_as_it_is_made_is_told(mode: Mode) -> None:
+    async def run() -> None:
+        async with Pool(_exits, mode=mode) as pool:
+            with pool.slot() as env, pytest.raises(PoolError, match=r"cannot start: SystemExit: no license"):
+                await env.reset(seed=1)
+
+    asyncio.run(run())
+
+
+def _exits() -> Corridor:
+    raise SystemExit("no license")
+
+
+def test_an_environment_that_exits_as_it_is_made_inline_is_an_error_of_its_episode() -> None:
+    async def run() -> None:
+        async with Pool(_exits, mode="inline") as pool:
+            with pool.slot() as env:
+                assert (await fault(env.reset(seed=1))).detail == "SystemExit: no license"
+
+    asyncio.run(run())
+
+
+def test_ctrl_c_while_an_environment_is_at_work_is_no_fault() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="inline") as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1)
+                await env.step("interrupt")
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_environment_that_cannot_be_closed_keeps_no_other_from_it(mode: Mode, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with Pool(partial(_unclosable, tmp_path), mode=mode) as pool:
+            for _ in range(2):
+                await pool.slot().reset(seed=1)
+
+    asyncio.run(run())
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+class Unclosable(Corridor):
+    """Leaves a file as it is closed, and then exits."""
+
+    folder = Path()
+
+    def close(self) -> None:
+        (self.folder / str(id(self))).touch()
+        raise SystemExit
+
+
+def _unclosable(folder: Path) -> Corridor:
+    env = Unclosable(CorridorConfig())
+    env.folder = folder
+    return env
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -202,7 +284,7 @@ def test_a_worker_that_is_killed_while_idle_is_replaced() -> None:
                 assert isinstance(worker, ProcessWorker)
                 os.kill(worker.pid, signal.SIGKILL)
                 error = await fault(env.step("wait"))
-                assert error.kind in ("crash", "worker_lost")  # as the step came before or after the news
+                assert error.kind == "crash"  # nobody else is to blame, so it is no neighbor's fault
                 assert "killed by SIGKILL" in error.detail
                 await env.reset(seed=1, task="length-5")
                 assert pool.counts["workers_replaced"] == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +76,12 @@ class CorridorPrompt(Prompt):
         return "You are walking along a corridor."
 
 
+class End(BaseException):
+    """Nothing that programs catch."""
+
+
 class Moody(Corridor):
-    """Answers "hang", "die", "raise", "garbage" and "forkhang" by doing so."""
+    """Answers "hang", "die", "raise", "exit", "interrupt", "garbage" and others by doing so."""
 
     name = "moody"
 
@@ -88,14 +94,53 @@ class Moody(Corridor):
             os._exit(3)
         if action == "raise":
             raise ZeroDivisionError("the corridor has no end")
+        if action == "exit":
+            sys.exit(0)
+        if action == "end":
+            raise End("all")
+        if action == "interrupt":
+            raise KeyboardInterrupt
         turn = super().act(action)
+        if action == "nan":
+            turn.reward = float("nan")
         if action == "garbage":
-            turn.subgoals = (lambda: None,)  # type: ignore[assignment]  # cannot be pickled
+            turn.observation = type("Local", (str,), {})(turn.observation)  # cannot be pickled
         if action.startswith("child "):
             import subprocess
 
             Path(action[6:]).write_text(str(subprocess.Popen(["sleep", "3600"]).pid))
         return turn
+
+
+@dataclass
+class MinedConfig(CorridorConfig):
+    mine: str = ""
+    """What happens at the second step of the mined tasks, as Moody does it."""
+    mined: int = 1
+    """How many tasks of the train split are mined."""
+    train: int = 12
+    """Tasks of the train split."""
+
+
+class Mined(Moody):
+    """A corridor some of whose train tasks go wrong; those that would take the training program along go wrong in workers."""
+
+    name = "mined"
+    config: MinedConfig
+
+    def tasks(self, split: Split) -> Sequence[str]:
+        if split != "train":
+            return super().tasks(split)
+        return [f"mined-{n}" if n < self.config.mined else f"length-{n + 3}" for n in range(self.config.train)]
+
+    def start(self, task_id: str, rng: np.random.Generator) -> StepResult:
+        self.mined = task_id.startswith("mined-")
+        return super().start("length-9" if self.mined else task_id, rng)
+
+    def act(self, action: str) -> StepResult:
+        spared = "agents" in sys.modules and threading.current_thread() is threading.main_thread()
+        goes_off = self.mined and self._steps == 1 and not (spared and self.config.mine in ("die", "hang"))
+        return super().act(self.config.mine if goes_off else action)
 
 
 class HangsAtReset(Corridor):

@@ -1,0 +1,137 @@
+"""What an environment answers, looked at where it enters a rollout: types, finite numbers, texts that can be written and read.
+
+One wrong number would spoil the statistics of a whole batch, and a text that no tokenizer takes would end the run: here it is
+the fault of one episode, by the names of environment, task and step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from envs.base import TextEnv
+
+Reset = tuple[str, dict[str, Any]]
+Result = tuple[str, float, bool, bool, dict[str, Any]]
+LARGEST = 1e15
+"""Of a number: the squares of larger ones, and their sums, leave what float32 holds."""
+PASSED_ON = (Exception, KeyboardInterrupt, asyncio.CancelledError)
+"""What environments may raise, and what others raise within them."""
+NEEDED = frozenset(("task_id", "state_key", "admissible_actions", "valid", "success", "score", "subgoals"))
+ALLOWED = {"admissible_actions": "a list of texts, or None where they cannot be listed", "subgoals": "a tuple of texts"}
+"""Of fields that hold several texts."""
+
+
+class WrongAnswer(TypeError):
+    """An environment answers what the contract does not allow. Names environment, task, step and field, and what is allowed."""
+
+
+def reset(env: TextEnv, seed: int | None = None, task: str | None = None) -> Reset:
+    """Begin an episode. Raises WrongAnswer, and whatever Exception the environment raises."""
+    try:
+        answer = env.reset(seed=seed, options=None if task is None else {"task": task})
+    except PASSED_ON:
+        raise
+    except BaseException as error:
+        raise _ends(env, f"task {task}, reset", error) from error
+    if not (isinstance(answer, tuple) and len(answer) == 2):
+        raise _wrong(env, "reset()", answer, "a tuple of observation and info")
+    observation, info = answer
+    return observation, _info(env, observation, info)
+
+
+def step(env: TextEnv, action: str) -> Result:
+    """One step, with flags and numbers as Python's own. Raises WrongAnswer, and whatever Exception the environment raises."""
+    try:
+        answer = env.step(action)
+    except PASSED_ON:
+        raise
+    except BaseException as error:
+        raise _ends(env, f"task {env._task_id}, step {env._steps + 1}", error) from error
+    if not (isinstance(answer, tuple) and len(answer) == 5):
+        raise _wrong(env, "step()", answer, "a tuple of observation, reward, terminated, truncated and info")
+    observation, reward, terminated, truncated, info = answer
+    return (
+        observation,
+        _number(env, "reward", reward),
+        _flag(env, "terminated", terminated),
+        _flag(env, "truncated", truncated),
+        _info(env, observation, info),
+    )
+
+
+def _info(env: TextEnv, observation: Any, info: Any) -> dict[str, Any]:
+    """`info`, with flags and numbers as Python's own."""
+    if not isinstance(info, dict):
+        raise _wrong(env, "info", info, "a dictionary")
+    if missing := NEEDED - info.keys():
+        raise WrongAnswer(f"{_place(env)}: info lacks '{min(missing)}'; TextEnv makes it of a StepResult")
+    actions, subgoals = info["admissible_actions"], info["subgoals"]
+    if not (actions is None or isinstance(actions, list)):
+        raise _wrong(env, "admissible_actions", actions, ALLOWED["admissible_actions"])
+    if not isinstance(subgoals, (tuple, list)):
+        raise _wrong(env, "subgoals", subgoals, ALLOWED["subgoals"])
+    single = {"observation": observation, "task_id": info["task_id"], "state_key": info["state_key"]}
+    single |= {name: info[name] for name in ("frame", "reason") if info.get(name) is not None}
+    if not _readable([*single.values(), *(actions or ()), *subgoals]):
+        several: dict[str, Sequence[Any]] = {"admissible_actions": actions or [], "subgoals": subgoals}
+        raise _unreadable(env, {**{name: [text] for name, text in single.items()}, **several})
+    own = {name: _flag(env, name, info[name]) for name in ("valid", "success", "changed") if name in info}
+    return {**info, **own, "score": _number(env, "score", info["score"])}
+
+
+def _readable(texts: Sequence[Any]) -> bool:
+    try:
+        joined = "".join(texts)
+        return joined.isascii() or bool(joined.encode())
+    except (TypeError, UnicodeEncodeError):
+        return False
+
+
+def _unreadable(env: TextEnv, texts: dict[str, Sequence[Any]]) -> WrongAnswer:
+    """Which field holds no text, or one that cannot be written."""
+    name, found = next((name, found) for name, found in texts.items() if not _readable(found))
+    several = name in ALLOWED
+    if not all(isinstance(text, str) for text in found):
+        return _wrong(env, name, found if several else found[0], ALLOWED.get(name, "a text"))
+    odd = next(text for text in found if not _readable([text]))
+    return WrongAnswer(
+        f"{_place(env)}: {name} is no Unicode text, it holds half of a surrogate pair: {_short(odd)}. Replace such characters: "
+        "text.encode('utf-8', 'replace').decode()"
+    )
+
+
+def _number(env: TextEnv, name: str, value: Any) -> float:
+    # A float is told by its class at once; asking for the others takes longer than all else here. nan keeps to no bound.
+    if (type(value) is float or isinstance(value, Real)) and -LARGEST <= value <= LARGEST:  # type: ignore[operator]
+        return float(value)
+    raise _wrong(env, name, value, f"a finite number, of at most {LARGEST:g}")
+
+
+def _flag(env: TextEnv, name: str, value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise _wrong(env, name, value, "True or False")
+
+
+def _ends(env: TextEnv, at: str, error: BaseException) -> WrongAnswer:
+    return WrongAnswer(
+        f"environment {env.name}, {at}: raises {error!r}, which ends programs; it must raise an Exception instead"
+    )
+
+
+def _wrong(env: TextEnv, name: str, value: Any, allowed: str) -> WrongAnswer:
+    return WrongAnswer(f"{_place(env)}: {name} is {_short(value)} ({type(value).__name__}); it must be {allowed}")
+
+
+def _place(env: TextEnv) -> str:
+    return f"environment {env.name}, task {env._task_id}, {f'step {env._steps}' if env._steps else 'reset'}"
+
+
+def _short(value: Any, most: int = 80) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= most else f"{shown[:most]}..."
