@@ -110,7 +110,7 @@ async def _evaluate(
         results["warnings"].append(message)
         console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
 
-    signals = Signals(config, tokenizer, warn)
+    signals, sampler.faults.say = Signals(config, tokenizer, warn), warn
     with Progress(console=console, transient=True) as progress:
         for temperature in e.temperature:
             planned = [replace(one, group_id=f"{one.group_id}@{temperature:g}") for one in episodes]

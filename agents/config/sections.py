@@ -26,7 +26,10 @@ class PoolConfig:
     """Seconds that one reset or step may take before the worker counts as hung and is restarted; not enforced with mode=inline,
     where nothing can stop a step."""
     retries: Natural = 1
-    """How often an episode is restarted after a crash or a timeout before it is dropped and counted as a fault."""
+    """How often an episode is restarted after a fault of its own (a crash, a timeout, an exception, an answer that the contract
+    forbids) before it is dropped and counted as a fault. Those that a neighbor's fault cost their worker start again anyway."""
+    set_aside: Natural = 5
+    """Faults of one task in a row after which it is played no more in this run: its episodes count as faults. 0: never."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from agents.rollout.corpus import corpus
 from agents.rollout.dialogue import Chat, Dialogue, Plain
 from agents.rollout.engines.base import Sampling
 from agents.rollout.episode import Player
+from agents.rollout.faults import Faults
 from agents.rollout.gate import Gate
 from agents.rollout.sampler import Sampler
 from envs import registry
@@ -64,7 +65,8 @@ def open_sampler(config: Config, policy: Policy) -> Sampler:
     scoring = Scoring(dialogue.tries, c.engine.length) if c.engine.constrained == "scored" else None
     constrained = c.engine.constrained == "admissible"
     player = Player(engine, dialogue, prompt, sampling, c.env.context, c.env.history, constrained, scoring)
-    return Sampler(spec.id, player, pool, retries=c.env.pool.retries, concurrency=c.engine.max_batch)
+    faults = Faults(c.env.pool.set_aside)
+    return Sampler(spec.id, player, pool, c.env.pool.retries, c.engine.max_batch, faults=faults)
 
 
 def _prompt(config: Config) -> Prompt:

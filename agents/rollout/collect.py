@@ -1,6 +1,7 @@
 """The episodes that one iteration learns from: the planner says which, the sampler plays them.
 
-With dynamic sampling (DAPO, arXiv 2503.14476 Sec. 3.2) groups whose episodes all return the same are replaced.
+With dynamic sampling (DAPO, arXiv 2503.14476 Sec. 3.2) groups whose episodes all return the same are replaced; groups of which
+faults left nothing always are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from agents.rollout.planner import Episode, Planner
 from agents.rollout.sampler import OnEpisode, Sampler
 from envs.trajectory import Trajectory
 
+LOST_ROUNDS = 3
+"""Rounds in which lost groups are replaced at most: an environment that always fails ends the run."""
 Group = list[Trajectory]
 Watch = Callable[[int], OnEpisode]
 """From the number of episodes that are played together to what is told of each as it ends."""
@@ -24,7 +27,7 @@ class Collected(NamedTuple):
     groups: list[Group]
     """To learn from, in the planner's order."""
     dropped: list[Group]
-    """Those that dynamic sampling replaced."""
+    """Those that were replaced: by dynamic sampling, or because faults left nothing of them."""
     greedy: list[Trajectory]
     """One of each group at temperature 0; only for methods that need it."""
     late: int = 0
@@ -68,21 +71,23 @@ async def collect(
     for each group, too.
     """
     groups = await _play(sampler, planner.episodes(iteration), temperature, watch)
-    dropped: list[Group] = []
-    if rounds:
-        wanted = len(groups)
-        kept = [group for group in groups if not returns_alike(group)]
-        alike = [group for group in groups if returns_alike(group)]
-        for round_ in range(rounds):
-            if len(kept) == wanted:
-                break
-            fresh = planner.replacements(iteration, round_, wanted - len(kept))
-            groups = await _play(sampler, fresh, temperature, watch)
-            kept += [group for group in groups if not returns_alike(group)]
-            alike += [group for group in groups if returns_alike(group)]
-        # What is still missing is filled up, so that every iteration has as many episodes.
+    useless = returns_alike if rounds else lost
+    kept = [group for group in groups if not useless(group)]
+    left = [group for group in groups if useless(group)]
+    wanted = len(groups)
+    for round_ in range(max(rounds, LOST_ROUNDS)):
         missing = wanted - len(kept)
-        groups, dropped = kept + alike[:missing], alike[missing:]
+        if round_ >= rounds:  # what dynamic sampling could not replace fills up
+            missing -= sum(not lost(group) for group in left)
+        if missing <= 0:
+            break
+        groups = await _play(sampler, planner.replacements(iteration, round_, missing), temperature, watch)
+        kept += [group for group in groups if not useless(group)]
+        left += [group for group in groups if useless(group)]
+    # What is still missing is filled up, so that every iteration has as many episodes.
+    left.sort(key=lost)
+    missing = wanted - len(kept)
+    groups, dropped = kept + left[:missing], left[missing:]
     compared: list[Trajectory] = []
     if greedy:
         compared = [one for [one] in await _play(sampler, planner.greedy(groups), 0.0, watch)]
@@ -99,3 +104,8 @@ async def _play(sampler: Sampler, episodes: Sequence[Episode], temperature: floa
 def returns_alike(group: Sequence[Trajectory]) -> bool:
     """Whether the episodes have nothing to tell by comparison; those cut off by a fault do not count."""
     return len({trajectory.total_reward for trajectory in group if trajectory.error is None}) <= 1
+
+
+def lost(group: Sequence[Trajectory]) -> bool:
+    """Whether a fault cut off every episode."""
+    return all(trajectory.error is not None for trajectory in group)

@@ -1,9 +1,10 @@
 """Plays episodes: one coroutine each, joined only in the engine's batch, and gives finished groups as they end.
 
 A finished episode takes no further part in any batch. An episode whose environment fails, or whose request the engine cannot
-answer, is played again alone; if it fails again it is returned with `error` set, neither success nor ordinary failure, and the
-others never notice. Any number of calls may play at once (training and evaluation, say): every episode has a session of its own
-for the life of the engine.
+answer, is played again alone; if it fails again it is returned with `error` set, neither success nor ordinary failure. The
+others never notice: one that loses its worker to a neighbor's fault is played again for nothing, and tasks that fail again and
+again are played no more. Any number of calls may play at once (training and evaluation, say): every episode has a session of
+its own for the life of the engine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from agents.rollout.engines.base import EngineError, EngineStats, new_session
 from agents.rollout.episode import Player
+from agents.rollout.faults import Faults
 from agents.rollout.planner import Branch, Episode
 from envs.pool import EpisodeError, Pool, Slot
 from envs.trajectory import Trajectory
@@ -68,10 +70,12 @@ class Sampler:
     """How the policy plays; the temperature is said at each call."""
     pool: Pool
     retries: int = 1
+    """How often an episode is played again after a fault of its own."""
     concurrency: int = 128
     """Episodes alive at once in one call; as one ends the next enters."""
     branched: BranchStats = field(default_factory=BranchStats)
     """Of `agents.rollout.branching.continued`."""
+    faults: Faults = field(default_factory=lambda: Faults(limit=0))
 
     async def groups(
         self, episodes: Sequence[Episode], temperature: float, on_episode: OnEpisode | None = None
@@ -138,15 +142,28 @@ class Sampler:
         return [task.result() for task in played]
 
     async def _with_retries(self, player: Plays, episode: Episode) -> Trajectory:
-        for attempt in range(self.retries + 1):
-            session = new_session()
+        own = attempt = 0
+        while True:
             trajectory = episode.begun(self.env_id, self.player.context, attempt)
+            if episode.task_id in self.faults.set_aside:
+                trajectory.error = f"set aside: {self.faults.set_aside[episode.task_id]}"
+                return trajectory
+            session = new_session()
             try:
                 with self.pool.slot() as slot:
                     await player.play(session, episode, trajectory, slot)
+                self.faults.ended(episode.task_id)
                 return trajectory
-            except (EpisodeError, EngineError) as error:
-                trajectory.error, trajectory.success = str(error), False
+            except EngineError as error:
+                trajectory.error, own = str(error), own + 1
+            except EpisodeError as error:
+                trajectory.error = str(error)
+                if error.kind != "worker_lost":
+                    own += 1
+                    self.faults.failed(episode.task_id, trajectory.error)
             finally:
                 self.player.engine.release(session)
-        return trajectory
+            trajectory.success = False
+            if own > self.retries:
+                return trajectory
+            attempt += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agents.config.sections import RolloutConfig
-from agents.rollout.collect import Collected, Group, Watch, returns_alike
+from agents.rollout.collect import LOST_ROUNDS, Collected, Group, Watch, lost, returns_alike
 from agents.rollout.episode import Player
 from agents.rollout.planner import Episode, Planner
 from agents.rollout.sampler import Sampler
@@ -82,7 +82,8 @@ class Stream:
     async def take(self, iteration: int, watch: Watch) -> Collected:
         """The groups that iteration 1, 2, ... learns from; raises what ended a rollout.
 
-        With dynamic sampling as many groups whose episodes all return the same are replaced as its rounds may play.
+        Groups of which faults left nothing are replaced, and with dynamic sampling those whose episodes all return the same: as
+        many as its rounds may play.
         """
         wanted, most_alike = self._planner.groups, self._config.dynamic_sampling.rounds * self._planner.groups
         ahead = min(self._config.overlap + 1, self._iterations - iteration + 1) * wanted
@@ -94,6 +95,7 @@ class Stream:
         await self._end(late)
         kept: list[_Open] = []
         alike: list[_Open] = []
+        gone: list[_Open] = []
         while True:
             self._begin(ahead - len(kept))
             ended = [one for one in self._open if one.playing.done()]
@@ -101,6 +103,8 @@ class Stream:
                 group, _ = one.playing.result()
                 if len(alike) < most_alike and returns_alike(group):
                     alike.append(one)
+                elif len(gone) < LOST_ROUNDS * wanted and lost(group):
+                    gone.append(one)
                 elif len(kept) < wanted and self._leaves_time(one, wanted - len(kept) - 1):
                     kept.append(one)
                     for trajectory in group:
@@ -115,7 +119,7 @@ class Stream:
         kept.sort(key=lambda one: one.number)
         return Collected(
             [one.playing.result()[0] for one in kept],
-            [one.playing.result()[0] for one in alike],
+            [one.playing.result()[0] for one in (*alike, *gone)],
             [greedy for one in kept for greedy in one.playing.result()[1]],
             len(late),
             sum(one.steps for one in late),

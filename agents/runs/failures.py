@@ -2,7 +2,7 @@
 
 Exit codes: 0 well, 1 failed, 2 the configuration cannot be run, 130 interrupted. The message of an error that this project
 raises itself is written for people and shown as it is; the traceback of any other is kept for a report. Of several errors at
-once (episodes are played side by side, and fail so) the first that can be explained is told, and the others are counted.
+once (episodes are played side by side, and fail so) the commonest that can be explained is told, and all are counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agents.runs.folder import RunFolder, RunFolderError, Status
 from agents.runs.stopping import like_ctrl_c
 from envs.common import streams
 from envs.common.structured import ConfigError
-from envs.common.text import first_line
+from envs.common.text import first_line, printable
 
 T = TypeVar("T")
 OWN = ("agents", "envs", "algorithms", "stepcredit")
@@ -32,6 +32,8 @@ NO_MEMORY = re.compile(
 """What allocators say: torch's for CPU and GPU, numpy's, cuBLAS's and its sisters, C++, the operating system."""
 NO_UNICODE = re.compile(r"surrogates not allowed|Text(Encode|Sequence)?Input(Sequence)? must be")
 """What Python and tokenizers say of half a surrogate pair; the latter take it for something that is no text."""
+NO_FILE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ESTALE)
+"""Errors of the system that say all with the name of the file or folder."""
 MOST_OTHERS = 3
 """Kinds of further errors that are named."""
 
@@ -135,6 +137,10 @@ def explain(exc: BaseException) -> str | None:
         )
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {exc}"
+    if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open at once: {exc}\nRaise the limit (ulimit -n 4096), or lower env.pool.workers"
+    if isinstance(exc, OSError) and exc.errno in NO_FILE and exc.filename is not None:
+        return f"{printable(str(exc.filename))} cannot be used: {exc.strerror}"
     if isinstance(exc, (UnicodeEncodeError, TypeError)) and NO_UNICODE.search(str(exc)):
         return (
             "a text that the model was to read is no Unicode text: it holds half of a surrogate pair, such as '\\ud83d'. Let "
@@ -144,9 +150,11 @@ def explain(exc: BaseException) -> str | None:
 
 
 def innermost(exc: BaseException) -> BaseException:
-    """The error inside task groups; of several the first that can be explained, or else the first."""
+    """The error inside task groups; of several the commonest that can be explained, or else the commonest."""
     errors = _leaves(exc)
-    return next((one for one in errors if explain(one) is not None), errors[0])
+    known = [one for one in errors if explain(one) is not None] or errors
+    kind, _ = Counter(map(_kind, known)).most_common(1)[0]  # of equally common ones the first
+    return next(one for one in known if _kind(one) == kind)
 
 
 def _interruption(raised: BaseException) -> KeyboardInterrupt | None:
@@ -160,18 +168,27 @@ def _leaves(exc: BaseException) -> list[BaseException]:
     return [leaf for one in exc.exceptions for leaf in _leaves(one)]
 
 
+def _kind(exc: BaseException) -> str:
+    """What is the same in errors of one cause: they may tell different numbers of tasks, bytes or processes."""
+    return re.sub(r"\d+", "#", f"{type(exc).__name__}: {first_line(exc)}")
+
+
 def _account(raised: BaseException) -> str:
-    """What went wrong, and how many other errors there were at the same time."""
-    told = innermost(raised)
-    lines = [explain(told) or f"{type(told).__name__}: {told}{_ABOUT_EXIT * isinstance(told, SystemExit)}"]
-    same = f"{type(told).__name__}: {first_line(told)}"
-    others = Counter(f"{type(one).__name__}: {first_line(one)}" for one in _leaves(raised))
-    if alike := others.pop(same) - 1:
-        lines.append(f"{alike} more failed alike at the same time")
+    """What went wrong, and how often at the same time."""
+    told, errors = innermost(raised), _leaves(raised)
+    said = explain(told) or f"{type(told).__name__}: {told}{_ABOUT_EXIT * isinstance(told, SystemExit)}"
+    if len(errors) == 1:
+        return said
+    others = [one for one in errors if _kind(one) != _kind(told)]
+    alike = len(errors) - len(others)
+    share = "all alike" if not others else f"{alike} of them alike" if alike > 1 else "among them"
+    lines = [f"{len(errors)} failures at once, {share}: {said}"]
     if others:
-        named = [f"{text}{f' ({count} times)' if count > 1 else ''}" for text, count in others.most_common(MOST_OTHERS)]
-        left = len(others) - len(named)
-        lines.append(f"{others.total()} failed otherwise: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
+        kinds = Counter(map(_kind, others)).most_common()
+        examples = {_kind(one): f"{type(one).__name__}: {first_line(one)}" for one in reversed(others)}
+        named = [f"{examples[kind]}{f' ({count} times)' if count > 1 else ''}" for kind, count in kinds[:MOST_OTHERS]]
+        left = len(kinds) - len(named)
+        lines.append(f"the others: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
     return "\n".join(lines)
 
 

@@ -26,6 +26,8 @@ from envs.common import disk
 from envs.trajectory import Trajectory
 
 Status = Literal["running", "finished", "interrupted", "failed"]
+MOST_NAMED = 20
+"""Tasks that the last lines of a run name; status.json names all."""
 
 
 class RunFolderError(RuntimeError):
@@ -50,6 +52,8 @@ class RunFolder:
         """Written at the start, so that the episodes of a run that is not over can be read."""
         self.begun = False
         """This process has said in status.json that it is running; a resume that is refused before leaves that file alone."""
+        self.set_aside: list[str] = []
+        """Tasks that are played no more, because their environment failed again and again; status.json names them."""
         self._new = False
         """This process made the run."""
         self._made = False
@@ -131,6 +135,9 @@ class RunFolder:
             lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
         if places["trajectories"].exists():
             lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
+        if self.set_aside:
+            named = ", ".join(self.set_aside[:MOST_NAMED]) + (", ..." if len(self.set_aside) > MOST_NAMED else "")
+            lines.append(f"{'set aside':<14}{len(self.set_aside)} tasks that failed again and again ({self.warnings}): {named}")
         return "\n".join(lines)
 
     def add_warning(self, message: str) -> None:
@@ -189,6 +196,7 @@ class RunFolder:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            **({"set_aside": self.set_aside} if self.set_aside else {}),
             **details,
         }
         disk.write(self.status, orjson.dumps(content, option=orjson.OPT_INDENT_2))

@@ -77,6 +77,9 @@ def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint)
         if spent is not None:
             run.over = True
             print(f"its {spent} is spent: nothing is trained any more, what is left is to write the model", flush=True)
+        if "faults" in state:  # a checkpoint of an earlier version has none
+            sampler.faults.load_state(state["faults"])
+            folder.set_aside = sorted(sampler.faults.set_aside)
         return run
 
 

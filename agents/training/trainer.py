@@ -68,6 +68,7 @@ class Trainer:
         self.credit = Credit(self.learner, config, build_judge, sampler.player.dialogue.noted, self.aside)
         self.store = WeightStore(policy, [sampler.player.engine], copies=rollout.overlap > 0)
         self.signals = Signals(config, policy.tokenizer, self._warn)
+        sampler.faults.say = self._set_aside
         method = self.credit.method
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
         plays_on = partial(continued, sampler, temperature=config.engine.temperature)
@@ -262,6 +263,12 @@ class Trainer:
         self.folder.add_warning(message)
         self.trackers.say(f"warning: {message}")
 
+    def _set_aside(self, message: str) -> None:
+        """A task is played no more: say so, in status.json too."""
+        self._warn(message)
+        self.folder.set_aside = sorted(self.sampler.faults.set_aside)
+        self.folder.set_status("running", iteration=self.iteration)
+
     # -- state ----------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
@@ -274,6 +281,7 @@ class Trainer:
             "iteration": self.iteration,
             "spent": self._spent(),
             "env_steps": self.env_steps,
+            "faults": self.sampler.faults.state(),
             "update": self.learner.state() | self.credit.state(),
             "random": checkpoint.random_states(),
         } | ({} if self.stream is None else {"stream": self.stream.state()})
@@ -286,7 +294,8 @@ class Trainer:
         return {name: now - self._began[name] for name, now in clocks().items()}
 
     def _progress(self) -> dict[str, float]:
-        return {f"time/{name}": seconds for name, seconds in self._spent().items()} | {"env/steps": float(self.env_steps)}
+        counts = {"env/steps": float(self.env_steps), "env/set_aside": float(len(self.sampler.faults.set_aside))}
+        return {f"time/{name}": seconds for name, seconds in self._spent().items()} | counts
 
     def _out_of_budget(self) -> bool:
         return out_of_budget(self.config, self._spent()["wall"], self.env_steps) is not None

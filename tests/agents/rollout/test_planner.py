@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agents.rollout.collect import Collected, Group, collect, returns_alike
+from agents.rollout.collect import Collected, Group, collect, lost, returns_alike
 from agents.rollout.planner import Episode, Planner
 from envs.trajectory import Step, Trajectory
 
@@ -76,6 +76,33 @@ def test_where_every_group_is_alike_the_rounds_end_and_nothing_is_missing() -> N
     played = play(lambda episode, member: 0.0, rounds=3)
     assert len(played.learned) == 10
     assert sum(map(len, played.dropped)) == 30
+
+
+def fails(failing: Callable[[int], bool]) -> Callable[[Episode, int], float | None]:
+    """Both episodes of a failing task are cut off by a fault, the second one of every other wins."""
+    return lambda episode, member: None if failing(int(episode.task_id.split()[1])) else float(member % 2)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 9])
+def test_a_group_of_which_faults_left_nothing_is_replaced_whether_or_not_others_are(rounds: int) -> None:
+    played = play(fails(lambda task: task % 5 == 0), rounds=rounds)
+    assert len(played.learned) == 10
+    assert all(one.error is None for one in played.learned)
+    assert played.dropped
+    assert all(lost(group) for group in played.dropped)
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_where_every_episode_fails_an_iteration_ends_all_the_same(rounds: int) -> None:
+    played = play(fails(lambda task: True), rounds=rounds)
+    assert len(played.groups) == 5
+    assert all(map(lost, played.groups))
+
+
+def test_of_what_cannot_be_replaced_groups_that_have_an_episode_come_first() -> None:
+    played = play(lambda episode, member: None if int(episode.task_id.split()[1]) % 2 else 1.0, rounds=1)
+    assert len(played.groups) == 5
+    assert not any(map(lost, played.groups))
 
 
 def test_resampling_stops_when_enough_groups_differ() -> None:

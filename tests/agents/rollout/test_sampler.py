@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import os
+import signal
 from contextlib import closing
 from functools import partial
 
@@ -18,16 +21,18 @@ from agents.rollout.engines.base import Completion, EngineError, Request, Sampli
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
 from agents.rollout.episode import Player, derive_seed
+from agents.rollout.faults import Faults
 from agents.rollout.planner import Episode, group_episodes
 from agents.rollout.sampler import Sampler
 from agents.runs.evaluation import by_type, pass_at, rate, wilson
 from agents.training.experience import Experience
 from envs.pool import Pool
+from envs.pool.processes import ProcessWorker
 from envs.trajectory import Trajectory
 from tests.agents.models.models_for_tests import small_policy
-from tests.envs.toys import Corridor, CorridorConfig, CorridorPrompt, Moody
+from tests.envs.toys import Corridor, CorridorConfig, CorridorPrompt, Mined, MinedConfig, Moody
 
-TOKENIZER = build(["hang die raise left right look around nonsense"], words=[f"cell {i}" for i in range(12)])
+TOKENIZER = build(["hang die raise exit left right look around nonsense"], words=[f"cell {i}" for i in range(12)])
 
 
 def writes(text: str) -> list[int]:
@@ -39,7 +44,7 @@ def sampler(engine, pool: Pool, **settings) -> Sampler:
     prompt = CorridorPrompt()
     dialogue = Plain(tokenizer, prompt)
     sampling = Sampling(max_tokens=6, stop_ids=dialogue.stop_ids)
-    of_sampler = {name: settings.pop(name) for name in ("retries", "concurrency") if name in settings}
+    of_sampler = {name: settings.pop(name) for name in ("retries", "concurrency", "faults") if name in settings}
     return Sampler("test", Player(engine, dialogue, prompt, sampling, **settings), pool, **of_sampler)
 
 
@@ -55,6 +60,7 @@ def play(engine, env, mode: str, n: int = 6, **settings) -> list[Trajectory]:
 
 CORRIDOR = partial(Corridor, CorridorConfig())
 MOODY = partial(Moody, CorridorConfig())
+MINED_TASKS = Mined(MinedConfig(train=2)).tasks("train")
 
 
 def corridor_policy() -> Policy:
@@ -125,6 +131,104 @@ def test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success(word: 
     summary = rate(played)
     assert summary.faults >= 1
     assert summary.episodes + summary.faults == 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"),
+    [("inline", "exit"), ("threads", "exit"), ("threads", "hang"), ("processes", "hang"), ("processes", "die")],
+)
+def test_a_task_that_fails_uses_up_no_retry_of_its_neighbors(mode: str, word: str) -> None:
+    """Two of five episodes misbehave in a worker that they share with the others, none of which may be retried at all."""
+    bad = {derive_seed(seed, 1) for seed in (101, 103)}
+
+    def script(request: Request) -> list[int]:
+        return writes(word if request.seed in bad else "look")
+
+    alone = play(ScriptedEngine(lambda r: writes("look")), MOODY, "inline", n=5)
+    with Pool(MOODY, workers=1, mode=mode, step_timeout=0.5) as pool:  # type: ignore[arg-type]
+        played = asyncio.run(sampler(ScriptedEngine(script), pool, retries=0).play(episodes(5), 1.0))
+    for i in (0, 2, 4):
+        assert played[i].error is None
+        assert [step.observation for step in played[i].steps] == [step.observation for step in alone[i].steps]
+    for i in (1, 3):
+        assert played[i].error is not None
+        assert "worker_lost" not in played[i].error
+
+
+def test_a_worker_that_dies_of_itself_again_and_again_does_not_go_on_for_ever() -> None:
+    async def run(pool: Pool) -> list[Trajectory]:
+        def script(request: Request) -> list[int]:
+            (worker,) = pool._workers
+            assert isinstance(worker, ProcessWorker)
+            os.kill(worker.pid, signal.SIGKILL)
+            return writes("look")
+
+        return await sampler(ScriptedEngine(script), pool, retries=1).play(episodes(1), 1.0)
+
+    with Pool(MOODY, workers=1, mode="processes") as pool:
+        (played,) = asyncio.run(run(pool))
+    assert played.attempt == 1
+    assert played.error is not None
+    assert "killed by SIGKILL" in played.error
+
+
+@pytest.mark.parametrize(("retries", "limit", "tries"), [(0, 3, 3), (1, 3, 3), (5, 4, 4), (1, 0, 8)])
+def test_a_task_that_fails_again_and_again_is_set_aside(retries: int, limit: int, tries: int) -> None:
+    said: list[str] = []
+    seeds: list[int] = []
+    faults = Faults(limit, said.append)
+    planned = [Episode(task, f"{task}-{i}", i, 10 * n + i, "train") for n, task in enumerate(MINED_TASKS) for i in range(4)]
+
+    def script(request: Request) -> list[int]:
+        seeds.append(request.seed)
+        return writes("look")
+
+    with Pool(partial(Mined, MinedConfig(mine="raise", train=2)), mode="inline") as pool:
+        made = sampler(ScriptedEngine(script), pool, retries=retries, concurrency=1, faults=faults)
+        played = asyncio.run(made.play(planned, 1.0))
+    assert sum(seeds.count(derive_seed(i, 0)) for i in range(4)) == tries
+    assert all(one.error is not None for one in played[:4])
+    assert all(one.error is None and one.attempt == 0 for one in played[4:])
+    if limit:
+        assert list(faults.set_aside) == ["mined-0"]
+        assert played[3].error == "set aside: exception: ZeroDivisionError: the corridor has no end"
+        assert not played[3].steps
+        (told,) = said
+        assert f"task mined-0 is set aside for the rest of the run: its environment failed {limit} times in a row" in told
+    else:
+        assert not said
+        assert not faults.set_aside
+
+
+def test_a_task_that_fails_now_and_then_is_not_set_aside() -> None:
+    faults = Faults(limit=3)
+    for _ in range(9):
+        for _ in range(2):
+            faults.failed("flaky", "timeout")
+        faults.ended("flaky")
+    assert not faults.set_aside
+
+
+def test_an_engines_faults_are_none_of_the_task() -> None:
+    class Gone(ScriptedEngine):
+        async def generate(self, request: Request) -> Completion:
+            raise EngineError("connection lost")
+
+    faults = Faults(limit=2)
+    played = play(Gone(lambda r: writes("look")), CORRIDOR, "inline", n=9, faults=faults)
+    assert all(one.error == "engine: connection lost" for one in played)
+    assert not faults.set_aside
+
+
+def test_a_resumed_run_goes_on_with_what_was_set_aside() -> None:
+    first = Faults(limit=2)
+    for task in ("a", "a", "b"):
+        first.failed(task, "crash: gone")
+    second = Faults(limit=2, say=lambda message: None)
+    second.load_state(json.loads(json.dumps(first.state())))
+    assert second.set_aside == {"a": "crash: gone"}
+    second.failed("b", "crash: gone, too")
+    assert list(second.set_aside) == ["a", "b"]
 
 
 def test_a_request_that_the_engine_cannot_answer_costs_its_episode_alone() -> None:

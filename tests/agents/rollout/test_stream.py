@@ -34,6 +34,7 @@ class Hand:
     """Groups whose episodes may end."""
     alike: set[int] = field(default_factory=set)
     broken: set[int] = field(default_factory=set)
+    faulty: set[int] = field(default_factory=set)
     cut: list[int] = field(default_factory=list)
     """Groups whose episodes were ended."""
 
@@ -60,6 +61,7 @@ class Hand:
             raise
         if number in self.broken:
             raise ZeroDivisionError(f"group {number}")
+        trajectory.error = "crash" if number in self.faulty else None
         trajectory.steps.append(Step("", "", weights_version=self.version))
 
     @staticmethod
@@ -286,6 +288,28 @@ def test_groups_that_are_alike_are_replaced_by_the_next_as_often_as_the_rounds_s
         assert (len(found.groups), len(found.dropped)) == (GROUPS, GROUPS)
 
     driven(scenario, overlap=1, dynamic_sampling=DynamicSamplingConfig(rounds=1))
+
+
+def test_groups_of_which_faults_left_nothing_are_replaced_by_the_next() -> None:
+    async def scenario(of: Driven) -> None:
+        of.hand.free |= set(range(99))
+        of.hand.faulty |= {0, 2}
+        found = await of.take_all()
+        assert numbers(found) == [1, 3, 4]
+        assert [Hand.number(group[0].group_id) for group in found.dropped] == [0, 2]
+
+    driven(scenario, overlap=1)
+
+
+def test_where_every_episode_fails_an_iteration_ends_all_the_same() -> None:
+    async def scenario(of: Driven) -> None:
+        of.hand.free |= set(range(99))
+        of.hand.faulty |= set(range(99))
+        found = await of.take_all()
+        assert len(found.groups) == GROUPS
+        assert all(one.error for one in found.learned)
+
+    driven(scenario, overlap=1)
 
 
 def test_a_greedy_episode_is_played_with_each_group() -> None:

@@ -20,8 +20,11 @@ from agents.runs.failures import explain, innermost, noted, reported
 from agents.runs.folder import RunFolder
 from envs.base import TaskError
 from envs.common.structured import ConfigError
+from envs.pool import Pool
 from tests.agents.models.models_for_tests import small_policy
 from tests.agents.runs.test_folder import HASHES, SPLIT_TASKS
+from tests.envs.pool_tools import maker
+from tests.envs.toys import Broken
 
 
 def end(exc: BaseException, folder: RunFolder | None = None) -> int:
@@ -79,11 +82,12 @@ def test_out_of_memory_while_any_number_of_episodes_waits_is_told_with_advice(
         asyncio.run(sample())
     shown = capsys.readouterr().err
     assert outcome.code == 1
-    assert "error: out of memory: " in shown
+    assert shown.startswith(
+        "error: out of memory: " if episodes == 1 else f"error: {episodes} failures at once, all alike: out of"
+    )
     assert "Lower optim.tokens_per_microbatch, engine.max_batch" in shown
     assert "Traceback" not in shown
     assert not folder.traceback.exists()
-    assert (f"{episodes - 1} more failed alike" in shown) == (episodes > 1)
     assert "out of memory" in folder.get_status()["reason"]
 
 
@@ -126,7 +130,13 @@ def test_an_error_that_speaks_of_memory_otherwise_is_not_taken_for_want_of_it() 
 
 trees = st.recursive(st.integers(0, 3), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=6)
 """Errors by their number among KINDS, and groups of them."""
-KINDS = [TaskError("game 7 is broken"), MemoryError(), ZeroDivisionError("division by zero"), KeyError("x")]
+KINDS = [
+    TaskError("game 7 is broken"),
+    MemoryError(),
+    ZeroDivisionError("division by zero"),
+    KeyError("x"),
+    TaskError("game 8 is broken"),
+]
 
 
 def _grouped(tree: Any, interrupted: bool = False) -> Any:
@@ -140,37 +150,62 @@ def _numbers(tree: Any) -> list[int]:
 
 
 @given(trees)
-def test_of_any_group_the_first_error_with_words_is_told_and_no_other_is_lost(tree: Any) -> None:
+def test_of_any_group_the_commonest_error_with_words_is_told(tree: Any) -> None:
     numbers = _numbers(tree)
-    told = next((number for number in numbers if number < 2), numbers[0])
-    assert innermost(_grouped(tree)) is KINDS[told]
+    known = [number for number in numbers if number < 2] or numbers
+    assert innermost(_grouped(tree)) is KINDS[max(known, key=known.count)]
 
 
 @pytest.mark.parametrize(
     ("tree", "lines"),
     [
-        ([0, 0, [0]], ["error: game 7 is broken", "2 more failed alike at the same time"]),
+        ([0, 0, [0]], ["error: 3 failures at once, all alike: game 7 is broken"]),
+        ([4, 0, [0]], ["error: 3 failures at once, all alike: game 8 is broken"]),
         (
             [2, [0, 2], 3],
-            ["error: game 7 is broken", "3 failed otherwise: ZeroDivisionError: division by zero (2 times); KeyError: 'x'"],
+            [
+                "error: 4 failures at once, among them: game 7 is broken",
+                "the others: ZeroDivisionError: division by zero (2 times); KeyError: 'x'",
+            ],
         ),
-        ([2, 2], ["error: ZeroDivisionError: division by zero", "1 more failed alike at the same time"]),
+        (
+            [3, 2, 2],
+            ["error: 3 failures at once, 2 of them alike: ZeroDivisionError: division by zero", "the others: KeyError: 'x'"],
+        ),
+        ([3], ["error: KeyError: 'x'"]),
     ],
 )
-def test_the_other_errors_of_a_group_are_counted_and_named(
+def test_several_failures_are_told_in_a_sentence_with_the_commonest_cause_and_a_count(
     tree: Any, lines: list[str], folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert end(_grouped(tree), folder) == 1
     assert capsys.readouterr().err.splitlines()[: len(lines)] == lines
-    assert folder.traceback.exists() == (2 in _numbers(tree))
+    assert folder.traceback.exists() == any(number in (2, 3) for number in _numbers(tree))
+    assert lines[0].removeprefix("error: ") in folder.get_status()["reason"]
 
 
 def test_many_kinds_of_errors_are_named_up_to_a_few(capsys: pytest.CaptureFixture[str]) -> None:
-    end(ExceptionGroup("many", [TaskError("broken"), *(TaskError(f"broken {i}") for i in range(9))]))
-    assert (
-        "9 failed otherwise: TaskError: broken 0; TaskError: broken 1; TaskError: broken 2; 6 further kinds"
-        in capsys.readouterr().err
-    )
+    end(ExceptionGroup("many", [TaskError("broken"), *(TaskError(f"broken {letter}") for letter in "abcdefghi")]))
+    assert capsys.readouterr().err.splitlines() == [
+        "error: 10 failures at once, among them: broken",
+        "the others: TaskError: broken a; TaskError: broken b; TaskError: broken c; 6 further kinds",
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_workers_that_cannot_start_are_told_once_with_what_to_do(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    async def run() -> None:
+        async with Pool(maker(Broken), mode="processes") as pool, asyncio.TaskGroup() as tasks:
+            for seed in range(count):
+                tasks.create_task(pool.slot().reset(seed=seed))
+
+    with reported() as outcome:
+        asyncio.run(run())
+    shown = capsys.readouterr().err
+    assert outcome.code == 1
+    assert ("all alike: an environment worker cannot start: " in shown) == (count > 1)
+    assert "an environment worker cannot start: " in shown
+    assert "This was not foreseen" not in shown
 
 
 def test_ctrl_c_among_other_errors_stays_an_interruption(folder: RunFolder) -> None:
