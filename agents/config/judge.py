@@ -31,7 +31,7 @@ def check_judge(config: JudgeConfig) -> None:
     if config.file and config.subgoals != "proposed":
         raise ConfigError("judge.file is set, but the subgoals are preset; set judge.subgoals=proposed too")
     if kind == "endpoint":
-        if importlib.util.find_spec("openai") is None:
+        if importlib.util.find_spec("httpx2") is None:
             raise ConfigError("judge.kind=endpoint needs a package: pip install 'stepcredit[judge]'")
         if config.base_url is not None and not _is_address(config.base_url):
             raise ConfigError(

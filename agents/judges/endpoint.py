@@ -1,27 +1,38 @@
 """The client of a server with the OpenAI API (vLLM, llama.cpp, a vendor's).
 
-The key goes into the requests and nowhere else: not into logs, error texts or files. Asking again is left to `asking`, so that
-every call counts.
+To the named host go the question and the named key, and nothing else: no setting of another program's, no redirect to another
+host. What comes back is bounded before it is read. The key is in no log, error text or file. Asking again is left to `asking`,
+so that every call counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import json
+import logging
 import math
 import re
+import zlib
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies, proxy_bypass
 
 from agents.judges.client import ClientError, Reply
 from envs.common.structured import ConfigError
 
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+OPENAI = "https://api.openai.com/v1"
 REFUSAL = re.compile(
     r"(un|not |n't )support|unrecogni[sz]ed|unexpected|unknown|not (permitted|allowed)|extra (field|input)", re.IGNORECASE
 )
 """Words by which a server refuses an option."""
-MOST_TOKENS = 1 << 31
+MOST_TOKENS = 10_000_000
 """A count of tokens beyond this is none."""
+MOST_BYTES = 2 << 20
+"""Of an answer, unpacked: the longest one of a model that thinks has a tenth of it."""
 
 
 class Endpoint:
@@ -29,14 +40,38 @@ class Endpoint:
 
     def __init__(self, model: str, base_url: str | None, key: str | None, max_tokens: int, timeout_s: float) -> None:
         try:
-            import openai
+            import httpx2
         except ImportError:
             raise ConfigError("judge.kind=endpoint needs a package: pip install 'stepcredit[judge]'") from None
-        self._openai = openai
+        self._httpx = httpx2
         self._model, self._key, self._timeout_s = model, key, timeout_s
-        self._client = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout_s)
+        try:
+            url = httpx2.URL(base_url or OPENAI)
+        except httpx2.InvalidURL as error:
+            raise ConfigError(f"judge.base_url is no address: {error}") from None
+        auth = (url.username, url.password) if url.userinfo else None
+        self._url = url.copy_with(userinfo=b"", path=url.path.rstrip("/") + "/chat/completions")
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "stepcredit"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        try:
+            self._client = httpx2.AsyncClient(
+                headers=headers,
+                auth=auth,
+                trust_env=False,  # or else it sends what other programs' settings name, and question and key to a proxy
+                proxy=_tunnel(self._url.scheme, self._url.host) or None,
+                follow_redirects=False,
+                timeout=None,
+                limits=httpx2.Limits(max_connections=None),
+            )
+        except (ImportError, ValueError):
+            raise ConfigError(
+                "the proxy that the environment variable https_proxy names cannot be used for the judge: it must be http:// or "
+                "https://; or name the judge's host in no_proxy"
+            ) from None
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # which logs addresses, with what their query holds
         self._options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": 0.0}
-        self.identity: str | None = f"endpoint {self._client.base_url} {model} {max_tokens}"
+        self.identity: str | None = f"endpoint {(base_url or OPENAI).rstrip('/')}/ {model} {max_tokens}"
 
     async def ask(self, prompt: str) -> Reply:
         """The answer; a call ends after the timeout, however slowly the server goes on. Raises ClientError."""
@@ -44,28 +79,43 @@ class Endpoint:
             options = dict(self._options)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    completion = await self._client.chat.completions.create(
-                        model=self._model, messages=[{"role": "user", "content": prompt}], **options
-                    )
-                return _said(completion)
-            except Exception as error:  # a server can make a client stumble in any way, and none may stop the run
-                if self._without(options, error):
+                    status, wait, body = await self._post({**self._asked(prompt), **options})
+                if status < 300:
+                    return _said(_parsed(body))
+                if self._without(options, status, _parsed(body, fallback={})):
                     continue
+                failure = self._refusal(status, wait, body)
+            except ClientError as error:
+                failure = error
+            except Exception as error:  # a server can make a client stumble in any way, and none may stop the run
                 failure = self._failure(error)
             # Raised outside of the handler: the client's error holds the request and its headers, and must not hang on to ours.
-            raise failure
+            raise failure.with_traceback(None) from None
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._client.aclose()
 
-    def _without(self, options: dict[str, Any], error: Exception) -> bool:
+    def _asked(self, prompt: str) -> dict[str, Any]:
+        return {"model": self._model, "messages": [{"role": "user", "content": prompt}]}
+
+    async def _post(self, question: dict[str, Any]) -> tuple[int, float | None, bytes]:
+        """Status, seconds to wait, and body of the answer. Raises ClientError for one that is too long."""
+        async with self._client.stream("POST", self._url, json=question) as response:
+            status = response.status_code
+            if response.is_redirect:
+                raise ClientError(
+                    "refused", self._told(f"the server sends on to {_elsewhere(response)}, which is not followed")
+                )
+            return status, _wait(response.headers.get("retry-after")), await _bounded(response)
+
+    def _without(self, options: dict[str, Any], status: int, answer: Any) -> bool:
         """Whether the server refused one of `options` by name, as OpenAI's newer models do; it is then left out from now on.
 
         Servers in between say it in words alone (`param` is null), or as a path.
         """
-        if not isinstance(error, self._openai.APIStatusError) or error.status_code not in (400, 422):
+        if status not in (400, 422):
             return False
-        param, told = getattr(error, "param", None), _words(error)
+        param, told = _error(answer).get("param"), _words(answer)
         named = param.rpartition(".")[2] if isinstance(param, str) else ""
         if not named and REFUSAL.search(told) and "context" not in told.lower():
             named = next((option for option in options if re.search(rf"\b{option}\b", told)), "")
@@ -76,24 +126,25 @@ class Endpoint:
             self._options["max_completion_tokens"] = value
         return True
 
-    def _failure(self, error: Exception) -> ClientError:
-        openai = self._openai
-        if isinstance(error, (openai.APITimeoutError, TimeoutError)):
-            return ClientError("timeout", f"no answer within {self._timeout_s:g} s")
-        if isinstance(error, openai.APIConnectionError):
-            return ClientError("connection", f"{self._address()} cannot be reached ({type(error.__cause__).__name__})")
-        if not isinstance(error, openai.APIStatusError):
-            return ClientError("other", f"{self._address()} sent no answer that can be read ({type(error).__name__})")
-        status, told, wait = error.status_code, self._told(_words(error)), _wait(error.response.headers.get("retry-after"))
-        if status == 429 and error.code != "insufficient_quota":
+    def _refusal(self, status: int, wait: float | None, body: bytes) -> ClientError:
+        """What an answer means that is none."""
+        answer = _parsed(body, fallback=body.decode(errors="replace"))
+        told = self._told(f"error {status}: {_words(answer)}")
+        if status == 429 and _error(answer).get("code") != "insufficient_quota":
             return ClientError("rate_limit", told, wait)
         if status in (400, 413, 422) and "context" in told.lower():
             return ClientError("context", told)
         return ClientError("server" if status >= 500 or status in (408, 409) else "refused", told, wait)
 
+    def _failure(self, error: Exception) -> ClientError:
+        if isinstance(error, TimeoutError):
+            return ClientError("timeout", f"no answer within {self._timeout_s:g} s")
+        if isinstance(error, self._httpx.TransportError):
+            return ClientError("connection", f"{self._address()} cannot be reached ({type(error).__name__})")
+        return ClientError("other", f"{self._address()} sent no answer that can be read ({type(error).__name__})")
+
     def _address(self) -> str:
-        url = self._client.base_url  # without a user's name, password or query
-        return f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+        return _origin(self._url)
 
     def _told(self, text: str) -> str:
         """What the server said, as one short line; a server that repeats the key is not believed to do so for good reasons."""
@@ -102,28 +153,79 @@ class Endpoint:
         return " ".join(re.sub(r"[^\x20-\x7e]+", " ", text).split())[:300]
 
 
+def _tunnel(scheme: str, host: str) -> str:
+    """The proxy of the environment for an encrypted connection, whose content it cannot see; "": none."""
+    if scheme != "https" or proxy_bypass(host):
+        return ""
+    proxy = getproxies().get("https") or getproxies().get("all") or ""
+    return proxy if "://" in proxy or not proxy else f"http://{proxy}"
+
+
+async def _bounded(response: Response) -> bytes:
+    """The body, unpacked. Raises ClientError if it has more than MOST_BYTES, packed or unpacked, or is packed in an odd way."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip", "deflate", ""):
+        raise ClientError("other", f"the answer is packed as {encoding[:30]!a}, which was not asked for")
+    unpacker = None if encoding in ("identity", "") else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk if unpacker is None else unpacker.decompress(chunk, MOST_BYTES + 1 - len(body))
+        if len(body) > MOST_BYTES:
+            raise ClientError("other", f"the answer is longer than {MOST_BYTES} bytes")
+    return bytes(body)
+
+
+def _parsed(body: bytes, fallback: Any = None) -> Any:
+    """The JSON of a body; the fallback, if there is one, for what is none. Raises ValueError, RecursionError."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        if fallback is None:
+            raise
+        return fallback
+
+
 def _said(completion: Any) -> Reply:
-    """Raises AttributeError, IndexError or TypeError for what is no completion."""
-    text = completion.choices[0].message.content
+    """Raises KeyError, IndexError or TypeError for what is no completion."""
+    text = completion["choices"][0]["message"]["content"]
     if isinstance(text, list):  # in parts, of which some are text
         text = "".join(_text(part) for part in text)
     if not isinstance(text, str | None):
         raise TypeError("the answer is no text")
-    usage = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    return Reply(text or "", *(count if isinstance(count, int) and 0 <= count < MOST_TOKENS else 0 for count in usage))
+    usage = completion.get("usage")
+    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
+    return Reply(text or "", *(count if type(count) is int and 0 <= count < MOST_TOKENS else 0 for count in counts))
 
 
-def _words(error: Any) -> str:
-    """All that a server said of an error: the client leaves some bodies out of its message."""
-    return str(error) if not error.body or str(error.body) in str(error) else f"{error} {error.body}"
+def _error(answer: Any) -> dict[str, Any]:
+    """The protocol's error object, if there is one."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _words(answer: Any) -> str:
+    """All that a server said of an error."""
+    message = _error(answer).get("message")
+    return f"{message} {answer}" if isinstance(message, str) else str(answer)
+
+
+def _elsewhere(response: Response) -> str:
+    try:
+        return _origin(response.url.join(response.headers.get("location", "")))
+    except Exception:  # whatever is no address
+        return "nowhere"
+
+
+def _origin(url: Any) -> str:
+    """An address without a user's name, password or query."""
+    return f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
 
 
 def _text(part: Any) -> str:
     """What a part of an answer says; nothing if it is a thought, a picture or the like."""
     if isinstance(part, str):
         return part
-    said = part if isinstance(part, dict) else vars(part)
-    return str(said["text"]) if said.get("type") in ("text", "output_text") else ""
+    return str(part["text"]) if part.get("type") in ("text", "output_text") else ""
 
 
 def _wait(header: str | None) -> float | None:

@@ -89,7 +89,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    pytest.importorskip("openai")
+    pytest.importorskip("httpx2")
     with Server() as server:
         server.reply = knows
         yield server

@@ -15,7 +15,8 @@ from tests.agents.judges.server import Server
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache folder."""
     monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path / "cache"))
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ADMIN_KEY"):
+    proxies = [name for kind in ("http", "https", "all", "no") for name in (f"{kind}_proxy", f"{kind}_proxy".upper())]
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ADMIN_KEY", *proxies):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"
 
@@ -28,6 +29,6 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    pytest.importorskip("openai")
+    pytest.importorskip("httpx2")
     with Server() as server:
         yield server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Server:
         """Bodies, in the order of arrival."""
         self.keys: list[str | None] = []
         """Authorization headers."""
+        self.heads: list[dict[str, str]] = []
+        """All headers, by their names in small letters."""
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
@@ -70,6 +73,7 @@ class Server:
                 with server._lock:
                     server.requests.append(request)
                     server.keys.append(self.headers.get("Authorization"))
+                    server.heads.append({name.lower(): value for name, value in self.headers.items()})
                     reply = server.reply(request)
                 content = reply.bytes() + b" " * 100_000 * reply.drips
                 self.send_response(reply.status)
@@ -96,6 +100,10 @@ class Server:
         class Http(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 128  # a connection that finds no place tries again after a second
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                if not isinstance(sys.exception(), ConnectionError):  # a client may leave in the middle of an answer
+                    super().handle_error(request, client_address)
 
         self._http = Http(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"

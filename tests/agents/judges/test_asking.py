@@ -16,7 +16,7 @@ from agents.judges.client import ClientError, Reply
 from agents.judges.endpoint import Endpoint
 from tests.agents.judges.server import Response, Server, error
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 
 
 Made = Callable[..., RetryingClient]

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import logging
+import socket
 import traceback
+import tracemalloc
+import zlib
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents.judges.client import ClientError, Reply
 from agents.judges.endpoint import Endpoint, _wait
+from envs.common.structured import ConfigError
 from tests.agents.judges.server import Response, Server, error
 
 KEY = "sk-secret-0123456789"
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 
 
 def asked(server: Server, runner: asyncio.Runner, prompt: str = "Was it?", timeout_s: float = 600.0) -> Reply:
@@ -75,7 +83,10 @@ def test_a_question_is_one_message_at_temperature_0(server: Server, runner: asyn
         (Response(body=b"[" * 100_000), "other"),
         (Response(body=b"\xff\xfe\x00", kind="application/json"), "other"),
         (Response(body=b"<html>Please log in</html>", kind="text/html"), "other"),
-        (Response(body=b"no gzip", headers={"Content-Encoding": "gzip"}), "connection"),
+        (Response(body=b"no gzip", headers={"Content-Encoding": "gzip"}), "other"),
+        (Response(body=b"whatever", headers={"Content-Encoding": "br"}), "other"),
+        (Response(body=gzip.compress(gzip.compress(b"{}")), headers={"Content-Encoding": "gzip, gzip"}), "other"),
+        (Response(status=500, body=b" " * (3 << 20)), "other"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -125,12 +136,30 @@ def test_an_answer_in_parts_is_their_text(server: Server, runner: asyncio.Runner
     assert asked(server, runner).text == text
 
 
-@pytest.mark.parametrize("count", [-5, 10**400, 1e30, True, None, "7", [7]])
+@pytest.mark.parametrize("body", [b" " * (64 << 20), b"[" * (64 << 20), b'{"choices": "' + b"x" * (64 << 20)])
+@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
+def test_an_answer_without_end_is_left_before_it_fills_the_memory(
+    server: Server, runner: asyncio.Runner, body: bytes, packed: str | None
+) -> None:
+    pack = {None: bytes, "gzip": partial(gzip.compress, compresslevel=1), "deflate": partial(zlib.compress, level=1)}[packed]
+    server.answers(Response(body=pack(body), headers={"Content-Encoding": packed} if packed else {}))
+    tracemalloc.start()
+    try:
+        raised = failure(server, runner)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert raised.kind == "other"
+    assert "longer than 2097152 bytes" in str(raised)
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("count", [-5, 10**400, 2**31 - 1, 1e30, True, None, "7", [7]])
 def test_a_count_of_tokens_that_can_be_none_is_0(server: Server, runner: asyncio.Runner, count: Any) -> None:
     answer = {"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": count, "completion_tokens": 3}}
     server.answers(Response(body=json.dumps(answer).encode()))
     said = asked(server, runner)
-    assert said.prompt_tokens in (0, 1)
+    assert said.prompt_tokens == 0
     assert said.answer_tokens == 3
 
 
@@ -255,12 +284,114 @@ def test_the_key_is_sent(server: Server, runner: asyncio.Runner) -> None:
     assert server.keys == [f"Bearer {KEY}"]
 
 
-def test_without_a_key_none_is_sent_but_a_word_in_its_place(
-    server: Server, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_key_none_is_sent(server: Server, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     runner.run(_ask(lambda: Endpoint("judge-7b", server.url, None, 160, 600.0), "Was it?"))
-    assert server.keys == ["Bearer none"]
+    assert server.keys == [None]
+
+
+OTHERS = {
+    "OPENAI_API_KEY": "sk-of-another",
+    "OPENAI_ADMIN_KEY": "sk-admin-secret",
+    "OPENAI_ORG_ID": "org-secret",
+    "OPENAI_PROJECT_ID": "proj-secret",
+    "OPENAI_CUSTOM_HEADERS": "X-Team: secret",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/secret",
+}
+"""What other programs may be told in the environment."""
+
+
+def test_only_the_question_and_the_named_key_are_sent(
+    server: Server, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret")
+    for name, value in {**OTHERS, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    asked(server, runner)
+    (head,) = server.heads
+    length, host = head.pop("content-length"), head.pop("host")
+    assert (int(length) > 0, host) == (True, server.url.split("/")[2])
+    assert head == {
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "authorization": f"Bearer {KEY}",
+        "connection": "keep-alive",
+        "content-type": "application/json",
+        "user-agent": "stepcredit",
+    }
+
+
+def test_without_an_address_openai_is_asked_whatever_the_environment_says(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(ClientError) as raised:
+        runner.run(_ask(lambda: Endpoint("m", None, KEY, 160, 600.0), "Was it?"))
+    assert "https://api.openai.com cannot be reached" in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(server: Server, runner: asyncio.Runner, status: int) -> None:
+    with Server() as other:
+        address = other.url.replace("//", "//me:secret@") + "/chat/completions?token=secret"
+        server.answers(Response(status=status, headers={"Location": address}, body=b""))
+        raised = failure(server, runner)
+        assert not other.requests
+    assert raised.kind == "refused"
+    assert f"sends on to {other.url.removesuffix('/v1')}, which is not followed" in str(raised)
+    assert "secret" not in str(raised)
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"])
+def test_an_open_question_goes_to_no_proxy(
+    server: Server, runner: asyncio.Runner, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server() as other:
+        monkeypatch.setenv(proxy, other.url.replace("//", "//me:secret@").removesuffix("/v1"))
+        asked(server, runner)
+        assert not other.requests
+    assert len(server.requests) == 1
+
+
+def test_a_proxy_sees_of_an_encrypted_question_no_more_than_the_host(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
+
+        def refuse() -> bytes:
+            connection, _ = listening.accept()
+            with connection:
+                seen = connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+                return seen
+
+        seen = threads.submit(refuse)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:proxysecret@127.0.0.1:{listening.getsockname()[1]}")
+        with caplog.at_level(logging.DEBUG), pytest.raises(ClientError) as raised:
+            runner.run(_ask(lambda: Endpoint("m", "https://judge.invalid/v1?token=secret", KEY, 160, 600.0), "Was it?"))
+        told = seen.result()
+    assert told.startswith(b"CONNECT judge.invalid:443 ")
+    assert b"secret" not in told.replace(b"judge.invalid", b"")
+    assert str(raised.value) == "connection: https://judge.invalid cannot be reached (ProxyError)"
+    assert "secret" not in "".join((*caplog.messages, *(str(record.args) for record in caplog.records)))
+
+
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://me:secret@127.0.0.1:9")
+    with pytest.raises(ConfigError, match="https_proxy") as raised:
+        Endpoint("m", "https://judge.invalid/v1", KEY, 160, 600.0)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_name_and_a_password_in_the_address_are_sent_to_that_host_and_stand_in_no_log(
+    server: Server, runner: asyncio.Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = server.url.replace("//", "//me:secret@") + "?token=secret"
+    with caplog.at_level(logging.DEBUG):
+        runner.run(_ask(lambda: Endpoint("m", address, None, 160, 600.0), "Was it?"))
+    assert server.keys == ["Basic " + base64.b64encode(b"me:secret").decode()]
+    assert "secret" not in "".join((*caplog.messages, *(str(record.args) for record in caplog.records)))
 
 
 @pytest.mark.parametrize(

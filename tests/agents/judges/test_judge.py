@@ -20,7 +20,7 @@ from envs.trajectory import Trajectory
 from tests.agents.judges.episodes import PROMPT, SUBGOALS, TASK, episode, rooms, step, walk
 from tests.agents.judges.server import Response, Server, error
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 DOOR = ("open the door",)
 
 
