@@ -20,6 +20,7 @@ from rich.console import Console
 
 from agents.config.audited import OWN, trainings
 from agents.config.loading import load_audit
+from agents.config.secrets import shown
 from agents.config.sections import AuditConfig, TrainConfig
 from agents.runs.preflight import preflight
 from algorithms import base
@@ -97,7 +98,7 @@ async def _audit(asked: Asked, env: TextEnv, opened: Opened, store: Store, conso
     found = await valued(config, opened.sampler, env, store, console)
     methods = await _compared(asked, env, opened, store, found, console)
     results = {
-        "policy": config.run or config.model.name,
+        "policy": config.run or shown(config.model.name),
         "iteration": opened.iteration,
         "environment": env.name,
         "split": config.split,

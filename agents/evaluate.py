@@ -14,12 +14,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.config.loading import load, load_evaluate
+from agents.config.loading import load_evaluate, to_dict
+from agents.config.secrets import masks, shown, unresolved
 from agents.config.sections import EvaluateConfig
 from agents.runs.preflight import preflight
 from envs.common import disk
@@ -99,7 +101,7 @@ async def _evaluate(
         "repeats": e.repeats,
         "run": config.run,
         "checkpoint": saved,
-        "model": config.model.name,
+        "model": shown(config.model.name),
         "environment": env.name,
         "temperatures": {},
         "random": {},
@@ -211,13 +213,17 @@ def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:
 
     Its vocabulary is that of the environment it was trained on. Raises CheckpointError, with the checkpoints that exist.
     """
+    from agents.config.compose import read_saved
     from agents.config.overrides import assignment
     from agents.rollout.build import fresh_policy
     from agents.runs import checkpoint
 
     run = Path(config.run or "")
     saved = checkpoint.of_run(run, config.checkpoint)
-    policy = fresh_policy(load([assignment("resume", run), f"device={config.device}"]))
+    given: Any = OmegaConf.create(unresolved(to_dict(config)))
+    hidden = [name for name in masks(read_saved(run / "config.yaml")) if OmegaConf.select(given, name) is not None]
+    again = [assignment(name, str(OmegaConf.select(given, name))) for name in hidden]
+    policy = fresh_policy(load_evaluate([assignment("run", run), f"device={config.device}", *again]))
     policy.model.load_state_dict(saved.tensors)
     return policy, {"iteration": saved.iteration, "sha256": saved.digest}
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agents.config import loading
+from agents.config.secrets import masked
 from agents.config.sections import TrainConfig
 from agents.runs.failures import noted, reported, tell
 from agents.runs.stopping import heard
@@ -82,7 +83,7 @@ def train(config: TrainConfig, stop: threading.Event | None = None) -> RunFolder
 
 
 def _say(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    print(masked(message), file=sys.stderr)
     return code
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.config import compose
 from agents.config.loading import finish, load
-from agents.config.overrides import assignment, parse
+from agents.config.overrides import parse
 from agents.config.sections import AuditConfig, TrainConfig
 from algorithms import base
 from algorithms.branching import BRANCHED
@@ -54,7 +54,7 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
 
 def _of_run(run: str, name: str, words: Sequence[str]) -> dict[str, Any]:
     """The run's configuration with another method; single values that are given count before those that the method sets."""
-    values = compose.compose("evaluate", [assignment("run", run), *words])
+    values = compose.of_run(run, parse(words))
     values.pop("run")
     if name == OWN:
         return values

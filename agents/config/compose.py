@@ -7,7 +7,8 @@ which keys exist, so that one place reports every mistake in one way.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,16 +20,18 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from agents.config.overrides import parse, quoted
 from agents.config.renamed import translated
+from agents.config.secrets import MASK, masks, unresolved
+from agents.config.sections import COMMANDS, TrainConfig
 from algorithms import base, shaping
 from envs import registry
-from envs.common.structured import ConfigError, not_among, suggestion
-from envs.common.text import first_line
+from envs.common.structured import ConfigError, Interpolated, keys, not_among, suggestion
+from envs.common.text import first_line, printable
 
 ROOT = Path(__file__).resolve().parents[2] / "conf"
 SHAPE = "the weights that were saved have another shape"
@@ -47,11 +50,9 @@ def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     parsed = parse(overrides)
     run = _named_run(job, parsed)
     if run:
-        return _of_run(*run, [one for one in parsed if one.key_or_group != run[0]])
+        return of_run(run[1], [one for one in parsed if one.key_or_group != run[0]], run[0], keys(COMMANDS[job]))
     with _hydra():
-        values = OmegaConf.to_container(hydra_compose(job, _lines(parsed)), resolve=True)
-    assert isinstance(values, dict)
-    named_values = {str(key): value for key, value in values.items()}
+        named_values = _resolved(hydra_compose(job, _lines(parsed)))
     _refuse_half_a_method(parsed, named_values)
     return named_values
 
@@ -66,6 +67,34 @@ def _hydra() -> Iterator[None]:
         raise ConfigError(f"the configuration does not compose: {exc}") from exc
 
 
+def _resolved(config: Any) -> dict[str, Any]:
+    """A plain mapping, in which texts that were interpolated know what was written. Raises ConfigError."""
+
+    def values(node: DictConfig | ListConfig) -> Any:
+        if isinstance(node, DictConfig):
+            return {str(key): value(node, key) for key in node}
+        return [value(node, place) for place in range(len(node))]
+
+    def value(node: Any, key: Any) -> Any:
+        if OmegaConf.is_missing(node, key):
+            return "???"
+        found = node[key]
+        if isinstance(found, (DictConfig, ListConfig)):
+            return values(found)
+        if isinstance(found, str) and OmegaConf.is_interpolation(node, key):
+            written: Any = OmegaConf.to_container(node, resolve=False)
+            return Interpolated(found, written[key])
+        return found
+
+    try:
+        found: dict[str, Any] = values(config)
+    except OmegaConfBaseException as exc:
+        unset = re.search(r"Environment variable '(.*?)' not found", str(exc))
+        why = f"set the environment variable {unset[1]}, which it names" if unset else first_line(exc)
+        raise ConfigError(f"{exc.full_key or 'the configuration'} cannot be resolved: {why}") from exc
+    return found
+
+
 def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """For each value of `compose(job, overrides)` where it comes from: a file, or the command line. Raises ConfigError."""
     parsed = parse(overrides)
@@ -73,7 +102,7 @@ def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if run:
         saved = Path(run[1]) / "config.yaml"
-        _note(found, OmegaConf.to_container(OmegaConf.load(saved)), str(saved))
+        _note(found, read_saved(saved), str(saved))
     else:
         folders = search_path()
         for one in _defaults(job, parsed):
@@ -102,19 +131,15 @@ def method(name: str) -> dict[str, Any]:
     if name not in available:
         return {"algo": {"name": name}}
     with _hydra():
-        values = OmegaConf.to_container(hydra_compose(overrides=[*_lines([]), f"+algo={name}"]), resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+        return _resolved(hydra_compose(overrides=[*_lines([]), f"+algo={name}"]))
 
 
 def joined(values: Mapping[str, Any], more: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """`values` with those of `more` over them, and single values that `overrides` give over both."""
-    config = OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.create(dict(more)))
+    config = OmegaConf.merge(OmegaConf.create(unresolved(values)), OmegaConf.create(unresolved(more)))
     for override in parse(overrides):
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
-    found = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    return _resolved(config)
 
 
 def _placed(place: str, content: Any) -> Any:
@@ -259,8 +284,13 @@ def _registered(group: str) -> list[str]:
     return known.names() if known else []
 
 
-def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]:
-    """The configuration a run was started with, single values replaced. `key` is the setting that names the run."""
+def of_run(
+    run: str, overrides: Sequence[Override], key: str = "run", used: Collection[str] = keys(TrainConfig)
+) -> dict[str, Any]:
+    """The configuration a run was started with, single values replaced. Raises ConfigError.
+
+    key: the setting that names the run; with key=run only those sections are there that are `used`.
+    """
     folder = Path(run)
     saved = folder / "config.yaml"
     if not saved.is_file():
@@ -273,19 +303,14 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
             f"{key} is '{run}', a run that was stopped before it had begun (its config.yaml is empty): delete that folder, and "
             "start again"
         )
-    try:
-        config = OmegaConf.load(saved)
-    except (YAMLError, UnicodeError) as error:
-        raise ConfigError(f"{key} is '{run}', but {saved} is damaged: {first_line(error)}") from None
-    older = OmegaConf.to_container(config)
-    if not isinstance(older, dict):
-        raise ConfigError(f"{key} is '{run}', but {saved} is damaged: it holds no settings")
-    translated(older)  # type: ignore[arg-type]
-    config = OmegaConf.create(older)
+    older = read_saved(saved)
+    translated(older)
     if key == "run":
-        # Of a training run these are a name, a place and a schedule, which mean nothing to an evaluation.
-        for name in ("run", "out", "checkpoint", "resume"):
-            config.pop(name, None)
+        # Of a training run these are a name, a place and a schedule, which mean nothing to an evaluation; and what it does not
+        # use may name environment variables that are not set here.
+        unused = {"run", "out", "checkpoint", "resume"} | {name for name in keys(TrainConfig) if name not in used}
+        older = {name: value for name, value in older.items() if name not in unused}
+    config = OmegaConf.create(older)
     fixed = FIXED | {
         f"shaping.{name}.{setting}": SHAPE
         for name in config.get("shaping") or {}
@@ -304,6 +329,23 @@ def _of_run(key: str, run: str, overrides: Sequence[Override]) -> dict[str, Any]
                 "a new run without resume="
             )
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
-    values = OmegaConf.to_container(config, resolve=True)
+    values = _resolved(config)
+    if hidden := list(masks(values)):
+        raise ConfigError(
+            f"{', '.join(hidden)}: {saved} has {MASK} in place of a secret. Give it again, for example "
+            f"'{hidden[0]}=${{oc.env:MY_SECRET}}', which is stored as it is written"
+        )
+    return {**values, key: run}
+
+
+def read_saved(file: Path) -> dict[str, Any]:
+    """What a config.yaml holds, interpolations as they are written. Raises ConfigError, with what to do, for a damaged one."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(file))
+        why = "" if isinstance(values, dict) and values else "it holds no settings"
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as exc:
+        values, why = {}, first_line(exc) or type(exc).__name__
+    if why:
+        raise ConfigError(f"{file} is damaged ({printable(why)}): restore it from a copy; without it the run cannot be used")
     assert isinstance(values, dict)
-    return {**{str(name): value for name, value in values.items()}, key: run}
+    return {str(name): value for name, value in values.items()}

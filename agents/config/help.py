@@ -15,10 +15,10 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from agents.config import compose
-from agents.config.loading import COMMANDS, Job, composed, finish, to_dict
+from agents.config import compose, secrets
+from agents.config.loading import composed, finish, to_dict
 from agents.config.overrides import command_line
-from agents.config.sections import EnvConfig
+from agents.config.sections import COMMANDS, EnvConfig, Job
 from algorithms import base, shaping, surrogates
 from envs import registry
 from envs.common.structured import ConfigError, describe, plain, suggestion
@@ -149,7 +149,7 @@ def keys(job: Job, overrides: Sequence[str] = ()) -> list[Key]:
     values = composed(job, overrides)
     with suppress(ConfigError):
         values = to_dict(finish(COMMANDS[job], values))
-    return list(_walk(COMMANDS[job], "", values, composed(job, overrides, compose.sources)))
+    return list(_walk(COMMANDS[job], "", secrets.shown(values), composed(job, overrides, compose.sources)))
 
 
 def _overview(job: Job, overrides: Sequence[str], known: Sequence[Key]) -> list[str]:

@@ -6,25 +6,16 @@ conversion in envs.common.structured, combinations in agents.config.checks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from agents.config.renamed import refuse
-from agents.config.sections import AuditConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
+from agents.config.secrets import stored
+from agents.config.sections import COMMANDS, AuditConfig, Config, EvaluateConfig, Job, JudgeRunConfig, TrainConfig
 from envs.common.structured import ConfigError, build, keys, paths, plain, unknown_key
 
-Config = TrainConfig | EvaluateConfig | JudgeRunConfig | AuditConfig
 C = TypeVar("C", bound=Config)
 Compose = Callable[[str, Sequence[str]], dict[str, Any]]
-Job = Literal["train", "evaluate", "judge", "audit"]
-COMMANDS: dict[Job, type[Config]] = {
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "judge": JudgeRunConfig,
-    "audit": AuditConfig,
-}
-"""What each command is set by."""
 
 
 def load(overrides: Sequence[str] = ()) -> TrainConfig:
@@ -103,23 +94,14 @@ def finish(cls: type[C], values: dict[str, Any]) -> C:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as YAML can hold it; `finish` reads it back."""
+    """The configuration as plain values; `finish` reads it back."""
     values = plain(config)
     values["env"].update(values["env"].pop("settings") or {})
     return values
 
 
 def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
-    """The resolved configuration as YAML text."""
+    """The configuration as YAML text: interpolated texts as they were written, and secrets masked."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(_uninterpolated(to_dict(config))))
-
-
-def _uninterpolated(value: Any) -> Any:
-    """The same values where `${` stands for itself: what could be interpolated has been."""
-    if isinstance(value, dict):
-        return {key: _uninterpolated(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_uninterpolated(one) for one in value]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return OmegaConf.to_yaml(OmegaConf.create(stored(to_dict(config))))

@@ -622,3 +622,14 @@ class AuditConfig:
     out: str | None = None
     """Folder for the results; null: audit-<hash of what was measured> in the run's folder, or
     runs/audits/<env>-<model>-<hash>."""
+
+
+Job = Literal["train", "evaluate", "judge", "audit"]
+Config = TrainConfig | EvaluateConfig | JudgeRunConfig | AuditConfig
+COMMANDS: dict[str, type[Config]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "judge": JudgeRunConfig,
+    "audit": AuditConfig,
+}
+"""What each command is set by."""

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from agents.config.secrets import masked
 from agents.rollout.engines.base import EngineError, EngineStats, new_session
 from agents.rollout.episode import Player
 from agents.rollout.faults import Faults
@@ -155,9 +156,9 @@ class Sampler:
                 self.faults.ended(episode.task_id)
                 return trajectory
             except EngineError as error:
-                trajectory.error, own = str(error), own + 1
+                trajectory.error, own = masked(str(error)), own + 1
             except EpisodeError as error:
-                trajectory.error = str(error)
+                trajectory.error = masked(str(error))
                 if error.kind != "worker_lost":
                     own += 1
                     self.faults.failed(episode.task_id, trajectory.error)

@@ -12,11 +12,12 @@ import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from agents.config.secrets import masked
 from agents.runs.folder import RunFolder, RunFolderError, Status
 from agents.runs.stopping import like_ctrl_c
 from envs.common import streams
@@ -63,13 +64,13 @@ def reported() -> Iterator[Outcome]:
     except BaseException as raised:
         if (interruption := _interruption(raised)) is not None:
             outcome.code = 130
-            print("\n".join([str(interruption) or AT_ONCE, *_notes(raised)]), file=sys.stderr)
+            _print([str(interruption) or AT_ONCE, *_notes(raised)])
             return
         outcome.code = 2 if isinstance(innermost(raised), (ConfigError, RunFolderError)) else 1
         lines = [f"error: {_account(raised)}", *_notes(raised)]
         if _unforeseen(raised) and not any(line.startswith(UNFORESEEN) for line in lines):
             lines.append(f"{UNFORESEEN}below\n{_traceback(raised)}")
-        print("\n".join(lines), file=sys.stderr)
+        _print(lines)
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def command(
             return tell(usage([word for word in given if word not in ("-h", "--help")]))
         settings = load(given)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print([f"error: {error}"])
         return 2
     with reported() as outcome, like_ctrl_c():
         run(settings)
@@ -178,7 +179,7 @@ def _account(raised: BaseException) -> str:
     told, errors = innermost(raised), _leaves(raised)
     said = explain(told) or f"{type(told).__name__}: {told}{_ABOUT_EXIT * isinstance(told, SystemExit)}"
     if len(errors) == 1:
-        return said
+        return masked(said)
     others = [one for one in errors if _kind(one) != _kind(told)]
     alike = len(errors) - len(others)
     share = "all alike" if not others else f"{alike} of them alike" if alike > 1 else "among them"
@@ -189,7 +190,7 @@ def _account(raised: BaseException) -> str:
         named = [f"{examples[kind]}{f' ({count} times)' if count > 1 else ''}" for kind, count in kinds[:MOST_OTHERS]]
         left = len(kinds) - len(named)
         lines.append(f"the others: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
-    return "\n".join(lines)
+    return masked("\n".join(lines))
 
 
 def _note(raised: BaseException, folder: RunFolder, status: Status, reason: str, cure: str = "") -> None:
@@ -215,7 +216,12 @@ def _unforeseen(raised: BaseException) -> bool:
 
 
 def _traceback(raised: BaseException) -> str:
-    return "".join(traceback.format_exception(raised))
+    return masked("".join(traceback.format_exception(raised)))
+
+
+def _print(lines: Iterable[str]) -> None:
+    """To people, and to the log files of clusters."""
+    print(masked("\n".join(lines)), file=sys.stderr)
 
 
 def _written(folder: RunFolder, text: str) -> bool:

@@ -19,6 +19,7 @@ import orjson
 
 from agents.config import loading
 from agents.config.overrides import assignment, command_line
+from agents.config.secrets import masked
 from agents.config.sections import TrainConfig
 from envs import trajectory_file
 from envs.base import Split
@@ -143,7 +144,7 @@ class RunFolder:
     def add_warning(self, message: str) -> None:
         """Record what was said of the run: a line, with the time."""
         with self.warnings.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {' '.join(message.split())}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {masked(' '.join(message.split()))}\n")
             disk.flush(file)
 
     def trajectories(self, iteration: int) -> Path:

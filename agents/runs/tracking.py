@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agents.config.secrets import masked
 from agents.config.sections import TensorboardConfig, TrackerConfig
 from agents.runs.console import Console
 from agents.runs.metrics import MetricsFile, read_metrics
@@ -76,7 +77,7 @@ class Trackers:
                 # metrics.jsonl is the record of the run: without it there is nothing to go on with.
                 if isinstance(tracker, MetricsFile):
                     raise
-                why = f"{type(exc).__name__}: {first_line(exc)}"
+                why = f"{type(exc).__name__}: {masked(first_line(exc))}"
                 log.warning("tracker %s failed and is left out from here on: %s", type(tracker).__name__, why)
                 self._trackers.remove(tracker)
 
@@ -84,7 +85,7 @@ class Trackers:
 def open_trackers(
     config: TrackerConfig, folder: Path, settings: Mapping[str, Any], iterations: int, resume_at: int | None = None
 ) -> Trackers:
-    """The trackers of the run in `folder`. `settings` is the resolved configuration; `resume_at` the checkpoint's iteration."""
+    """The trackers of the run in `folder`. settings: as others may see them; resume_at: the checkpoint's iteration."""
     trackers: list[Tracker] = [MetricsFile(folder / "metrics.jsonl", resume_at)]
     optional: list[Callable[[], Tracker]] = []
     if config.console is not None:
@@ -100,5 +101,5 @@ def open_trackers(
         except Stopped:
             raise
         except BaseException as exc:  # a service that is down must not cost a run
-            log.warning("a tracker could not be opened and is left out: %s: %s", type(exc).__name__, exc)
+            log.warning("a tracker could not be opened and is left out: %s: %s", type(exc).__name__, masked(str(exc)))
     return Trackers(trackers)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.config.secrets import masked_word
 from agents.config.sections import WandbConfig
 from agents.runs.tracker import Tracker
 from envs.common import disk
@@ -56,15 +59,16 @@ class Wandb(Tracker):
                 settings=wandb.Settings(silent=True, console="off", **wait),
             )
 
-        mode, why = _mode(config, wandb)
-        try:
-            self._run = begin(mode)
-        except Exception as exc:
-            if mode != "online":
-                raise
-            wandb.teardown(exit_code=1)  # its service still holds the run's id
-            mode, why = "offline", f"the server did not take the run: {first_line(exc)}"
-            self._run = begin(mode)
+        with _masked_arguments():
+            mode, why = _mode(config, wandb)
+            try:
+                self._run = begin(mode)
+            except Exception as exc:
+                if mode != "online":
+                    raise
+                wandb.teardown(exit_code=1)  # its service still holds the run's id
+                mode, why = "offline", f"the server did not take the run: {first_line(exc)}"
+                self._run = begin(mode)
         later = f"; upload it later: wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*" if mode == "offline" else ""
         print(f"W&B: {mode} ({why}){later}", flush=True)
 
@@ -90,6 +94,17 @@ class Wandb(Tracker):
     def close(self, status: str) -> None:
         self._run.summary["status"] = status
         self._run.finish(exit_code=0 if status == "finished" else 1)
+
+
+@contextmanager
+def _masked_arguments() -> Iterator[None]:
+    """Within: W&B, which records the command line, finds no secret in it."""
+    given = sys.argv
+    sys.argv = [masked_word(word) for word in given]
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def _mode(config: WandbConfig, wandb: Any) -> tuple[Mode, str]:

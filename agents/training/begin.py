@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
+from agents.config.loading import to_dict
+from agents.config.secrets import shown
 from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
 from agents.models.sources import in_words
@@ -102,7 +103,7 @@ def _opened(
             print("dialogue:", sampler.player.dialogue.summary, flush=True)
         folder.begin(config, splits, hashes)
         began = {name: now - spent[name] for name, now in clocks().items()}
-        trackers = open_trackers(config.tracker, folder.path, asdict(config), config.iterations, at)
+        trackers = open_trackers(config.tracker, folder.path, shown(to_dict(config)), config.iterations, at)
         yield env, sampler, trackers, began
     except BaseException as raised:
         if isinstance(raised, KeyboardInterrupt) and folder.begun:

@@ -20,6 +20,23 @@ class ConfigError(ValueError):
     """The configuration cannot be run. The message names the key, what is allowed, and the nearest match."""
 
 
+class Interpolated(str):
+    """A text that was written as an interpolation (`${oc.env:TOKEN}`): what it stands for. `raw`: what was written.
+
+    It may be a secret, so that messages (`{value!r}`), files and services get what was written.
+    """
+
+    raw: str
+
+    def __new__(cls, value: str, raw: str = "") -> Interpolated:
+        made = super().__new__(cls, value)
+        made.raw = raw
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.raw)
+
+
 @dataclass(frozen=True)
 class Bound:
     """A limit of numbers, for a field's type: Annotated[float, AtLeast(0)]. Of a list, every item keeps to it."""
@@ -221,7 +238,7 @@ def _scalar(hint: Any, value: Any, name: str) -> Any:
         return float(value)
     # A name that looks like a number (run=7) is a name all the same.
     if hint is str and isinstance(value, (str, int)) and not isinstance(value, bool):
-        return str(value)
+        return value if isinstance(value, str) else str(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     # Everything else is taken as it is: bool, and classes that only Python code can give a value of.
