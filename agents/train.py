@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agents.config import loading
-from agents.config.secrets import masked
 from agents.config.sections import TrainConfig
 from agents.runs.failures import noted, reported, tell
 from agents.runs.stopping import heard
@@ -35,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cfg", choices=["job"], nargs="?", const="job")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
-    try:
-        options, unknown = parser.parse_known_intermixed_args(arguments)
+    with reported() as outcome:
+        try:
+            options, unknown = parser.parse_known_intermixed_args(arguments)
+        except argparse.ArgumentError as exc:
+            raise ConfigError(f"{exc.message} (see --help)") from exc
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]}; settings are written key=value, for example optim.lr=1e-4")
         if options.help:
@@ -55,11 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             report(config)
             return streams.code()
-    except argparse.ArgumentError as exc:
-        return _say(f"error: {exc.message} (see --help)", 2)
-    except ConfigError as exc:
-        return _say(f"error: {exc}", 2)
-    with reported() as outcome:
         tell(train(config).last_lines())
     return outcome.code
 
@@ -80,11 +77,6 @@ def train(config: TrainConfig, stop: threading.Event | None = None) -> RunFolder
 
         begun(config, folder).run(stop)
     return folder
-
-
-def _say(message: str, code: int) -> int:
-    print(masked(message), file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

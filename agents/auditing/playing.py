@@ -22,7 +22,7 @@ from agents.auditing.truth import Returns
 from agents.rollout.branching import Branch, continued
 from agents.rollout.planner import Episode, Planner, group_episodes
 from agents.rollout.sampler import OnEpisode, Sampler
-from agents.runs.metrics import read_metrics
+from agents.runs.metrics import read_lines
 from algorithms.base import Ints
 from envs import trajectory_file
 from envs.base import TextEnv
@@ -74,7 +74,7 @@ class Store:
             if file.exists():
                 trajectory_file.repair(file)
         if self.continuations.exists():
-            lines = read_metrics(self.continuations)
+            lines = read_lines(self.continuations)
             disk.write(self.continuations, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         if self._costs.exists():
             self.costs = json.loads(self._costs.read_text())
@@ -171,7 +171,7 @@ async def returns(
     place = {branch.name: number for number, branch in enumerate(round_.branches)}
     found: dict[int, float | None] = {}
     if store.continuations.exists():
-        for line in read_metrics(store.continuations):
+        for line in read_lines(store.continuations):
             if line["name"] in place:
                 found[place[line["name"]]] = line["return"]
     missing = [number for number in range(len(round_.branches)) if number not in found]

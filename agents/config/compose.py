@@ -34,6 +34,8 @@ from envs.common.structured import ConfigError, Interpolated, keys, not_among, s
 from envs.common.text import first_line, printable
 
 ROOT = Path(__file__).resolve().parents[2] / "conf"
+LAST = keys(TrainConfig)[-1]
+"""The setting at the end of a run's config.yaml."""
 SHAPE = "the weights that were saved have another shape"
 FIXED = {
     "run": "a run goes on under its own name",
@@ -48,7 +50,7 @@ PLUGIN_GROUPS = tuple(f"stepcredit.{kind}" for kind in ("envs", "algorithms", "s
 def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The plain mapping that `conf/<job>.yaml` and `overrides` give, interpolations resolved. Raises ConfigError."""
     parsed = parse(overrides)
-    run = _named_run(job, parsed)
+    run = named_run(job, parsed)
     if run:
         return of_run(run[1], [one for one in parsed if one.key_or_group != run[0]], run[0], keys(COMMANDS[job]))
     with _hydra():
@@ -98,7 +100,7 @@ def _resolved(config: Any) -> dict[str, Any]:
 def sources(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """For each value of `compose(job, overrides)` where it comes from: a file, or the command line. Raises ConfigError."""
     parsed = parse(overrides)
-    run = _named_run(job, parsed)
+    run = named_run(job, parsed)
     found: dict[str, Any] = {}
     if run:
         saved = Path(run[1]) / "config.yaml"
@@ -152,7 +154,7 @@ def _placed(place: str, content: Any) -> Any:
 def choices(job: str, overrides: Sequence[str] = ()) -> dict[str, str]:
     """The option in force of each config group, as `algo: gigpo`; none where a run brings its configuration."""
     parsed = parse(overrides)
-    if _named_run(job, parsed):
+    if named_run(job, parsed):
         return {}
     chosen: dict[str, str] = {}
     for name in (one.config_path for one in _defaults(job, parsed) if one.parent == job):
@@ -161,7 +163,7 @@ def choices(job: str, overrides: Sequence[str] = ()) -> dict[str, str]:
     return chosen | {one.key_or_group: str(one.value()) for one in parsed if one.key_or_group in ("env", "algo")}
 
 
-def _named_run(job: str, parsed: Sequence[Override]) -> tuple[str, str] | None:
+def named_run(job: str, parsed: Sequence[Override]) -> tuple[str, str] | None:
     """The setting that names a run to go on with, or to evaluate, which brings its own configuration; and that run."""
     key = "resume" if job == "train" else "run"
     named = [override for override in parsed if override.key_or_group == key and override.value() is not None]
@@ -342,7 +344,8 @@ def read_saved(file: Path) -> dict[str, Any]:
     """What a config.yaml holds, interpolations as they are written. Raises ConfigError, with what to do, for a damaged one."""
     try:
         values = OmegaConf.to_container(OmegaConf.load(file))
-        why = "" if isinstance(values, dict) and values else "it holds no settings"
+        whole = isinstance(values, dict) and LAST in values
+        why = "" if whole else "it was cut off" if isinstance(values, dict) and values else "it holds no settings"
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as exc:
         values, why = {}, first_line(exc) or type(exc).__name__
     if why:

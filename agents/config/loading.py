@@ -20,22 +20,22 @@ Compose = Callable[[str, Sequence[str]], dict[str, Any]]
 
 def load(overrides: Sequence[str] = ()) -> TrainConfig:
     """The training run that `overrides` describe (`env=alfworld`, `optim.lr=1e-4`, ...). Raises ConfigError."""
-    return finish(TrainConfig, composed("train", overrides))
+    return _finished(TrainConfig, "train", overrides)
 
 
 def load_evaluate(overrides: Sequence[str] = ()) -> EvaluateConfig:
     """The evaluation that `overrides` describe. Raises ConfigError."""
-    return finish(EvaluateConfig, composed("evaluate", overrides))
+    return _finished(EvaluateConfig, "evaluate", overrides)
 
 
 def load_judge(overrides: Sequence[str] = ()) -> JudgeRunConfig:
     """The measurement of a judge that `overrides` describe. Raises ConfigError."""
-    return finish(JudgeRunConfig, composed("judge", overrides))
+    return _finished(JudgeRunConfig, "judge", overrides)
 
 
 def load_audit(overrides: Sequence[str] = ()) -> AuditConfig:
     """The audit of credit that `overrides` describe. Raises ConfigError."""
-    return finish(AuditConfig, composed("audit", overrides))
+    return _finished(AuditConfig, "audit", overrides)
 
 
 def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None) -> dict[str, Any]:
@@ -69,6 +69,19 @@ def composed(job: Job, overrides: Sequence[str] = (), of: Compose | None = None)
         values |= {key: value for key, value in of(job, of_run).items() if key in brought}
     # A model's YAML file also says how it is trained, which other commands do not need.
     return {key: value for key, value in values.items() if key not in unused}
+
+
+def _finished(cls: type[C], job: Job, overrides: Sequence[str]) -> C:
+    from agents.config.compose import named_run
+    from agents.config.overrides import parse
+
+    values = composed(job, overrides)
+    try:
+        return finish(cls, values)
+    except ConfigError as exc:
+        if (run := named_run(job, parse(overrides))) is None:
+            raise
+        raise ConfigError(f"{exc}\nin {run[1]}/config.yaml with what was given beside {run[0]}=") from exc
 
 
 def finish(cls: type[C], values: dict[str, Any]) -> C:

@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from agents.judges.question import LONGEST_LINE, LONGEST_OBSERVATION, enclosed
 from agents.judges.quoting import quoted, quoted_line
 from algorithms.shaping.answers import parse_answer
+from envs.common.files import regular
 from envs.common.structured import ConfigError
 
 log = logging.getLogger("stepcredit.judge")
@@ -94,7 +95,7 @@ def key(task: str) -> str:
 
 def _load(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = regular(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeError) as error:

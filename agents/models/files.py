@@ -20,8 +20,16 @@ PREFIXES = {
     "policy.": "a trainer's wrapper",
 }
 """Prefixes of keys that wrappers leave behind."""
-READ = ("generation_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
-"""Files of settings that transformers reads, some of them without a word where they are broken."""
+READ = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "adapter_config.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+"""Files that hold an object in JSON; transformers goes on without some that are broken, and fails without naming others."""
 
 
 def wrong_file(folder: Path) -> str | None:
@@ -49,12 +57,12 @@ def wrong_file(folder: Path) -> str | None:
 
 
 def _wrong_settings(path: Path) -> str | None:
-    """What is wrong with a file of settings: transformers would go on without it, or fail without naming it."""
+    """What is wrong with one of the files in READ."""
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
             raise ValueError("no object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"{path.name} cannot be read as JSON ({error}): copy or download it again"
     if path.name == "generation_config.json":
         ends = found.get("eos_token_id")

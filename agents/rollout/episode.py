@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 from agents.rollout.choice import Scoring
 from agents.rollout.dialogue import Dialogue
-from agents.rollout.engines.base import Completion, Engine, EngineStats, Request, Sampling
+from agents.rollout.engines.base import Completion, Engine, EngineError, EngineStats, Request, Sampling
 from agents.rollout.planner import Branch, Episode, Kept
 from agents.rollout.prefix import BranchError, begin
 from envs.pool import Slot
@@ -84,6 +85,8 @@ class Player:
                     _cut_off(trajectory, NO_ACTIONS, observation, info)
                 return
             done = await self._respond(session, ids, admissible, derive_seed(episode.sample_seed, t), kept)
+            if isnan(sum(done.logprobs)):
+                raise EngineError("the model's probabilities are nan: its weights or activations are no numbers any more")
             if not done.ids:
                 _cut_off(trajectory, CONTEXT, observation, info)
                 return

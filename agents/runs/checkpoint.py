@@ -26,12 +26,15 @@ from torch import Tensor
 from agents.config.overrides import assignment, command_line
 from agents.runs.state_tree import flatten, unflatten
 from envs.common import disk
+from envs.common.text import first_line
 
 FORMAT = "stepcredit.checkpoint/1"
 FILES = ("model.safetensors", "state.safetensors", "state.json")
 NAME = re.compile(r"iteration_(\d{6,})")
 PASSED = ".passed"
 """End of the name of a checkpoint that could not be read when its run went on from one before it."""
+ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError)
+"""What reading raises of files that are damaged, or were edited by hand."""
 SPARE = 1 << 20
 """Bytes beyond the tensors themselves that a checkpoint may need."""
 
@@ -153,9 +156,9 @@ def load(folder: Path) -> Checkpoint:
         stored = json.loads((folder / FILES[2]).read_text(encoding="utf-8"))
         tensors = load_file(folder / FILES[0])
         state = unflatten(load_file(folder / FILES[1]), stored["state"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as exc:
-        raise CheckpointError(f"{folder} cannot be read: {exc}") from exc
-    tensors.update({alias: tensors[original] for alias, original in stored["aliases"].items()})
+        tensors.update({alias: tensors[original] for alias, original in stored["aliases"].items()})
+    except ODD as exc:
+        raise CheckpointError(f"{folder} cannot be read: {type(exc).__name__}: {first_line(exc)}") from exc
     return Checkpoint(folder, tensors, state, hashlib.sha256(written).hexdigest())
 
 

@@ -109,15 +109,12 @@ def command(
     Returns the exit code.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+    with reported() as outcome:
         if {"-h", "--help"} & set(given):
             return tell(usage([word for word in given if word not in ("-h", "--help")]))
         settings = load(given)
-    except ConfigError as error:
-        _print([f"error: {error}"])
-        return 2
-    with reported() as outcome, like_ctrl_c():
-        run(settings)
+        with like_ctrl_c():
+            run(settings)
     return outcome.code
 
 

@@ -6,6 +6,7 @@ Every file is either replaced as a whole or appended a line at a time, and is on
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -24,9 +25,11 @@ from agents.config.sections import TrainConfig
 from envs import trajectory_file
 from envs.base import Split
 from envs.common import disk
+from envs.common.files import regular
 from envs.trajectory import Trajectory
 
 Status = Literal["running", "finished", "interrupted", "failed"]
+log = logging.getLogger("stepcredit.runs")
 MOST_NAMED = 20
 """Tasks that the last lines of a run name; status.json names all."""
 
@@ -132,7 +135,7 @@ class RunFolder:
         places = {"model": self.model, "plots": self.plots, "table": self.metrics, "trajectories": self.path / "trajectories"}
         lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
         if self.checkpoints.exists():
-            held_out = ["evaluation.split=test"] if self.get_splits()["test"]["count"] else []
+            held_out = ["evaluation.split=test"] if self.get_splits().get("test", {}).get("ids") else []
             lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
         if places["trajectories"].exists():
             lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
@@ -197,6 +200,7 @@ class RunFolder:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "started": _started(os.getpid()),
             **({"set_aside": self.set_aside} if self.set_aside else {}),
             **details,
         }
@@ -206,9 +210,11 @@ class RunFolder:
         """What status.json says; empty if there is none that can be read."""
         return _read(self.status)
 
-    def get_splits(self) -> dict[str, Any]:
+    def get_splits(self) -> dict[str, dict[str, Any]]:
         """What splits.json says; empty if there is none that can be read."""
-        return _read(self.splits)
+        found = _read(self.splits)
+        whole = all(isinstance(split, dict) and {"hash", "ids"} <= split.keys() for split in found.values())
+        return found if whole else {}
 
     def _claim(self) -> None:
         """Of runs that were started together under one name, one gets the folder."""
@@ -231,27 +237,41 @@ class RunFolder:
 
     def _refuse_if_alive(self) -> None:
         status = self.get_status()
-        here = status.get("host") == socket.gethostname() and status.get("pid") != os.getpid()
-        if status.get("status") == "running" and here and _alive(int(status["pid"])):
-            raise RunFolderError(f"{self.path} is still being written by process {status['pid']}; stop that one first")
+        pid, here = status.get("pid"), status.get("host") == socket.gethostname()
+        if status.get("status") == "running" and here and pid != os.getpid() and _alive(pid, status.get("started")):
+            raise RunFolderError(f"{self.path} is still being written by process {pid}; stop that one first")
 
 
 def _read(file: Path) -> dict[str, Any]:
     """The JSON object in a file; empty if there is none."""
     try:
-        found = orjson.loads(file.read_bytes())
+        found = orjson.loads(regular(file).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: Any, started: Any) -> bool:
+    """Whether the process still runs: its number may have gone to another program since."""
+    if type(pid) is not int or not 0 < pid < 1 << 31:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    # A number may have gone to another program since; Linux can tell.
+    if started is not None and (now := _started(pid)) is not None:
+        return bool(now == started)
     command = Path(f"/proc/{pid}/cmdline")
     return not command.exists() or b"agents" in command.read_bytes()
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, as no other one of that number on this host did; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return f"{boot} {fields[19]}" if fields[0] != "Z" else "ended"

@@ -11,6 +11,11 @@ import orjson
 
 from agents.runs.tracker import Tracker
 from envs.common import disk
+from envs.common.files import regular
+
+
+class MetricsError(ValueError):
+    """A file of lines is not what was written. The message names it and the line, and what to do."""
 
 
 class MetricsFile(Tracker):
@@ -38,16 +43,25 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line that was cut off is left out. Raises ValueError for any other broken one."""
+    """The lines of a metrics.jsonl; a last line that was cut off is left out. Raises MetricsError for any other broken one."""
+    lines = read_lines(path)
+    for line in lines:
+        if iteration_of(line) is None:
+            raise MetricsError(f"{path} has a line without an iteration, {orjson.dumps(line)[:60].decode()}: mend or delete it")
+    return lines
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that has one a line. Raises MetricsError as `read_metrics` does."""
     lines, broken = whole_lines(path)
     if broken:
-        raise ValueError(f"{path}, line {broken[0]} is broken: it is no JSON object")
+        raise MetricsError(f"{path}, line {broken[0]} is broken, it is no JSON object: mend that line, or delete it")
     return lines
 
 
 def whole_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """The lines of a metrics.jsonl, and the numbers of those that are broken; a last one that was cut off is in neither."""
-    lines = path.read_bytes().split(b"\n")
+    lines = regular(path).read_bytes().split(b"\n")
     whole: list[dict[str, Any]] = []
     broken: list[int] = []
     for number, line in enumerate(lines, 1):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shlex
 import sys
 import uuid
@@ -18,6 +20,7 @@ from envs.common import disk
 from envs.common.text import first_line
 from envs.trajectory import Trajectory
 
+log = logging.getLogger("stepcredit.tracking")
 CONNECT_S = 15.0
 """Seconds for W&B's server to take a new run, unless WANDB_INIT_TIMEOUT says otherwise; W&B itself would wait for 90."""
 Mode = Literal["online", "offline", "disabled"]
@@ -41,8 +44,12 @@ class Wandb(Tracker):
 
         self._wandb, self._config = wandb, config
         id_file = folder / "wandb_id"
-        if not id_file.exists():
-            disk.write(id_file, uuid.uuid4().hex[:12].encode())
+        run_id = id_file.read_text(errors="replace").strip() if id_file.exists() else ""
+        if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
+            if id_file.exists():
+                log.warning("%s is damaged: the run begins anew at W&B, under another id", id_file)
+            run_id = uuid.uuid4().hex[:12]
+            disk.write(id_file, run_id.encode())
         wait = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": CONNECT_S}
 
         def begin(mode: Mode) -> Any:
@@ -52,7 +59,7 @@ class Wandb(Tracker):
                 mode=mode,
                 tags=config.tags,
                 name=folder.resolve().name,
-                id=id_file.read_text(),
+                id=run_id,
                 resume="allow" if mode == "online" else None,
                 dir=str(folder),
                 config=dict(settings),

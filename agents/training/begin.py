@@ -22,6 +22,7 @@ from agents.training.warmstart import warm_up
 from envs.base import SPLITS, Split, TextEnv
 from envs.common import disk
 from envs.common.structured import ConfigError
+from envs.common.text import first_line
 
 log = logging.getLogger("stepcredit.run")
 
@@ -51,9 +52,11 @@ def start(config: TrainConfig, folder: RunFolder) -> Trainer:
 def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint) -> Trainer:
     """The run as it was at a checkpoint. Raises CheckpointError, ConfigError."""
     state = saved.state
-    spent = out_of_budget(config, state["spent"]["wall"], state["env_steps"])
-    _refuse_if_nothing_is_left(config, folder, state["iteration"], spent)
-    for gap in recovery.missing(folder, state["iteration"]):
+    with _reading(saved):
+        iteration, so_far = int(state["iteration"]), {name: float(state["spent"][name]) for name in clocks()}
+        spent = out_of_budget(config, so_far["wall"], int(state["env_steps"]))
+    _refuse_if_nothing_is_left(config, folder, iteration, spent)
+    for gap in recovery.missing(folder, iteration):
         log.warning(gap)
     policy = fresh_policy(config)
     try:
@@ -63,25 +66,40 @@ def resume(config: TrainConfig, folder: RunFolder, saved: checkpoint.Checkpoint)
             f"the checkpoint in {folder.checkpoints} is of another model; model.* and the environment must be those of the "
             "run that is resumed"
         ) from exc
-    with _opened(config, folder, policy, state["iteration"], state["spent"]) as (env, sampler, trackers, began):
+    with _opened(config, folder, policy, iteration, so_far) as (env, sampler, trackers, began):
         run = Trainer(config, folder, env, policy, sampler, trackers, began)
-        run.learner.load_state(state["update"])
-        run.credit.load_state(state["update"])
-        checkpoint.restore_random_states(state["random"])
-        run.iteration = run.saved = state["iteration"]
-        if run.stream is not None:
-            left = state.get("stream") or {"next": run.iteration * config.rollout.groups, "open": []}
-            run.stream.load_state(left)
-            if left["open"]:
-                print(f"rollouts: {len(left['open'])} groups that were being played are played anew", flush=True)
-        run.env_steps = state["env_steps"]
+        run.iteration = run.saved = iteration
+        with _reading(saved):
+            run.learner.load_state(state["update"])
+            run.credit.load_state(state["update"])
+            checkpoint.restore_random_states(state["random"])
+            run.env_steps = int(state["env_steps"])
+            if "faults" in state:  # a checkpoint of an earlier version has none
+                sampler.faults.load_state(state["faults"])
+                folder.set_aside = sorted(sampler.faults.set_aside)
+            if run.stream is not None:
+                left = state.get("stream") or {"next": iteration * config.rollout.groups, "open": []}
+                run.stream.load_state(left)
+                if left["open"]:
+                    print(f"rollouts: {len(left['open'])} groups that were being played are played anew", flush=True)
         if spent is not None:
             run.over = True
             print(f"its {spent} is spent: nothing is trained any more, what is left is to write the model", flush=True)
-        if "faults" in state:  # a checkpoint of an earlier version has none
-            sampler.faults.load_state(state["faults"])
-            folder.set_aside = sorted(sampler.faults.set_aside)
         return run
+
+
+@contextmanager
+def _reading(saved: checkpoint.Checkpoint) -> Iterator[None]:
+    """Within: what a checkpoint holds is taken up. Raises CheckpointError where it was edited, or is of another version."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except checkpoint.ODD as exc:
+        raise checkpoint.CheckpointError(
+            f"{saved.folder} does not hold what a run goes on with ({type(exc).__name__}: {first_line(exc)}). Delete that "
+            "folder to go on from the checkpoint before it, or start a new run"
+        ) from exc
 
 
 @contextmanager

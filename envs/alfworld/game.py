@@ -20,6 +20,7 @@ import orjson
 from envs.alfworld.goals import TASK_TYPES, Goal, TaskType
 from envs.alfworld.problem import ABILITIES, STATES, PlaceError, Problem, sinks
 from envs.base import TaskError
+from envs.common.files import regular
 
 __all__ = ["GAME_FILE", "TASK_TYPES", "Game", "Goal", "Item", "Receptacle", "TaskType", "load_game", "parse_game"]
 GAME_FILE = "game.tw-pddl"
@@ -96,7 +97,7 @@ def load_game(path: str | Path) -> Game:
 def read_bytes(path: str | Path) -> bytes:
     """A game file's bytes. Raises TaskError."""
     try:
-        return Path(path).read_bytes()
+        return regular(path).read_bytes()
     except OSError as error:
         raise TaskError(f"{path}: cannot be read ({error.strerror}); ALFWORLD_DATA names the folder of the games") from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envs.base import TaskError
+from envs.common.files import regular
 from envs.common.structured import suggestion
 from envs.minihack.compiler import compile_level
 
@@ -108,7 +109,7 @@ def _description(name: str, file: str) -> str:
     MiniHack itself plays a blank map where the compiler finds an error, and what is not called "mylevel" is not the level.
     """
     try:
-        text = Path(file).expanduser().read_text(encoding="latin-1")
+        text = regular(Path(file).expanduser()).read_text(encoding="latin-1")
     except OSError as error:
         raise TaskError(f"custom level '{name}': cannot read {file}: {error.strerror}") from error
     said = _compile(text)

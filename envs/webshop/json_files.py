@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from envs.base import TaskError
+from envs.common.files import regular
 
 _CHUNK = 1 << 20
 _LONGEST_ELEMENT = 1 << 24
@@ -26,7 +27,7 @@ _FOLLOWS = re.compile(r"\s*([,\]])")
 def read_object(file: Path, advice: str) -> dict[str, Any]:
     """All of a JSON object. Raises TaskError."""
     try:
-        data = orjson.loads(file.read_bytes())
+        data = orjson.loads(regular(file).read_bytes())
     except OSError as error:
         raise TaskError(f"{file}: cannot be read ({error.strerror}); {advice}") from None
     except orjson.JSONDecodeError as error:
@@ -43,7 +44,7 @@ def read_array(file: Path, advice: str) -> Iterator[Any]:
     decode = json.JSONDecoder().raw_decode
     count = 0
     try:
-        with file.open(encoding="utf-8") as stream:
+        with regular(file).open(encoding="utf-8") as stream:
             text = stream.read(_CHUNK)
             start = re.match(r"\s*\[", text)
             if start is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agents.runs.folder import RunFolder
@@ -103,6 +105,35 @@ def test_a_first_task_with_a_wrong_answer_is_refused_before_a_folder_is_made(
     assert main([*SMALL[1:-1], "env=numbers", f"out={tmp_path}/runs", "run=it"]) == 2
     assert "env=numbers: environment numbers, task length-3, reset: observation is 3 (int)" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("where", ["made", "begun"])
+def test_an_environment_that_ends_the_program_at_once_is_a_failure_in_words(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.register("ends", "tests/Ends-v0", Ends, EndsConfig, toys.CorridorPrompt)
+    assert main([*SMALL[1:-1], "env=ends", f"env.where={where}", f"out={tmp_path}/runs", "run=it"]) != 0
+    shown = capsys.readouterr().err
+    assert "SystemExit" in shown
+    assert "env=ends" in shown
+    assert not (tmp_path / "runs").exists()
+
+
+@dataclass
+class EndsConfig(toys.CorridorConfig):
+    where: str = ""
+
+
+class Ends(toys.Corridor):
+    name = "ends"
+
+    def __init__(self, config: EndsConfig) -> None:
+        super().__init__(config)
+        if config.where == "made":
+            raise SystemExit(0)
+
+    def start(self, task_id: str, rng: np.random.Generator) -> toys.StepResult:
+        raise SystemExit(0)
 
 
 class Numbers(toys.Corridor):

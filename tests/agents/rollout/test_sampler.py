@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 
 import pytest
+import torch
 
 from agents.config import loading
 from agents.models.policy import Policy
@@ -218,6 +219,16 @@ def test_an_engines_faults_are_none_of_the_task() -> None:
     played = play(Gone(lambda r: writes("look")), CORRIDOR, "inline", n=9, faults=faults)
     assert all(one.error == "engine: connection lost" for one in played)
     assert not faults.set_aside
+
+
+def test_probabilities_that_are_no_numbers_are_a_fault_and_reach_no_update() -> None:
+    policy = corridor_policy()
+    with torch.no_grad():
+        for p in policy.model.parameters():
+            p.fill_(float("nan"))
+    played = play(HFEngine(policy), CORRIDOR, "inline", n=3)
+    assert [str(one.error).startswith("engine: the model's probabilities are nan") for one in played] == [True] * 3
+    assert not any(one.steps for one in played)
 
 
 def test_a_resumed_run_goes_on_with_what_was_set_aside() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import re
+import resource
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from envs.pool import Pool
 from tests.agents.models.models_for_tests import small_policy
 from tests.agents.runs.test_folder import HASHES, SPLIT_TASKS
 from tests.envs.pool_tools import maker
-from tests.envs.toys import Broken
+from tests.envs.toys import Broken, Corridor
 
 
 def end(exc: BaseException, folder: RunFolder | None = None) -> int:
@@ -277,6 +279,47 @@ def test_ctrl_c_is_no_failure_and_says_how_to_go_on(folder: RunFolder, capsys: p
     assert f"resume={folder.path}" in capsys.readouterr().err
     assert folder.get_status()["status"] == "interrupted"
     assert not folder.traceback.exists()
+
+
+@pytest.mark.parametrize(
+    ("exc", "said"),
+    [
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "too many files are open at once: .*\nRaise the limit \\(ulimit -n 4096\\)",
+        ),
+        (OSError(errno.ENFILE, "Too many open files in system", "/x"), "too many files are open at once"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 280), "n{280} cannot be used: File name too long"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b\x1b"), r"/a/b\\x1b cannot be used: Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system", "/a"), "/a cannot be used: Read-only file system"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/a"), "/a cannot be used: Is a directory"),
+        (OSError(errno.EIO, "Input/output error", "/a"), "/a cannot be used: Input/output error"),
+    ],
+)
+def test_what_the_system_refuses_is_told_by_the_name_of_the_file(
+    exc: OSError, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end(exc) == 1
+    shown = capsys.readouterr().err
+    assert re.search(said, shown)
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_too_few_descriptors_for_the_workers_are_told_with_what_to_do(mode: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Threads need none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 8, hard))
+    try:
+        with reported() as outcome, Pool(maker(Corridor), workers=16, mode=mode):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert outcome.code == (mode == "processes")
+    if mode == "processes":
+        shown = capsys.readouterr().err
+        assert "an environment worker cannot start: [Errno 24] Too many open files. Lower env.pool.workers (16 now)" in shown
+        assert "Traceback" not in shown
 
 
 def test_a_full_disk_and_full_memory_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:

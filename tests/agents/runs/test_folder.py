@@ -12,7 +12,7 @@ import yaml
 
 from agents.config import loading
 from agents.config.sections import TrainConfig
-from agents.runs.folder import RunFolder, RunFolderError
+from agents.runs.folder import RunFolder, RunFolderError, _started
 from envs.base import Split
 from envs.trajectory import Step, Trajectory
 from envs.trajectory_file import read
@@ -104,7 +104,7 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
     assert other.stdout is not None
     other.stdout.readline()  # while a program is being started, the system does not tell its name yet
     try:
-        folder.set_status("running", pid=other.pid)
+        folder.set_status("running", pid=other.pid, started=_started(other.pid))
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):
             RunFolder.open(config)
         with pytest.raises(RunFolderError, match=f"process {other.pid}"):

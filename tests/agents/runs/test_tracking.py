@@ -16,6 +16,7 @@ from rich.console import Console as Terminal
 
 from agents.config.sections import ConsoleConfig, TensorboardConfig, TrackerConfig, WandbConfig
 from agents.runs.console import Console, sparkline
+from agents.runs.failures import reported
 from agents.runs.metrics import MetricsFile, read_metrics
 from agents.runs.stopping import Stopped
 from agents.runs.tracker import Tracker
@@ -58,9 +59,32 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_any_other_damage_is_an_error(t
     assert [row["iteration"] for row in read_metrics(path)] == [1, 2]
     MetricsFile(path, resume_at=2).close("finished")
     assert path.read_text() == '{"iteration":1}\n{"iteration":2}\n'
-    path.write_text('{"iteration": 1}\n{"itera\n{"iteration": 3}\n')
-    with pytest.raises(ValueError, match="line 2 is broken"):
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            '{"iteration": 1}\n{"itera\n{"iteration": 3}\n',
+            "line 2 is broken, it is no JSON object: mend that line, or delete it",
+        ),
+        ('{"iteration": 1}\n[1]\n', "line 2 is broken"),
+        ("\x00\xff\n", "line 1 is broken"),
+        ('{"iteration": 1}\n{"iteration": "2"}\n', 'a line without an iteration, {"iteration":"2"}: mend or delete it'),
+    ],
+)
+def test_a_damaged_line_is_told_in_words_to_who_reads_it(
+    tmp_path: Path, content: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(content)
+    with reported() as outcome:
         read_metrics(path)
+    shown = capsys.readouterr().err
+    assert outcome.code == 1
+    assert f"error: {path}" in shown
+    assert said in shown
+    assert "Traceback" not in shown
 
 
 def test_a_number_that_is_none_becomes_null(tmp_path: Path) -> None:
@@ -256,6 +280,16 @@ def test_wandb_s_service_may_be_killed(tmp_path: Path) -> None:
     done = wandb_run(tmp_path, program=SERVICE_DIES)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("tracker Wandb failed and is left out from here on") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff", b"a b/c"])
+def test_a_damaged_id_of_wandb_is_said_and_another_one_begun(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "wandb_id").write_bytes(content)
+    done = wandb_run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "wandb_id is damaged: the run begins anew at W&B, under another id" in done.stderr
+    assert "left out" not in done.stderr
+    assert (tmp_path / "wandb_id").read_text() in next((tmp_path / "wandb").glob("offline-run-*")).name
 
 
 KEY = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}

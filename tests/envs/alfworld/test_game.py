@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -148,6 +149,9 @@ def test_a_file_that_is_not_there_or_no_object_is_a_task_error(tmp_path):
     (tmp_path / "list").write_text("[]")
     with pytest.raises(TaskError, match="holds a JSON list"):
         load_game(tmp_path / "list")
+    os.mkfifo(tmp_path / "pipe")  # reading one would wait for a writer for ever
+    with pytest.raises(TaskError, match=r"pipe: cannot be read \(it is a pipe, socket or device, and no file\)"):
+        load_game(tmp_path / "pipe")
 
 
 def test_games_of_another_version_or_domain_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from fnmatch import fnmatchcase
@@ -106,6 +107,9 @@ def test_a_level_of_ones_own_that_is_not_played_is_named(tmp_path: Path) -> None
 def test_a_missing_file_and_a_taken_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"cannot read .*nowhere\.des: No such file"):
         chosen(["mine"], {"mine": str(tmp_path / "nowhere.des")})
+    os.mkfifo(tmp_path / "pipe.des")
+    with pytest.raises(TaskError, match=r"cannot read .*pipe\.des: it is a pipe, socket or device, and no file"):
+        chosen(["mine"], {"mine": str(tmp_path / "pipe.des")})
     for name in ("KeyRoom-S5", "quest", "a/b"):
         with pytest.raises(TaskError, match="choose a name"):
             chosen([name], {name: str(tmp_path / "mine.des")})

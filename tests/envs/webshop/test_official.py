@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import random
 import statistics
 from collections import Counter
@@ -455,4 +456,15 @@ def test_instructions_that_are_no_object_are_refused(tmp_path):
     write_files(tmp_path, [article()])
     (tmp_path / "items_ins_v2.json").write_bytes(b"[]")
     with pytest.raises(TaskError, match=r"items_ins_v2\.json: holds a JSON list; expected an object; set WEBSHOP_DATA"):
+        official.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("items_shuffle", "holds neither"), ("items_ins_v2", "it is a pipe, socket or device, and no file")]
+)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path, name, said):
+    write_files(tmp_path, [article()])
+    (tmp_path / f"{name}.json").unlink()
+    os.mkfifo(tmp_path / f"{name}.json")
+    with pytest.raises(TaskError, match=said):
         official.read(tmp_path)
