@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sameness import differences
+
 from agents import train
 from agents.runs import checkpoint
-from agents.runs.metrics import read_metrics
-from envs.trajectory_file import read
 
 from .journal import Cut, Journal, after, cuts, lay
 
@@ -30,8 +30,6 @@ SETTINGS = (
     *("rollout.groups=2", "rollout.group_size=2", "optim.warmup=1", "evaluation.every=2", "evaluation.episodes=2"),
 )
 """Small enough for seconds; with a warm start, so that its cache is cut too."""
-CLOCKS = ("time/", "tokens_per_s", "warmstart/")
-"""Numbers that differ between equal runs."""
 RUN = Path("runs", "it")
 
 
@@ -117,32 +115,8 @@ def resume(journal: Journal, cut: Cut, folder: Path, settings: Sequence[str] = S
         if code and not over:
             problems.append(f"exit code {code}: {said}")
         else:
-            problems += _differences(journal.root / RUN, run)
+            problems += differences(journal.root / RUN, run)
     return Outcome(cut, moment.step, promised, found, begun, problems)
-
-
-def _differences(whole: Path, run: Path) -> list[str]:
-    """How a run that has finished differs from another that was to be the same."""
-    found = []
-    weights = [(one / "model" / "model.safetensors").read_bytes() for one in (whole, run)]
-    if weights[0] != weights[1]:
-        found.append("the final weights differ")
-    numbers = [
-        [
-            {key: value for key, value in row.items() if not key.startswith(CLOCKS)}
-            for row in read_metrics(one / "metrics.jsonl")
-        ]
-        for one in (whole, run)
-    ]
-    if numbers[0] != numbers[1]:
-        found.append("the numbers differ")
-    episodes = [
-        {file.name: [trajectory.steps for trajectory in read(file)] for file in (one / "trajectories").glob("iteration_*.gz")}
-        for one in (whole, run)
-    ]
-    if episodes[0] != episodes[1]:
-        found.append("the episodes differ")
-    return found
 
 
 def _command(*words: str) -> tuple[int, str]:

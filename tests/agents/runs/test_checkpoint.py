@@ -16,6 +16,7 @@ import torch
 from agents.runs import checkpoint
 from agents.runs.checkpoint import CheckpointError
 from agents.runs.state_tree import flatten, unflatten
+from scripts.faults.sameness import same
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,18 +31,6 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
 def test_state_comes_back_with_types_and_every_digit() -> None:
@@ -125,6 +114,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path) == tmp_path / "checkpoints/iteration_000100"
 
 
+@pytest.mark.fault("odd folders among the checkpoints")
 def test_folders_of_other_names_are_neither_checkpoints_nor_deleted(tmp_path: Path) -> None:
     foreign = ["iteration_best", "iteration_3 (copy)", "iteration_7", "iteration_0000002", "iteration_000009.passed", "mine"]
     for name in foreign:
@@ -146,6 +136,7 @@ def test_a_million_iterations_are_more_than_999999(tmp_path: Path) -> None:
     assert checkpoint.of_run(tmp_path, None).iteration == 1_000_000
 
 
+@pytest.mark.fault("damaged checkpoints, newer than the whole ones", lost="the iterations of the damaged ones")
 def test_damaged_newer_checkpoints_neither_count_nor_stay_in_the_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is kept are those up to the one just written: a run that went back past damaged ones keeps what it writes."""
     for iteration in (4, 5, 9, 10):
@@ -160,6 +151,7 @@ def test_damaged_newer_checkpoints_neither_count_nor_stay_in_the_way(tmp_path: P
     assert "iteration_000010 could not be read when the run went on: it is kept as iteration_000010.passed" in caplog.text
 
 
+@pytest.mark.fault("a checkpoint vanishes while it is read")
 def test_a_checkpoint_that_a_training_deletes_meanwhile_gives_way_to_its_newer_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +175,7 @@ def test_saving_an_iteration_again_replaces_it(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "checkpoints") == ["iteration_000003"]
 
 
+@pytest.mark.fault("kill -9 while a checkpoint is replaced")
 def test_a_checkpoint_set_aside_by_a_killed_replacement_is_put_back(tmp_path: Path) -> None:
     folder = write(tmp_path, 3)
     folder.rename(folder.with_name(".replaced-iteration_000003"))
@@ -191,6 +184,7 @@ def test_a_checkpoint_set_aside_by_a_killed_replacement_is_put_back(tmp_path: Pa
     assert loaded.state == {"iteration": 3}
 
 
+@pytest.mark.fault("a damaged checkpoint", lost="the iterations after the checkpoint before it")
 @pytest.mark.parametrize("name", [*checkpoint.FILES, "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_a_damaged_checkpoint_is_left_for_the_one_before_it_with_a_warning(
@@ -212,6 +206,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before_it_with_a_warning(
     assert "going back" in caplog.text
 
 
+@pytest.mark.fault("a damaged checkpoint", lost="the iterations after the checkpoint before it")
 @pytest.mark.parametrize("content", ["[]", "null", '{"format": "stepcredit.checkpoint/1", "files": "none"}', "\0" * 300])
 def test_a_manifest_of_any_content_is_a_damaged_checkpoint(tmp_path: Path, content: str) -> None:
     (write(tmp_path, 1) / "manifest.json").write_text(content)
@@ -219,6 +214,7 @@ def test_a_manifest_of_any_content_is_a_damaged_checkpoint(tmp_path: Path, conte
         checkpoint.load(tmp_path / "checkpoints/iteration_000001")
 
 
+@pytest.mark.fault("all checkpoints are damaged", lost="the run, which says so")
 def test_nothing_is_made_up_when_every_checkpoint_is_damaged(tmp_path: Path) -> None:
     (write(tmp_path, 1) / "state.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"no checkpoint .* is intact"):
@@ -230,6 +226,7 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path) is None
 
 
+@pytest.mark.fault("a folder that cannot be written", lost="what came after the newest checkpoint")
 def test_a_place_that_cannot_be_written_is_told_with_the_way_on(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file where a folder should be")
     with pytest.raises(CheckpointError, match=f"(?s)not written.*resume={tmp_path}"):
@@ -251,6 +248,7 @@ except checkpoint.CheckpointError as exc:
 """
 
 
+@pytest.mark.fault("a full disk at a checkpoint", lost="what came after the newest checkpoint")
 def test_a_write_that_breaks_off_leaves_the_checkpoint_before_it_intact(tmp_path: Path) -> None:
     out, err = python(LIMITED, tmp_path).communicate()
     for part in ("iteration_000002 was not written", "needs about 1.4 MB", "free", "iteration_000001 is intact", "resume="):
@@ -259,6 +257,7 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before_it_intact(tmp_path
     checkpoint.load(tmp_path / "checkpoints/iteration_000001")
 
 
+@pytest.mark.fault("a full disk at a checkpoint", lost="what came after the newest checkpoint")
 def test_a_full_disk_leaves_the_checkpoint_before_it_intact(small_disk: Path) -> None:
     write(small_disk, 1)
     with pytest.raises(CheckpointError, match=r"(?s)No space left.*needs about 9.0 MB.*free.*iteration_000001 is intact"):
@@ -267,6 +266,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_intact(small_disk: Path) ->
     assert checkpoint.load(small_disk / "checkpoints/iteration_000001").state == {"iteration": 1}
 
 
+@pytest.mark.fault("kill -9 while a checkpoint is deleted")
 def test_the_leftovers_of_a_killed_deletion_are_no_checkpoint_and_go_with_the_next(tmp_path: Path) -> None:
     write(tmp_path, 2)
     halves = [".deleting-iteration_000001", ".writing-iteration_000003", ".iteration_000003.0123456789ab.partial"]
@@ -290,6 +290,7 @@ for iteration in itertools.count(1):
 """
 
 
+@pytest.mark.fault("kill -9 while a checkpoint is written", lost="what came after the newest checkpoint")
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     child = python(ENDLESS, tmp_path)
     assert child.stdout is not None
