@@ -44,6 +44,7 @@ def foreign(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return package
 
 
+@pytest.mark.fault("a package of the same name in the way", lost="nothing: no run begins")
 @pytest.mark.parametrize("foreign", ["envs", "algorithms"], indirect=True)
 def test_a_package_in_the_folder_of_the_start_is_told_in_one_line_and_left_out_by_the_advice(foreign: Path) -> None:
     done = python(foreign.parent, *CONFIG)
@@ -68,6 +69,7 @@ def test_other_names_are_harmless(foreign: Path) -> None:
     assert python(foreign.parent, *USE).stdout.startswith("alfworld ")
 
 
+@pytest.mark.fault("a package of the same name in the way")
 def test_a_distribution_that_put_its_files_among_ours_is_harmless(tmp_path: Path) -> None:
     """Of packages installed one over the other (openai-agents brings `agents`), the later one's __init__ stays."""
     ours = [entry for entry in (ROOT / "agents").iterdir() if entry.name != "__init__.py"]
@@ -82,6 +84,7 @@ def test_a_distribution_that_put_its_files_among_ours_is_harmless(tmp_path: Path
     assert python(tmp_path, *USE, path=tmp_path).stdout.startswith("alfworld ")
 
 
+@pytest.mark.fault("a package of the same name in the way", lost="nothing: no run begins")
 @pytest.mark.parametrize("foreign", ["agents"], indirect=True)
 def test_a_distribution_before_an_editable_install_is_told_in_one_line(foreign: Path, tmp_path: Path) -> None:
     site = foreign.parent

@@ -47,6 +47,7 @@ def content(folder: Path) -> dict[Path, bytes]:
     }
 
 
+@pytest.mark.fault("damaged caches", lost="the time to make them again")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_cache_that_is_damaged_all_over_is_told_and_made_again(
     whole: tuple[str, Path, bytes],
@@ -67,6 +68,7 @@ def test_a_cache_that_is_damaged_all_over_is_told_and_made_again(
         assert f"{folder / name} is damaged" in caplog.text or f"{folder / name.parent} is damaged" in caplog.text
 
 
+@pytest.mark.fault("caches that cannot be written", lost="the cache")
 @pytest.mark.parametrize("place", ["read-only", "a file in the way"])
 def test_a_cache_that_cannot_be_written_costs_a_warning_and_not_what_was_trained(
     whole: tuple[str, Path, bytes],
@@ -92,6 +94,7 @@ def test_tilde_in_the_place_of_the_cache_is_home(tmp_path: Path, monkeypatch: py
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "it"}
 
 
+@pytest.mark.fault("a file system that refuses to sync", lost="certainty over power cuts, with a warning")
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
 def test_a_file_system_that_refuses_to_sync_costs_one_warning_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int

@@ -27,6 +27,7 @@ def saved(run: Path) -> bool:
     return status["status"] == "interrupted" and status["iteration"] == last and kept.exists() and not lives(status["pid"])
 
 
+@pytest.mark.fault("SIGTERM in an evaluation", lost="the episodes under way")
 def test_an_evaluation_that_is_terminated_keeps_its_episodes_and_says_so(tmp_path: Path) -> None:
     assert train.main([*TINY, f"out={tmp_path}", "run=it", "iterations=1"]) == 0
     command = module("agents.evaluate", f"run={tmp_path / 'it'}", "evaluation.repeats=200", f"out={tmp_path}/found.json")
@@ -41,6 +42,7 @@ def test_an_evaluation_that_is_terminated_keeps_its_episodes_and_says_so(tmp_pat
     assert all(one.steps for one in read(file))
 
 
+@pytest.mark.fault("signals to a sweep")
 @pytest.mark.parametrize(
     ("number", "whole_group"),
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGUSR1, False), (signal.SIGKILL, False)],
@@ -66,6 +68,7 @@ def test_a_sweep_that_is_stopped_saves_its_run_and_says_what_has_not_begun(
     assert not (tmp_path / "sweep" / "01_seed-1").exists()
 
 
+@pytest.mark.fault("Ctrl-Z at a sweep")
 def test_ctrl_z_holds_a_sweep_and_its_run(tmp_path: Path) -> None:
     command = module("agents.train", "--multirun", *TINY, LONG, f"out={tmp_path}", "run=sweep", "seed=0,1")
     run = tmp_path / "sweep" / "00_seed-0"
@@ -85,6 +88,7 @@ def test_ctrl_z_holds_a_sweep_and_its_run(tmp_path: Path) -> None:
     assert saved(run)
 
 
+@pytest.mark.fault("an environment in the training's own process calls sys.exit", lost="what came after the newest checkpoint")
 def test_an_environment_that_calls_sys_exit_ends_the_training_as_a_failure_and_not_in_silence(tmp_path: Path) -> None:
     words = [*LEARNING, "env=quitting", "threads=1", "checkpoint.every=1", "iterations=200", f"out={tmp_path}", "run=it"]
     end = injections.ended(injections.start([sys.executable, "-c", odd_environments.COMMAND, *words]))

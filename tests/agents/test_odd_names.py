@@ -106,6 +106,7 @@ def test_several_values_of_other_keys_are_refused_with_the_way_to_quote_them() -
     assert parse(words)[0].value() == "a,b"
 
 
+@pytest.mark.fault("a folder with an odd name")
 @pytest.mark.parametrize("name", ODD)
 def test_a_run_in_an_odd_folder_is_opened_and_gone_on_with_more_than_once(name: str, tmp_path: Path) -> None:
     out = tmp_path / name

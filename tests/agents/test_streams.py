@@ -32,6 +32,7 @@ def finished(run: Path, iterations: int) -> bool:
     return folder.get_status()["status"] == "finished" and rows == [*range(iterations + 1)] and there
 
 
+@pytest.mark.fault("the reader of the output leaves", lost="the display")
 def test_a_reader_that_leaves_ends_the_display_and_not_the_training(tmp_path: Path) -> None:
     end = injections.reader_leaves(training(tmp_path, "iterations=5"), after="[0/")
     assert end.code == 0
@@ -40,6 +41,7 @@ def test_a_reader_that_leaves_ends_the_display_and_not_the_training(tmp_path: Pa
     assert "Traceback" not in end.err
 
 
+@pytest.mark.fault("the output goes to a full device", lost="the display")
 @pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
 def test_a_full_device_ends_the_display_and_not_the_training(tmp_path: Path, streams: list[str]) -> None:
     end = injections.device_full(training(tmp_path, "iterations=3"), *streams)
@@ -48,12 +50,14 @@ def test_a_full_device_ends_the_display_and_not_the_training(tmp_path: Path, str
     assert ("No space left on device" in end.err) == (streams == ["stdout"])
 
 
+@pytest.mark.fault("streams closed from the start", lost="the display")
 @pytest.mark.parametrize("descriptors", [(1,), (0, 1, 2)])
 def test_streams_closed_at_the_start_take_nothing_from_the_training(tmp_path: Path, descriptors: tuple[int, ...]) -> None:
     assert injections.streams_closed(training(tmp_path, "iterations=2"), *descriptors).code == 0
     assert finished(tmp_path / "it", 2)
 
 
+@pytest.mark.fault("the terminal is closed")
 def test_a_terminal_that_is_closed_saves_the_training(tmp_path: Path) -> None:
     run = tmp_path / "it"
     end = injections.terminal_closed(training(tmp_path, LONG), injections.has_done(run, 2))
@@ -65,6 +69,7 @@ def test_a_terminal_that_is_closed_saves_the_training(tmp_path: Path) -> None:
     assert read_metrics(run / "metrics.jsonl")[-1]["iteration"] == status["iteration"] >= 2
 
 
+@pytest.mark.fault("the terminal is closed, under nohup", lost="the display")
 def test_a_terminal_that_is_closed_costs_a_training_under_nohup_its_display_only(tmp_path: Path) -> None:
     run = tmp_path / "it"
     end = injections.terminal_closed(training(tmp_path, "iterations=40"), injections.has_done(run, 2), nohup=True)
@@ -72,6 +77,7 @@ def test_a_terminal_that_is_closed_costs_a_training_under_nohup_its_display_only
     assert finished(run, 40)
 
 
+@pytest.mark.fault("Ctrl-C with | tee")
 def test_ctrl_c_at_a_training_whose_output_goes_through_tee_saves_it(tmp_path: Path) -> None:
     run = tmp_path / "it"
     end = injections.teed_and_interrupted(training(tmp_path, LONG), injections.has_done(run, 2))
@@ -83,6 +89,7 @@ def test_ctrl_c_at_a_training_whose_output_goes_through_tee_saves_it(tmp_path: P
     assert "Traceback" not in end.err
 
 
+@pytest.mark.fault("the reader of the output leaves", lost="what environments print")
 def test_what_environments_print_to_nobody_is_no_fault_of_their_episodes(tmp_path: Path) -> None:
     words = [*LEARNING, "env=talkative", "env.pool.mode=processes", "env.pool.workers=1", "threads=1", "iterations=3"]
     command = [sys.executable, "-c", odd_environments.COMMAND, *words, f"out={tmp_path}", "run=it"]
@@ -113,6 +120,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.fault("the reader of the output leaves, or its device is full", lost="the display")
 @pytest.mark.parametrize("reader", ["leaves", "full"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_does_its_work_whoever_reads(run: Path, tmp_path: Path, name: str, reader: str) -> None:
@@ -126,6 +134,7 @@ def test_every_command_does_its_work_whoever_reads(run: Path, tmp_path: Path, na
     assert ("warning: not all that was to be shown could be written" in end.err) == (reader == "full")
 
 
+@pytest.mark.fault("the output goes to a full device", lost="what was to be printed, by exit code 1")
 @pytest.mark.parametrize("words", [["--help"], ["--cfg"], ["--dry-run"]])
 def test_what_a_command_only_prints_may_be_read_in_part_and_its_loss_is_a_failure(words: list[str]) -> None:
     command = module("agents.train", *words)
@@ -145,6 +154,7 @@ def guarded(program: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", head + "\n".join(f"    {line}" for line in program.splitlines()), *arguments]
 
 
+@pytest.mark.fault("streams closed from the start", lost="the display")
 def test_a_file_never_gets_what_is_written_to_a_stream_that_was_closed(tmp_path: Path) -> None:
     program = "file = open(sys.argv[1], 'wb')\nos.write(1, b'shown'); print('shown'); file.write(b'kept'); file.close()"
     assert injections.streams_closed(guarded(program, str(tmp_path / "file")), 0, 1, 2).code == 0
@@ -157,6 +167,7 @@ def test_what_was_printed_before_a_loss_and_around_it_comes_in_its_order() -> No
     assert (done.stdout, done.stderr) == ("one\ntwo\nthree", "x")
 
 
+@pytest.mark.fault("a pipe that does not wait")
 def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     process = injections.start(guarded("os.set_blocking(1, False)\nfor _ in range(50): print('x' * 9999)"))
     end = injections.ended(process)
@@ -167,6 +178,7 @@ PIPE = 1 << 16
 """Bytes that a pipe takes on Linux before the writer waits, of pages that are full."""
 
 
+@pytest.mark.fault("SIGTERM while the display waits for its reader")
 def test_a_signal_may_come_while_the_display_waits_for_its_reader() -> None:
     """The handler's own message must not get in the way of what is being printed."""
     program = (

@@ -53,6 +53,7 @@ registry.register("locked", "tests/Locked-v0", Locked, toys.CorridorConfig, toys
 registry.register("hallway", "tests/Hallway-v0", "tests.envs.toys:Corridor", toys.CorridorConfig, toys.CorridorPrompt)
 
 
+@pytest.mark.fault("SIGTERM in a training")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-c", COMMAND, *SMALL, f"out={tmp_path}", "run=it", "iterations=100000"]
@@ -73,6 +74,7 @@ def test_a_terminated_run_is_saved_and_says_how_to_go_on(tmp_path: Path, number:
     assert (folder.checkpoints / f"iteration_{status['iteration']:06d}").is_dir()
 
 
+@pytest.mark.fault("an environment cannot be made", lost="nothing: no run begins")
 def test_an_environment_that_cannot_begin_ends_the_command_before_a_folder_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +83,7 @@ def test_an_environment_that_cannot_begin_ends_the_command_before_a_folder_is_ma
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.fault("a start fails", lost="nothing: no run begins")
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -187,6 +190,7 @@ def test_an_evaluation_is_written_where_out_says(finished: Path, tmp_path: Path)
     assert json.loads((tmp_path / "mine.json").read_text())["tasks"] == 2
 
 
+@pytest.mark.fault("a checkpoint is written while an evaluation begins")
 def test_an_evaluation_names_the_checkpoint_that_it_loaded(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

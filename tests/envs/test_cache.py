@@ -57,6 +57,7 @@ def test_without_a_home_the_cache_is_among_temporary_files(tmp_path: Path, monke
 # -- files ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("damaged caches", lost="the time to make them again")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_told_and_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
     file = tmp_path / "file"
@@ -66,6 +67,7 @@ def test_a_damaged_file_is_told_and_not_read(tmp_path: Path, caplog: pytest.LogC
     assert f"{file} is damaged" in caplog.text
 
 
+@pytest.mark.fault("caches that cannot be written", lost="the cache")
 def test_a_file_that_cannot_be_kept_is_told(caplog: pytest.LogCaptureFixture) -> None:
     cache.keep(NOT_WRITABLE / "cache" / "file", b"content")
     assert "cannot be kept" in caplog.text
@@ -73,6 +75,7 @@ def test_a_file_that_cannot_be_kept_is_told(caplog: pytest.LogCaptureFixture) ->
     assert cache.kept(NOT_WRITABLE / "cache" / "file") is None
 
 
+@pytest.mark.fault("kill -9 while a cache is written", lost="the cache")
 def test_what_killed_writers_of_any_version_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "_cleared", set())
     leftovers = ["it.123.partial", "file.1-2.partial", ".lucene-1-abc.unfinished", ".it.0123456789ab.partial"]
@@ -83,6 +86,7 @@ def test_what_killed_writers_of_any_version_left_is_swept_away(tmp_path: Path, m
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.fault("a full disk at a cache", lost="the cache")
 def test_a_full_disk_costs_the_file_and_leaves_nothing(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache.keep(small_disk / "deep" / "file", bytes(2_000_000))
     assert "No space left" in caplog.text
@@ -98,6 +102,7 @@ def test_a_folder_is_made_once_and_then_proved(tmp_path: Path, monkeypatch: pyte
     assert cache.made(tmp_path / "it", lambda folder: pytest.fail("made again")) == tmp_path / "it"
 
 
+@pytest.mark.fault("damaged caches", lost="the time to make them again")
 @pytest.mark.parametrize("damage", [*DAMAGES, "lost"])
 @pytest.mark.parametrize("name", ["one", "two", cache.PROOF])
 def test_a_damaged_folder_is_told_and_made_again(
@@ -123,11 +128,13 @@ def test_a_folder_of_an_older_version_is_made_again(tmp_path: Path) -> None:
     assert content(cache.made(tmp_path / "it", fill))["one"] == b"first content"
 
 
+@pytest.mark.fault("a cache is deleted while it is used", lost="the time to make it again")
 def test_a_folder_that_vanishes_while_a_process_goes_on_is_made_again(tmp_path: Path) -> None:
     cache.made(tmp_path / "it", fill).rename(tmp_path / "elsewhere")
     assert content(cache.made(tmp_path / "it", fill))
 
 
+@pytest.mark.fault("caches that cannot be written", lost="the cache")
 @pytest.mark.parametrize("why", ["read-only", "a file in the way"])
 def test_a_folder_that_cannot_be_written_is_made_for_this_process_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
@@ -142,6 +149,7 @@ def test_a_folder_that_cannot_be_written_is_made_for_this_process_alone(
     assert "cannot be written" in caplog.text
 
 
+@pytest.mark.fault("a full disk at a cache", lost="the cache")
 def test_a_full_disk_costs_the_folder_and_leaves_nothing(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     def large(folder: Path) -> None:
         (folder / "file").write_bytes(bytes(2_000_000))
@@ -151,6 +159,7 @@ def test_a_full_disk_costs_the_folder_and_leaves_nothing(small_disk: Path, caplo
     assert not [path for path in small_disk.iterdir() if path.is_dir()]
 
 
+@pytest.mark.fault("what makes a cache fails", lost="the cache")
 def test_what_fails_to_be_made_leaves_nothing(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         fill(folder)
@@ -180,6 +189,7 @@ print(sum((found / str(number)).read_text() == "content" for number in range(50)
 """
 
 
+@pytest.mark.fault("several runs need a cache at once")
 def test_of_processes_that_need_it_at_once_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MAKER, str(tmp_path / "it"), str(tmp_path / "made")]
     makers = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]

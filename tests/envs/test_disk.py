@@ -69,6 +69,7 @@ def test_folders_that_are_made_are_synced_into_those_above(tmp_path: Path, monke
     assert len(found) == 3
 
 
+@pytest.mark.fault("a write breaks off", lost="the new content")
 @pytest.mark.parametrize("before", ["file", "folder", "nothing"])
 def test_a_block_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path, before: str) -> None:
     if before == "file":
@@ -95,6 +96,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["it", "new"]
 
 
+@pytest.mark.fault("a file system that refuses to sync", lost="certainty over power cuts, with a warning")
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
 @pytest.mark.parametrize("only_folders", [True, False])
 def test_a_file_system_that_refuses_to_sync_costs_one_warning(
@@ -112,6 +114,7 @@ def test_a_file_system_that_refuses_to_sync_costs_one_warning(
     assert "refuses to sync" in caplog.text
 
 
+@pytest.mark.fault("a disk fails to sync", lost="the new content")
 def test_a_disk_that_fails_to_sync_is_an_error_and_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_disk_that_fails_to_sync_is_an_error_and_leaves_what_was_there(
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("it", b"old")]
 
 
+@pytest.mark.fault("kill -9 while a file is written", lost="the new content")
 def test_leftovers_of_the_dead_are_deleted_and_those_of_the_living_are_not(tmp_path: Path) -> None:
     old, young, growing = (tmp_path / f".{name}.0123456789ab.partial" for name in ("old", "young", "growing"))
     (old / "below").mkdir(parents=True)

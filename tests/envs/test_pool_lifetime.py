@@ -26,6 +26,7 @@ async def _reset(slot: Any) -> None:
     await slot.reset(seed=1)
 
 
+@pytest.mark.fault("an environment cannot be made", lost="nothing: the run says so")
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 def test_an_environment_that_cannot_be_made_stops_the_run(mode: Mode) -> None:
     async def run() -> None:
@@ -37,6 +38,7 @@ def test_an_environment_that_cannot_be_made_stops_the_run(mode: Mode) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("a run ends while environments are at work")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_closed_pool_says_so(mode: Mode) -> None:
     async def run() -> None:
@@ -57,6 +59,7 @@ def test_a_closed_pool_says_so(mode: Mode) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("environments hang, die, and leave children behind")
 def test_nothing_is_left_after_close(tmp_path: Path) -> None:
     """No process (nor what an environment started), no zombie, no descriptor and no thread: also after hangs and crashes."""
 
@@ -86,6 +89,7 @@ def test_nothing_is_left_after_close(tmp_path: Path) -> None:
         assert ends(int((tmp_path / name).read_text()))
 
 
+@pytest.mark.fault("a run is killed while its environments hang")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_die_with_their_parent_even_while_they_hang(how: signal.Signals, tmp_path: Path) -> None:
     # A shell that starts the tests in the background makes them ignore SIGINT, and their children inherit that.
@@ -119,6 +123,7 @@ asyncio.run(run())
         assert ends(pid)
 
 
+@pytest.mark.fault("an episode is broken off", lost="the episode")
 def test_a_cancelled_episode_leaves_its_worker_in_order() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes") as pool:

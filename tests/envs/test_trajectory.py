@@ -200,6 +200,7 @@ def test_a_numpy_scalar_becomes_a_number_and_any_other_object_is_refused_by_its_
         write(tmp_path / "t.jsonl", [odd])
 
 
+@pytest.mark.fault("a write breaks off", lost="the new content")
 def test_a_failed_write_keeps_the_older_file_and_leaves_no_other(tmp_path: Path) -> None:
     write(tmp_path / "t.jsonl", [episode("old")])
     bad = episode()
@@ -210,6 +211,7 @@ def test_a_failed_write_keeps_the_older_file_and_leaves_no_other(tmp_path: Path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["t.jsonl"]
 
 
+@pytest.mark.fault("a file of episodes was cut off", lost="the episode that was being written")
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
 def test_a_truncated_last_line_is_told_after_the_good_ones(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"t{suffix}"
@@ -228,6 +230,7 @@ def test_a_truncated_last_line_is_told_after_the_good_ones(tmp_path: Path, suffi
     assert [trajectory.task_id for trajectory in read(path)] == ["0", "1", "3"]
 
 
+@pytest.mark.fault("a file of episodes was cut off", lost="the episode that was being written")
 def test_nothing_is_added_behind_a_truncated_line(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     write(path, [episode()])
@@ -278,6 +281,7 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, line: bytes, messag
     assert not isinstance(caught.value, TruncatedFile)
 
 
+@pytest.mark.fault("a damaged file of episodes", lost="its episodes")
 def test_broken_gzip_data_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(gzip.compress(b"x" * 1000)[:15] + b"garbage" * 9)

@@ -425,6 +425,7 @@ def test_help_may_be_read_in_part() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.fault("a comparison is ended by a cluster, or killed")
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGKILL], ids=["SIGUSR1", "kill -9"])
 def test_a_comparison_that_a_cluster_ends_or_that_is_killed_saves_its_runs(tmp_path: Path, number: int) -> None:
     run = tmp_path / "grpo-seed0"
@@ -437,6 +438,7 @@ def test_a_comparison_that_a_cluster_ends_or_that_is_killed_saves_its_runs(tmp_p
     assert (run / "checkpoints" / f"iteration_{status['iteration']:06d}" / "manifest.json").exists()
 
 
+@pytest.mark.fault("Ctrl-C in a comparison, of which a run fails", lost="the failed run")
 def test_a_stopped_comparison_goes_on_by_the_same_command_and_one_failure_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "blocked-seed0").write_text("a file where the run's folder should be")
     first = start(tmp_path)

@@ -28,6 +28,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Journal:
     return trial.record(tmp_path_factory.mktemp("cut") / "recorded")
 
 
+@pytest.mark.fault("a power cut in a training", lost="what came after the newest checkpoint, done again alike")
 @pytest.mark.parametrize("number", range(TRIED))
 def test_a_run_goes_on_after_a_power_cut_as_if_nothing_had_happened(training: Journal, tmp_path: Path, number: int) -> None:
     different = trial.distinct(training, seeds=2)

@@ -64,6 +64,7 @@ def test_what_it_records_is_what_the_environment_said(tmp_path: Path) -> None:
     assert win(plain) == win(recorded)
 
 
+@pytest.mark.fault("an agent leaves an episode unfinished", lost="the rest of the episode")
 @pytest.mark.parametrize("how", ["closed", "reset"])
 def test_an_unfinished_episode_is_cut_off_and_never_a_success(tmp_path: Path, how: str) -> None:
     env = RecordTrajectories(corridor(), tmp_path / "x.jsonl.gz")
@@ -93,6 +94,7 @@ def test_a_time_limit_of_the_environment_or_of_a_wrapper_is_a_cut_off(tmp_path: 
         assert (one.success, one.cut_off) == (False, "time_limit")
 
 
+@pytest.mark.fault("an environment raises an exception", lost="the episode")
 def test_an_exception_of_the_environment_is_a_fault(tmp_path: Path) -> None:
     class Broken(toys.Corridor):
         def act(self, action: str) -> stepcredit.StepResult:

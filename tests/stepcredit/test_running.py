@@ -141,6 +141,7 @@ def test_ctrl_c_saves_and_ends_the_script(tmp_path: Path, call: str) -> None:
     assert newest == f"iteration_{int(run.metrics[-1]['iteration'] or 0):06d}"
 
 
+@pytest.mark.fault("Ctrl-C in a notebook")
 def test_in_a_loop_the_first_interrupt_asks_and_the_second_stops_at_once() -> None:
     stop, ended = threading.Event(), []
 

@@ -76,6 +76,7 @@ def gone(pid: int, seconds: float = 15.0) -> bool:
     return not exists(pid)
 
 
+@pytest.mark.fault("vLLM's process dies or hangs", lost="the time to start it again")
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_responses_under_way_go_on_in_another_process_with_the_newest_weights(engine: VLLMEngine, fault: int) -> None:
     policy = policy_now(1, max_length=1024)
@@ -95,6 +96,7 @@ def test_responses_under_way_go_on_in_another_process_with_the_newest_weights(en
     assert gone(broken)
 
 
+@pytest.mark.fault("vLLM's process dies or hangs", lost="the time to start it again")
 def test_a_process_that_dies_while_nothing_is_asked_is_started_anew(engine: VLLMEngine) -> None:
     os.kill(child(engine).pid, signal.SIGKILL)
     assert gone(child(engine).pid)
@@ -121,6 +123,7 @@ def test_time_in_which_the_learner_is_at_work_is_not_silence(engine: VLLMEngine,
     assert engine.stats.take()["restarts"] == 0
 
 
+@pytest.mark.fault("vLLM dies while it takes weights", lost="the time to start it again")
 def test_a_process_that_dies_while_it_takes_weights_gets_them_anew(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, load = policy_now(2), Child.load
 
@@ -149,6 +152,7 @@ def test_an_adapter_is_sent_merged_after_each_of_20_updates(engine: VLLMEngine) 
         assert_logprobs(policy, asyncio.run(responses(engine, 20)), 20)
 
 
+@pytest.mark.fault("vLLM's cache of keys is full", lost="time")
 def test_a_full_kv_cache_makes_requests_wait(opened: Callable[..., VLLMEngine]) -> None:
     policy = policy_now(4)
     token = 2 * 2 * 2 * 32 * 4  # keys and values of two layers, two heads
@@ -177,6 +181,7 @@ def ending(engine: VLLMEngine, match: str) -> Iterator[None]:
     engine._failure, engine._in_a_row = None, 0
 
 
+@pytest.mark.fault("weights do not reach vLLM", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("how", ["stale", "missing", "version"])
 def test_weights_that_did_not_arrive_end_the_run(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """One of the tensors is the older one, or is not sent, or the version is another."""
@@ -210,6 +215,7 @@ def test_weights_that_did_not_arrive_end_the_run(engine: VLLMEngine, monkeypatch
         asyncio.run(main())
 
 
+@pytest.mark.fault("vLLM computes with other weights", lost="nothing: no run begins")
 def test_what_vllm_does_not_take_in_shows_at_the_start(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that vLLM got and does not compute with: one layer norm is another than the policy's."""
     policy = policy_now(7)
@@ -221,6 +227,7 @@ def test_what_vllm_does_not_take_in_shows_at_the_start(engine: VLLMEngine, monke
         asyncio.run(responses(engine))
 
 
+@pytest.mark.fault("weights do not reach vLLM", lost="what came after the newest checkpoint")
 def test_weights_that_are_never_taken_end_the_run_in_time(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_settings", replace(engine._settings, timeout_s=2.0, restarts=0))
     monkeypatch.setattr(Child, "load", lambda *arguments: None)
@@ -228,6 +235,7 @@ def test_weights_that_are_never_taken_end_the_run_in_time(engine: VLLMEngine, mo
         asyncio.run(engine.update_weights(Weights(1, policy_now(8).named_tensors())))
 
 
+@pytest.mark.fault("vLLM cannot be started again", lost="what came after the newest checkpoint")
 def test_a_process_that_cannot_be_started_anew_ends_the_run(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_settings", replace(engine._settings, restarts=1))
     monkeypatch.setattr(engine, "_spec", replace(engine._spec, dtype="nothing"))
@@ -257,6 +265,7 @@ finally:
 """
 
 
+@pytest.mark.fault("a run with vLLM is killed", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_no_process_and_no_folder_stays_behind(ends: int) -> None:
     parent = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
@@ -284,6 +293,7 @@ def test_the_file_of_weights_is_gone_once_they_are_taken(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault("a full disk where weights are handed over")
 def test_weights_go_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One folder is too small from the start, in one another process takes the room first."""
     small, taken, roomy = (tmp_path / name for name in ("small", "taken", "roomy"))

@@ -65,6 +65,7 @@ def test_any_text_comes_back_as_it_was(file: Path, answer: str) -> None:
     assert cache.get("m", "\ud800") == answer
 
 
+@pytest.mark.fault("several runs write a judge's answers at once")
 def test_several_processes_may_write_at_once(file: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(file), str(number)]) for number in range(4)]
     assert [writer.wait() for writer in writers] == [0] * 4
@@ -72,6 +73,7 @@ def test_several_processes_may_write_at_once(file: Path) -> None:
     assert all(cache.get("m", f"question {n} of {writer}") == f"answer {n}" for n in range(60) for writer in range(4))
 
 
+@pytest.mark.fault("a judge's cache is damaged", lost="its answers, which are asked again")
 @pytest.mark.parametrize("content", [b"no database" * 1000, b"SQLite format 3\0" + b"\xff" * 8000])
 def test_a_broken_file_is_moved_aside_with_a_warning(file: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
     file.parent.mkdir()
@@ -85,6 +87,7 @@ def test_a_broken_file_is_moved_aside_with_a_warning(file: Path, caplog: pytest.
     assert str(aside) in caplog.text
 
 
+@pytest.mark.fault("a judge's cache is damaged while it is open", lost="its answers, which are asked again")
 def test_a_file_that_breaks_while_it_is_open_is_replaced(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = AnswerCache(file)
     for number in range(200):
@@ -104,6 +107,7 @@ def test_a_file_that_somebody_has_mended_is_not_moved(file: Path) -> None:
     assert not list(file.parent.glob("*.broken-*"))
 
 
+@pytest.mark.fault("a judge's cache cannot be written", lost="the cache")
 @pytest.mark.parametrize("fault", ["a folder", "another table", "no folder"])
 def test_a_file_that_cannot_be_used_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str) -> None:
     file = tmp_path / "answers"

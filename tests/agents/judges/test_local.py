@@ -90,6 +90,7 @@ def test_a_question_that_is_too_long_says_so(runner: asyncio.Runner) -> None:
     assert raised.value.kind == "context"
 
 
+@pytest.mark.fault("a local judge runs out of memory", lost="that question")
 def test_out_of_memory_is_a_failed_question(runner: asyncio.Runner) -> None:
     class Full(Listening):
         async def generate(self, request: Request) -> Completion:

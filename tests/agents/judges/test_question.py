@@ -72,11 +72,13 @@ def test_an_answer_names_the_subgoals_of_the_last_move(answer: str, moves: int, 
     assert verdict(answer, SUBGOALS, moves) == achieved
 
 
+@pytest.mark.fault("a judge's answer cannot be read", lost="that answer")
 @pytest.mark.parametrize("answer", ["", "Yes.", '{"pick up the key": 1', "{1, 2}", '{"pick up the key": __import__("os")}'])
 def test_an_answer_without_a_dictionary_is_broken(answer: str) -> None:
     assert verdict(answer, SUBGOALS, 1) is None
 
 
+@pytest.mark.fault("a judge's answer cannot be read", lost="that answer")
 @pytest.mark.parametrize(
     "answer",
     [

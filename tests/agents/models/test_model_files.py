@@ -60,6 +60,7 @@ def spoilt(name: str, value: float) -> Callable[[Tensors], Tensors]:
 K = "model.layers.1.self_attn.k_proj.weight"
 
 
+@pytest.mark.fault("weights that are not the model's", lost="nothing: no run begins")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -135,6 +136,7 @@ def add_token(path: Path, token: str, special: bool) -> None:
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
+@pytest.mark.fault("a damaged model", lost="nothing: no run begins")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -188,6 +190,7 @@ def test_a_folder_with_a_gguf_file_only_and_a_gguf_file_are_refused(tmp_path: Pa
             load(name)
 
 
+@pytest.mark.fault("a damaged model", lost="nothing: no run begins")
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
     folder(tmp_path, "qwen2")
     tensors = load_file(tmp_path / "model.safetensors")
@@ -244,6 +247,7 @@ def test_what_cannot_work_is_refused_by_the_configuration_alone(
         shape_of(ModelConfig(str(tmp_path), max_length=256))
 
 
+@pytest.mark.fault("a damaged model", lost="nothing: no run begins")
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -85,6 +85,7 @@ def test_weights_at_the_same_place_need_no_new_recording_and_moved_ones_do() -> 
     assert tape.recordings > recorded
 
 
+@pytest.mark.fault("CUDA graphs cannot be recorded", lost="speed")
 def test_where_recording_fails_steps_are_computed_as_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
     policy, tape = small_policy(), Tape(RuntimeError("operation not permitted when stream is capturing"))
     engine = recording(policy, tape)

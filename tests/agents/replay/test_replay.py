@@ -83,6 +83,7 @@ def test_an_interrupted_run_is_shown_with_numbers_for_tokens(tmp_path: Path) -> 
     assert replay.main([str(tmp_path / "it")]) == 0
 
 
+@pytest.mark.fault("a file of episodes was cut off", lost="the episodes behind the cut")
 def test_a_file_that_was_cut_off_is_shown_as_far_as_it_goes(run: Path) -> None:
     file = run / "trajectories" / "iteration_000007.jsonl.gz"
     whole = file.read_bytes()
@@ -150,6 +151,7 @@ def test_long_words_leave_room_for_the_numbers(tmp_path: Path, capsys: pytest.Ca
     assert [(row[0], row[-1]) for row in table] == [("1.1", "+0.75"), ("2.1", "-0.75")]
 
 
+@pytest.mark.fault("a terminal that knows no Unicode", lost="the signs that it lacks")
 def test_a_terminal_that_knows_no_unicode_is_no_reason_to_fail(run: Path) -> None:
     environment = {"PYTHONIOENCODING": "ascii", "PATH": ""}
     command = [sys.executable, "-m", "agents.replay", str(run)]
@@ -269,6 +271,7 @@ def test_settings_that_are_not_understood_become_notes(tmp_path: Path, settings:
     assert iteration.episodes[0].steps[0].return_to_go == 2.0
 
 
+@pytest.mark.fault("a damaged tokenizer in a replay", lost="the words of tokens")
 def test_a_damaged_tokenizer_leaves_numbers(run: Path) -> None:
     file = run / "model" / "tokenizer.json"
     file.write_text(file.read_text()[:100])
@@ -307,6 +310,7 @@ def test_only_new_subgoals_are_reached_at_a_step(tmp_path: Path) -> None:
     assert [one.reached for one in read(tmp_path / "it").episodes[0].steps] == [["seen"], [], ["held"]]
 
 
+@pytest.mark.fault("texts with control characters")
 @pytest.mark.parametrize(
     "text", ["\x1b[2J", "a\rb", "\u202egnp.exe", "\ud800", "\x9b31m", "a\u200bb", "\ufeff", "\u00ad", "\U000e0041\U000e0042"]
 )
@@ -399,6 +403,7 @@ def test_a_run_without_episodes_yet_says_so(run: Path, capsys: pytest.CaptureFix
     assert "no episodes of a training iteration yet" in capsys.readouterr().err
 
 
+@pytest.mark.fault("a damaged file of episodes", lost="its episodes")
 def test_a_damaged_file_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run / "trajectories" / "iteration_000007.jsonl.gz"
     file.write_bytes(b"nothing of the kind")

@@ -288,6 +288,7 @@ def test_tokens_of_chosen_actions_are_counted_apart() -> None:
 # -- ends, faults and refusals -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("an environment fails in a branch", lost="the branch")
 @pytest.mark.parametrize(("word", "mode"), [("raise", "inline"), ("hang", "threads"), ("die", "processes")])
 def test_a_fault_in_a_continuation_stays_alone_and_is_never_a_success(word: str, mode: str) -> None:
     bad = {derive_seed(13, t) for t in range(99)}

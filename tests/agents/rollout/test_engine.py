@@ -277,6 +277,7 @@ def test_new_weights_drop_everything_kept_from_older_ones() -> None:
     torch.testing.assert_close(torch.tensor(second.logprobs), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.fault("a forward pass fails", lost="the requests that were in it")
 def test_a_failure_inside_a_pass_reaches_every_waiting_episode() -> None:
     policy = small_policy()
     engine = HFEngine(policy)

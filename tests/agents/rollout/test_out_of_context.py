@@ -128,6 +128,7 @@ class NoWay(DeadEnd):
     from_the_start = True
 
 
+@pytest.mark.fault("a task without any action", lost="its episodes")
 def test_a_dead_end_is_lost_but_a_task_without_any_action_is_a_fault() -> None:
     policy = corridor_policy()
     played = play(512, env=partial(DeadEnd, CorridorConfig()), engine=HFEngine(policy), scoring=scoring(policy))

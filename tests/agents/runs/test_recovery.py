@@ -42,6 +42,7 @@ def test_a_run_that_lacks_nothing_says_nothing(run: Path, caplog: pytest.LogCapt
     assert [row["iteration"] for row in read_metrics(run / "metrics.jsonl")] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.fault("a damaged status.json or splits.json", lost="what it said, which the resume names")
 @pytest.mark.parametrize("name", ["status.json", "splits.json"])
 @pytest.mark.parametrize("damage", [*DAMAGES, "lost"])
 def test_a_small_file_that_cannot_be_read_is_said_and_written_anew(
@@ -52,6 +53,7 @@ def test_a_small_file_that_cannot_be_read_is_said_and_written_anew(
     assert f"{run / name} cannot be read" in caplog.text
 
 
+@pytest.mark.fault("metrics emptied, zeroed or deleted", lost="those numbers, which the resume names")
 @pytest.mark.parametrize("damage", ["emptied", "lost", "zeroed"])
 def test_numbers_that_are_gone_are_said(run: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
     metrics = run / "metrics.jsonl"
@@ -61,6 +63,7 @@ def test_numbers_that_are_gone_are_said(run: Path, caplog: pytest.LogCaptureFixt
     assert [row["iteration"] for row in read_metrics(metrics)] == [4]
 
 
+@pytest.mark.fault("broken lines among the metrics", lost="those numbers, which the resume names")
 def test_broken_lines_among_the_numbers_are_left_out_and_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     metrics = run / "metrics.jsonl"
     lines = metrics.read_bytes().splitlines(keepends=True)
@@ -71,6 +74,7 @@ def test_broken_lines_among_the_numbers_are_left_out_and_said(run: Path, caplog:
     assert [row["iteration"] for row in read_metrics(metrics)] == [0, 2, 3, 4]
 
 
+@pytest.mark.fault("files of episodes emptied or deleted", lost="those episodes, which the resume names")
 def test_episodes_that_are_gone_are_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "trajectories" / "iteration_000001.jsonl.gz").write_bytes(b"")
     (run / "trajectories" / "iteration_000003.jsonl.gz").unlink()
@@ -78,6 +82,7 @@ def test_episodes_that_are_gone_are_said(run: Path, caplog: pytest.LogCaptureFix
     assert "no episodes of iterations that were done: 1, 3" in caplog.text
 
 
+@pytest.mark.fault("a damaged config.yaml", lost="the run, which says so")
 @pytest.mark.parametrize("content", [b"", bytes(2000), b"a: [", b"- a list"])
 def test_a_run_without_its_settings_says_so_in_a_line(run: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (run / "config.yaml").write_bytes(content)

@@ -251,6 +251,7 @@ def test_a_baseline_that_cannot_be_measured_says_why() -> None:
     assert "slow" in floor("env=passage", seconds=0.0).skipped
 
 
+@pytest.mark.fault("environments fail while random actions are measured", lost="those episodes")
 def test_a_fault_stays_out_of_the_baseline_and_is_counted() -> None:
     found = floor("env=crumbling").rate
     assert found is not None
@@ -279,6 +280,7 @@ def test_the_baseline_stands_beside_the_evaluation_and_changes_no_other_number(
 # -- faults beside rates ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("environments fail in an evaluation", lost="those episodes, which the same command plays again")
 def test_an_evaluation_says_of_how_many_episodes_its_rates_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "it.json"
     asked = ["env=crumbling", "engine.constrained=admissible", "evaluation.repeats=2", f"out={out}", "threads=1"]
@@ -313,6 +315,7 @@ class Rubble(Corridor):
         return super().act(action)
 
 
+@pytest.mark.fault("an environment fails in a greedy episode", lost="the episode")
 def test_a_greedy_episode_that_a_fault_cut_off_is_counted(tmp_path: Path) -> None:
     asked = [*SMALL, "env=shaky", "algo=remax", "iterations=1", "evaluation.every=0", "evaluation.before=false"]
     registry.register("shaky", "tests/Shaky-v0", f"{__name__}:Shaky", toys.CorridorConfig, toys.CorridorPrompt)

@@ -32,6 +32,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
+@pytest.mark.fault("SIGHUP, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, Ctrl-C")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_of_any_kind_only_asks(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     asked = threading.Event()
@@ -42,6 +43,7 @@ def test_the_first_signal_of_any_kind_only_asks(number: int, capsys: pytest.Capt
     assert "stopping after this iteration" in told(capsys)
 
 
+@pytest.mark.fault("signals that are repeated", lost="nothing; at a second Ctrl-C what came after the newest checkpoint")
 def test_notices_that_are_repeated_break_nothing_off_and_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
     asked = threading.Event()
     with heard(asked):
@@ -81,6 +83,7 @@ def test_what_nohup_or_the_program_around_has_decided_stays() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.mark.fault("a signal in an evaluation", lost="the episodes under way")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_in_an_event_loop_every_signal_ends_the_tasks_as_ctrl_c_does(number: int) -> None:
     ended = []
@@ -98,6 +101,7 @@ def test_in_an_event_loop_every_signal_ends_the_tasks_as_ctrl_c_does(number: int
     assert ended == ["cancelled"]
 
 
+@pytest.mark.fault("SIGTERM to a job in the background")
 def test_a_background_job_of_a_script_which_ignores_ctrl_c_is_terminated_all_the_same() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -53,6 +53,7 @@ def test_resuming_drops_the_lines_that_will_be_written_again(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.fault("kill -9 in the middle of a line of metrics", lost="the line, which is written again")
 def test_a_line_cut_off_by_a_kill_is_left_out_and_any_other_damage_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"iteration": 1}\n{"iteration": 2}\n{"iterat')
@@ -138,6 +139,19 @@ def test_on_a_terminal_a_live_table_shows_iterations_and_the_evaluation_curve() 
         assert part in output.getvalue()
 
 
+def test_of_a_long_run_the_last_iterations_the_whole_curve_and_random_actions_are_shown() -> None:
+    output = io.StringIO()
+    terminal = Terminal(file=output, width=160, height=60, force_terminal=True, color_system=None)
+    console = Console(ConsoleConfig(live=True), "my-run", 500, terminal=terminal)
+    console.log(0, {"eval/success@1": 0.1, "eval/random_success": 0.25})
+    for iteration in range(1, 301):
+        console.log(iteration, {"train/reward": float(iteration), "eval/success@1": iteration / 300})
+    console.close("interrupted")
+    shown = output.getvalue().rpartition("my-run")[2]  # the table as it was drawn last
+    assert "0.10 -> 1.00  random actions 0.25" in shown
+    assert [f" {iteration}.00 " in shown for iteration in (290, 291, 300)] == [False, True, True]
+
+
 def test_a_sparkline_goes_from_lowest_to_highest_bar() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
 
@@ -152,6 +166,7 @@ class Failing(Tracker):
         raise self.error
 
 
+@pytest.mark.fault("a tracker fails", lost="what that tracker would have shown")
 @pytest.mark.parametrize("kind", [ConnectionError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
 def test_a_failing_tracker_is_left_out_with_a_warning_whatever_it_raises_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[BaseException]

@@ -164,6 +164,7 @@ def test_chains_are_cut_inside_answers_and_what_is_before_the_cut_is_kept() -> N
     assert method.advantages(experience).defined.any()
 
 
+@pytest.mark.fault("an environment fails in a branch", lost="the branch")
 def test_a_continuation_that_a_fault_cuts_off_is_in_no_mean_and_an_episode_that_one_cut_off_is_not_continued() -> None:
     def sometimes(request: Request) -> list[int]:
         draw = uniforms(np.array([request.seed], dtype=np.uint64), np.zeros(1, dtype=np.uint64))[0]
@@ -309,6 +310,7 @@ def places(experience: Experience) -> list[int]:
     return [place for count in counts.tolist() for place in range(count)]
 
 
+@pytest.mark.fault("an environment fails in a branch", lost="the branch, or its tree")
 def test_a_leaf_that_a_fault_cut_off_is_none_and_a_tree_whose_root_one_cut_off_never_grows() -> None:
     def sometimes(request: Request) -> list[int]:
         draw = uniforms(np.array([request.seed], dtype=np.uint64), np.zeros(1, dtype=np.uint64))[0]

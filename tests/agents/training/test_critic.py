@@ -164,6 +164,7 @@ def test_an_empty_trajectory_is_no_hindrance() -> None:
     assert 0.0 < found["loss"] < 0.5  # half the square of 1 at first, and less with every mini-batch
 
 
+@pytest.mark.fault("a gradient that is not finite", lost="the step")
 def test_a_gradient_that_is_not_finite_takes_no_step() -> None:
     experience = made(episodes())
     critic = Critic(small_policy(), HEAD, OptimConfig(), 0)

@@ -131,6 +131,7 @@ def test_what_older_weights_sampled_is_no_difference_between_sampling_and_traini
         learner.update(found, 4)
 
 
+@pytest.mark.fault("sampling and training differ", lost="the iteration: the run stops before it is saved")
 def test_a_difference_between_sampling_and_training_stops_the_run_before_it_is_saved(parts: Parts) -> None:
     learner, credit = owners(parts)
     found = experience(parts)

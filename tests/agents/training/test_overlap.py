@@ -171,6 +171,7 @@ def test_an_evaluation_is_of_one_version_while_episodes_of_training_go_on(
     assert any(alive for _, alive in found[:2])
 
 
+@pytest.mark.fault("Ctrl-C while rollouts overlap updates", lost="the episodes under way, which are played anew")
 def test_asked_to_stop_it_saves_and_goes_on_with_the_groups_that_were_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +197,7 @@ def test_asked_to_stop_it_saves_and_goes_on_with_the_groups_that_were_lost(
     assert numbers == {f"train-{iteration}-{place}" for iteration in range(1, 5) for place in range(3)}
 
 
+@pytest.mark.fault("an update fails", lost="the iterations since the newest checkpoint")
 @pytest.mark.parametrize("before_overlap", [0, 1])
 def test_a_run_that_failed_in_an_update_leaves_nothing_behind_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: None, before_overlap: int, capfd: pytest.CaptureFixture[str]
@@ -237,6 +239,7 @@ class Deaf(HFEngine):
             await super().update_weights(weights)
 
 
+@pytest.mark.fault("an engine fails", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("weights", ["in_flight", "between"])
 @pytest.mark.parametrize(
     ("engine", "words"),
@@ -268,6 +271,7 @@ def test_an_engine_that_fails_ends_the_run_with_a_word(
     assert RunFolder(tmp_path / "it").get_status()["status"] == "failed"
 
 
+@pytest.mark.fault("Ctrl-C twice", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("where", ["update", "engine"])
 def test_ctrl_c_twice_ends_it_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: None, where: str, capfd: pytest.CaptureFixture[str]

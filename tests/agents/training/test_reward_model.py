@@ -207,6 +207,7 @@ def test_rows_without_a_gradient_are_not_computed() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.fault("a gradient that is not finite", lost="the step")
 def test_the_gradients_norm_is_clipped_and_a_broken_one_skipped() -> None:
     policy = small_policy()
     played = experience(policy)

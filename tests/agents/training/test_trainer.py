@@ -61,6 +61,7 @@ def test_a_run_that_keeps_no_checkpoint_writes_none_and_says_so_when_it_is_resum
     assert "it was trained with checkpoint.keep=0" in capsys.readouterr().err
 
 
+@pytest.mark.fault("a method or an update fails", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("where", ["credit", "after the update"])
 def test_episodes_are_on_disk_before_anything_is_learnt_from_them(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, where: str, capsys: pytest.CaptureFixture[str]
@@ -93,6 +94,7 @@ def test_episodes_are_on_disk_before_anything_is_learnt_from_them(
     goes_on_like(run, whole)
 
 
+@pytest.mark.fault("an update on branches fails", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("method", ["vineppo", "tree_grpo"])
 def test_branches_are_on_disk_before_anything_is_learnt_from_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -110,6 +112,7 @@ def test_branches_are_on_disk_before_anything_is_learnt_from_them(
     assert {step.credit is None for one in gone_on for step in one.steps} == {method == "vineppo"}
 
 
+@pytest.mark.fault("a full disk at the episodes", lost="what came after the newest checkpoint")
 def test_a_disk_that_is_full_at_the_episodes_stops_the_run_and_a_resume_goes_on(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +139,7 @@ def test_a_disk_that_is_full_at_the_episodes_stops_the_run_and_a_resume_goes_on(
     goes_on_like(run, whole)
 
 
+@pytest.mark.fault("Ctrl-C twice", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("mode", ["inline", "threads"])
 @pytest.mark.parametrize("where", ["engine", "episode"])
 def test_stopped_at_once_in_the_middle_of_a_pass_everything_is_closed(

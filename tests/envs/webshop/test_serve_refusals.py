@@ -96,6 +96,7 @@ def test_a_visit_takes_nothing_but_actions(shopfront: Shopfront, fields: str) ->
     assert ask(shopfront, "GET", path).status == 200
 
 
+@pytest.mark.fault("broken requests to the shop's pages", lost="the request")
 def test_a_form_that_is_cut_off_is_refused(shopfront: Shopfront) -> None:
     host = f"127.0.0.1:{shopfront.server_port}"
     head = (
@@ -193,6 +194,7 @@ def requests(chance: random.Random, port: int, path: str) -> Iterator[bytes]:
         yield bytes(request)
 
 
+@pytest.mark.fault("broken requests to the shop's pages", lost="the request")
 def test_whatever_is_sent_is_answered_and_nothing_breaks(capfd: pytest.CaptureFixture[str]) -> None:
     with serving(CONFIG) as shopfront:
         path = enter(shopfront, "1")

@@ -166,12 +166,14 @@ def breaking_off() -> Iterator[Product]:
     raise KeyboardInterrupt
 
 
+@pytest.mark.fault("Ctrl-C while a shop's store is written", lost="the store")
 def test_what_breaks_off_leaves_nothing_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "store", breaking_off(), WANTED)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("Ctrl-C while a shop's store is written", lost="the new store")
 def test_what_breaks_off_leaves_the_old_store_in_place(folder):
     with pytest.raises(KeyboardInterrupt):
         write(folder, breaking_off(), WANTED, replace=True)
@@ -222,6 +224,7 @@ def test_the_broken_parts_below_are_all_there_are(folder):
     assert sorted(file.name for file in folder.iterdir()) == sorted([*PARTS, "meta.json"])
 
 
+@pytest.mark.fault("a damaged store of a shop", lost="the store, which says so")
 @pytest.mark.parametrize("part", PARTS)
 def test_a_store_that_was_cut_off_is_refused(folder, part):
     whole = (folder / part).read_bytes()
@@ -250,6 +253,7 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path):
         Store(tmp_path)
 
 
+@pytest.mark.fault("a damaged store of a shop", lost="the store, which says so")
 @pytest.mark.parametrize("length", [0, 1, 40, 100])
 def test_a_table_of_contents_that_was_cut_off_is_refused(folder, length):
     assert Store.is_store(folder)
@@ -282,6 +286,7 @@ def test_a_store_of_another_format_is_refused(folder):
         Store(folder)
 
 
+@pytest.mark.fault("a damaged store of a shop", lost="the article, which is named")
 @pytest.mark.parametrize("change", [(b'{"asin":"LAMP10"', b'{"asin":LAMP10""'), (b'"nouns"', b'"nuons"')])
 def test_a_broken_line_is_named_when_it_is_read(folder, change):
     lines = (folder / "products.jsonl").read_bytes().splitlines(keepends=True)
