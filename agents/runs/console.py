@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class DisplayLost(RuntimeError):
 
 
 class Console(Tracker):
-    """Shows progress; `past` are the metrics of a resumed run so far."""
+    """Shows progress; `past` are the metrics of a resumed run so far. Holds what it still shows of them, not all."""
 
     def __init__(
         self,
@@ -47,7 +48,13 @@ class Console(Tracker):
     ) -> None:
         self._terminal = terminal or Terminal(stderr=False, highlight=False)
         self._run, self._iterations = run, iterations
-        self._rows: list[dict[str, Any]] = [dict(row) for row in past]
+        self._rows: deque[dict[str, Any]] = deque(maxlen=ROWS)
+        self._curves: dict[str, list[float]] = {}
+        """Held-out success by temperature."""
+        self._random: float | None = None
+        """Success of random actions, as the evaluation before training measured it."""
+        for row in past:
+            self._keep(dict(row))
         self._stage = ""
         self._spoke = time.monotonic()
         live = self._terminal.is_terminal if config.live is None else config.live
@@ -58,7 +65,7 @@ class Console(Tracker):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._refuse_if_lost()
         known = finite(metrics)
-        self._rows.append({"iteration": step, **known})
+        self._keep({"iteration": step, **known})
         self._stage = ""
         if self._live:
             self._live.update(self._view())
@@ -90,6 +97,12 @@ class Console(Tracker):
         else:
             self._terminal.print(f"{self._run}: {status}", markup=False)
 
+    def _keep(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        for temperature, score in evaluations(row).items():
+            self._curves.setdefault(temperature, []).append(score)
+        self._random = row.get(RANDOM, self._random)
+
     def _refuse_if_lost(self) -> None:
         if error := streams.lost("stdout"):
             if self._live:
@@ -102,7 +115,7 @@ class Console(Tracker):
         bar = ProgressBar(total=max(1, self._iterations), completed=done, width=40)
         head.add_row(Text(self._run, "bold"), bar, f"iteration {done}/{self._iterations}", self._remaining())
         table = Table(box=None, padding=(0, 2), header_style="dim")
-        shown = [[str(row["iteration"]), *cells(row)] for row in self._rows[-ROWS:]]
+        shown = [[str(row["iteration"]), *cells(row)] for row in self._rows]
         names = ("iteration", *COLUMNS, *RARE)
         kept = [place for place, name in enumerate(names) if name not in RARE or any(row[place] for row in shown)]
         for place in kept:
@@ -110,23 +123,14 @@ class Console(Tracker):
         for row in shown:
             table.add_row(*(row[place] for place in kept))
         parts: list[Any] = [head, table]
-        for temperature, curve in self._curves().items():
+        for temperature, curve in self._curves.items():
             shape = f"{sparkline(curve[-60:])}  {curve[0]:.2f} -> {curve[-1]:.2f}"
             parts.append(Text(f"eval success at temperature {temperature}  {shape}{self._floor()}"))
         parts.append(Text(self._stage, "dim"))
         return Group(*parts)
 
-    def _curves(self) -> dict[str, list[float]]:
-        curves: dict[str, list[float]] = {}
-        for row in self._rows:
-            for temperature, score in evaluations(row).items():
-                curves.setdefault(temperature, []).append(score)
-        return curves
-
     def _floor(self) -> str:
-        """What random actions reach, as the evaluation before training measured it."""
-        found = self._rows[0].get(RANDOM) if self._rows else None
-        return "" if found is None else f"  random actions {found:.2f}"
+        return "" if self._random is None else f"  random actions {self._random:.2f}"
 
     def _remaining(self) -> str:
         """Time left by the mean of the last iterations."""
