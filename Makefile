@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
-# Arguments for demo and gpu, for example: make demo ARGS="algo=grpo seed=1"
+# Arguments for demo, faults and gpu, for example: make demo ARGS="algo=grpo seed=1"
 ARGS ?=
 # Processes that run the tests, for example: make test WORKERS=4; 0 runs them all in one. auto: one a core, at most eight.
 WORKERS ?= auto
@@ -31,6 +31,10 @@ lint: $(VENV)/.test ## Format, lint and types
 
 bench: $(VENV)/.demo ## Measure environments, credit assignment and the training loop
 	@for script in scripts/bench/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+.PHONY: faults
+faults: $(VENV)/.test ## Inject faults, and say in a table what each one cost; ARGS=--long tries more
+	$(PY) scripts/faults/table.py --workers $(WORKERS) $(ARGS)
 
 .PHONY: gpu
 gpu: $(VENV)/.gpu ## Measure this suite on a CUDA card within nine minutes; ARGS="--device cpu" rehearses
