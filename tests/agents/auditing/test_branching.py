@@ -16,7 +16,7 @@ from agents.auditing.valuing import Valued, valued
 from agents.config.loading import load, load_audit
 from agents.config.sections import AuditConfig
 from agents.rollout.collect import Collected
-from agents.runs.metrics import read_metrics
+from agents.runs.metrics import read_lines
 from envs import trajectory_file
 from envs.trajectory import Trajectory
 from tests.agents.auditing.tabular import advantages, table_engine, values  # noqa: F401
@@ -67,7 +67,7 @@ def test_the_more_continuations_vineppo_has_the_nearer_its_credit_comes_to_the_t
 def test_branches_are_none_of_the_continuations_that_the_truth_is_measured_by(audited: Audited) -> None:
     credit, _, took = audited.credited("algo=vineppo", "algo.continuations=8")
     branches = {one.name for one in trajectory_file.read(audited.store.branches)}
-    continuations = {line["name"] for line in read_metrics(audited.store.continuations)}
+    continuations = {line["name"] for line in read_lines(audited.store.continuations)}
     assert took.count <= len(branches)
     assert {name.rpartition("#")[0] for name in branches} <= {name.rpartition("#")[0] for name in continuations}
     assert not {name.rpartition("#")[2] for name in branches} & {name.rpartition("#")[2] for name in continuations}
