@@ -66,6 +66,7 @@ def told(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -
     return text
 
 
+@pytest.mark.fault("a damaged file of a run", lost="what was in it, which is named")
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize(
     ("file", "commands", "cure"),
@@ -96,6 +97,7 @@ def test_a_damaged_file_is_named_with_what_to_do_or_gone_on_without(
         assert Path(file).name in text or "iteration_000002" in text or f"{run}/model" in text
 
 
+@pytest.mark.fault("a checkpoint edited by hand", lost="the checkpoint, which is named")
 @pytest.mark.parametrize(
     "edit",
     [
@@ -125,6 +127,7 @@ def test_a_state_that_was_edited_by_hand_with_its_manifest_is_named(
     assert "Delete that folder" in text
 
 
+@pytest.mark.fault("a setting edited by hand", lost="nothing: no run begins")
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -144,6 +147,7 @@ def test_a_setting_that_was_edited_by_hand_is_told_with_its_file(
     assert "NOT_SET" in line or f"in {config}" in text
 
 
+@pytest.mark.fault("a process number that means nothing")
 @pytest.mark.parametrize("pid", [-1, 0, 1 << 40, None, "7", 1.5, True, [3]])
 def test_a_process_that_can_be_none_holds_no_run(pid: Any, run: Path, capsys: Any, caplog: Any) -> None:
     RunFolder(run).set_status("running", pid=pid)
@@ -151,6 +155,7 @@ def test_a_process_that_can_be_none_holds_no_run(pid: Any, run: Path, capsys: An
     told(capsys, caplog)
 
 
+@pytest.mark.fault("a process number that went to another program")
 def test_a_number_that_went_to_another_program_holds_no_run(run: Path, capsys: Any, caplog: Any) -> None:
     """The other program is of the same kind, which its command line alone cannot tell apart."""
     program = [sys.executable, "-c", "print(flush=True); input()  # agents.train"]
@@ -167,6 +172,7 @@ def test_a_number_that_went_to_another_program_holds_no_run(run: Path, capsys: A
         other.communicate(b"\n")
 
 
+@pytest.mark.fault("a name of 280 letters", lost="nothing: no run begins")
 @pytest.mark.parametrize(
     "start",
     [

@@ -38,6 +38,7 @@ def played(folder: RunFolder) -> list[Trajectory]:
     return [one for iteration in folder.iterations() for one in read(folder.trajectories(iteration))]
 
 
+@pytest.mark.fault("a task fails again and again", lost="the task")
 @pytest.mark.parametrize(
     ("mode", "mine", "said"),
     [
@@ -87,6 +88,7 @@ def test_a_task_that_fails_costs_no_other_and_is_set_aside_by_name(
     assert all(str(one.error).startswith("set aside: ") and not one.steps for one in after)
 
 
+@pytest.mark.fault("all tasks fail again and again", lost="what came after the newest checkpoint")
 def test_an_environment_all_of_whose_tasks_fail_ends_the_run_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +100,7 @@ def test_an_environment_all_of_whose_tasks_fail_ends_the_run_in_words(
     assert "Traceback" not in shown
 
 
+@pytest.mark.fault("an environment's first answer is wrong", lost="nothing: no run begins")
 def test_a_first_task_with_a_wrong_answer_is_refused_before_a_folder_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_first_task_with_a_wrong_answer_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.fault("an environment calls sys.exit as it is made", lost="nothing: no run begins")
 @pytest.mark.parametrize("where", ["made", "begun"])
 def test_an_environment_that_ends_the_program_at_once_is_a_failure_in_words(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

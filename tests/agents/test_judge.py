@@ -185,6 +185,7 @@ def test_proposed_subgoals_count_as_those_they_are_worded_like(
     assert edited["scores"][DOOR]["f1"]["value"] == 1.0
 
 
+@pytest.mark.fault("Ctrl-C in a measurement of a judge", lost="the answer under way")
 def test_what_was_answered_is_not_asked_again_after_an_interruption(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +217,7 @@ def test_what_was_answered_is_not_asked_again_after_an_interruption(
     assert again["forms"][0]["seconds"]["median"] > 0
 
 
+@pytest.mark.fault("a judge's answer cannot be read, or does not come", lost="that verdict")
 def test_answers_that_are_broken_or_do_not_come_are_counted(tmp_path: Path, server: Server) -> None:
     server.reply = lambda request: Response("I would say yes.")
     words = [*endpoint(server), "forms.subgoals=[preset]", "forms.map=[crop]", "forms.actions=[true]"]

@@ -83,6 +83,7 @@ def begun(change: Callable[[StepResult], Any]) -> Answering:
     return env
 
 
+@pytest.mark.fault("an environment's answer is wrong (infinite rewards, other types, ...)", lost="the episode")
 @pytest.mark.parametrize(("field", "value", "told"), WRONG, ids=lambda value: ascii(value)[:30])
 def test_a_wrong_answer_to_a_step_names_environment_task_step_and_field(field: str, value: Any, told: str) -> None:
     env = begun(changed(field, value))
@@ -93,6 +94,7 @@ def test_a_wrong_answer_to_a_step_names_environment_task_step_and_field(field: s
     str(raised.value).encode()
 
 
+@pytest.mark.fault("an environment's answer is wrong (infinite rewards, other types, ...)", lost="the episode")
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [one for one in WRONG if one[0] not in ("reward", "terminated")],
@@ -110,6 +112,7 @@ class Ends(BaseException):
     pass
 
 
+@pytest.mark.fault("an environment calls sys.exit", lost="the episode")
 @pytest.mark.parametrize("error", [SystemExit(0), SystemExit("no license"), GeneratorExit(), Ends("of time")], ids=repr)
 def test_what_ends_programs_is_a_wrong_answer(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def end(turn: StepResult) -> Any:

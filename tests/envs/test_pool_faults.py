@@ -17,6 +17,7 @@ from tests.envs.pool_tools import MODES, environment_threads, fault, maker
 from tests.envs.toys import Corridor, CorridorConfig, HangsAtReset, Moody, Shaken
 
 
+@pytest.mark.fault("an environment raises an exception", lost="the episode")
 @pytest.mark.parametrize("mode", MODES)
 def test_an_exception_is_the_error_of_that_episode_with_its_message(mode: Mode) -> None:
     async def run() -> None:
@@ -34,6 +35,7 @@ def test_an_exception_is_the_error_of_that_episode_with_its_message(mode: Mode) 
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment calls sys.exit", lost="the episode")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("action", ["exit", "end", "nan"])
 def test_what_ends_programs_and_a_wrong_answer_are_the_error_of_that_episode(mode: Mode, action: str) -> None:
@@ -53,6 +55,7 @@ def test_what_ends_programs_and_a_wrong_answer_are_the_error_of_that_episode(mod
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment calls sys.exit as it is made", lost="nothing: no run begins")
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 def test_an_environment_that_exits_as_it_is_made_is_told(mode: Mode) -> None:
     async def run() -> None:
@@ -76,6 +79,7 @@ def test_an_environment_that_exits_as_it_is_made_inline_is_an_error_of_its_episo
     asyncio.run(run())
 
 
+@pytest.mark.fault("Ctrl-C while an environment is at work")
 def test_ctrl_c_while_an_environment_is_at_work_is_no_fault() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="inline") as pool:
@@ -87,6 +91,7 @@ def test_ctrl_c_while_an_environment_is_at_work_is_no_fault() -> None:
         asyncio.run(run())
 
 
+@pytest.mark.fault("an environment cannot be closed")
 @pytest.mark.parametrize("mode", MODES)
 def test_an_environment_that_cannot_be_closed_keeps_no_other_from_it(mode: Mode, tmp_path: Path) -> None:
     async def run() -> None:
@@ -114,6 +119,7 @@ def _unclosable(folder: Path) -> Corridor:
     return env
 
 
+@pytest.mark.fault("a task that cannot be played", lost="the episode")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_task_that_cannot_be_played_is_an_error_of_its_episode(mode: Mode) -> None:
     async def run() -> None:
@@ -126,6 +132,7 @@ def test_a_task_that_cannot_be_played_is_an_error_of_its_episode(mode: Mode) -> 
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment cannot draw chance anew", lost="the episode")
 @pytest.mark.parametrize("mode", MODES)
 def test_chance_that_fails_is_an_error_of_its_episode(mode: Mode) -> None:
     async def run() -> None:
@@ -143,6 +150,7 @@ def test_chance_that_fails_is_an_error_of_its_episode(mode: Mode) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment hangs", lost="the episode")
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 def test_timeout_is_never_a_success(mode: Mode) -> None:
     """A hung step has no result at all that could count as one: it raises, and its slot gives nothing until a new reset."""
@@ -161,6 +169,7 @@ def test_timeout_is_never_a_success(mode: Mode) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment hangs", lost="the episode")
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 def test_a_hung_reset_is_a_timeout(mode: Mode) -> None:
     async def run() -> None:
@@ -172,6 +181,7 @@ def test_a_hung_reset_is_a_timeout(mode: Mode) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment's process dies", lost="the episode")
 def test_crash_is_reported_apart_from_failure() -> None:
     async def run() -> None:
         async with Pool(maker(Moody, max_steps=2), mode="processes") as pool:
@@ -191,6 +201,7 @@ def test_crash_is_reported_apart_from_failure() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment hangs", lost="the episode; its neighbors are played again")
 def test_hung_worker_is_replaced_and_others_go_on() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), workers=2, mode="processes", step_timeout=2.0) as pool:
@@ -214,6 +225,7 @@ def test_hung_worker_is_replaced_and_others_go_on() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment's process dies", lost="the episode; its neighbors are played again")
 def test_an_idle_neighbor_of_a_crash_hears_of_it_at_its_next_step() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes") as pool:
@@ -228,6 +240,7 @@ def test_an_idle_neighbor_of_a_crash_hears_of_it_at_its_next_step() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment hangs in a thread", lost="the episode")
 def test_neighbors_of_a_hung_thread_go_on_where_they_were() -> None:
     others = environment_threads()  # threads that hang in other tests cannot be ended
 
@@ -248,6 +261,7 @@ def test_neighbors_of_a_hung_thread_go_on_where_they_were() -> None:
     assert environment_threads() == others
 
 
+@pytest.mark.fault("slow environments")
 def test_waiting_behind_a_slow_neighbor_is_no_timeout() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes", step_timeout=2.0) as pool:
@@ -259,6 +273,7 @@ def test_waiting_behind_a_slow_neighbor_is_no_timeout() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment hangs beside a busy one", lost="the episode")
 def test_a_busy_neighbor_does_not_extend_the_time_of_a_hung_step() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes", step_timeout=0.5) as pool:
@@ -275,6 +290,7 @@ def test_a_busy_neighbor_does_not_extend_the_time_of_a_hung_step() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment's process is killed", lost="the episode")
 def test_a_worker_that_is_killed_while_idle_is_replaced() -> None:
     async def run() -> None:
         async with Pool(maker(Corridor), mode="processes") as pool:
@@ -292,6 +308,7 @@ def test_a_worker_that_is_killed_while_idle_is_replaced() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("a training that keeps environments waiting")
 def test_a_busy_event_loop_is_no_timeout() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes", step_timeout=1.0) as pool:
@@ -310,6 +327,7 @@ def test_a_busy_event_loop_is_no_timeout() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("an environment's answer cannot be sent between processes", lost="the episode")
 def test_an_answer_that_cannot_travel_is_an_error_of_its_episode() -> None:
     async def run() -> None:
         async with Pool(maker(Moody), mode="processes") as pool:

@@ -68,6 +68,7 @@ def test_no_more_questions_are_under_way_than_allowed(runner: asyncio.Runner) ->
     assert client.most == 3
 
 
+@pytest.mark.fault("a judge's server fails once", lost="time")
 @pytest.mark.parametrize(
     "first", [error(500, "boom"), error(429, "slow", Retry_After="0"), Response(body=b"{"), Response(body=b"", kind="a/b")]
 )
@@ -78,6 +79,7 @@ def test_a_question_that_failed_is_asked_again(server: Server, runner: asyncio.R
     assert asking.take()["calls"] == 3
 
 
+@pytest.mark.fault("a judge's server fails at one question", lost="that verdict")
 def test_a_question_that_keeps_failing_is_given_up_alone(server: Server, runner: asyncio.Runner, client: Made) -> None:
     server.reply = lambda request: error(500, "boom") if "question 2" in str(request) else Response("{}")
     asking = client(retries=1)
@@ -86,6 +88,7 @@ def test_a_question_that_keeps_failing_is_given_up_alone(server: Server, runner:
     assert (counts["calls"], counts["failed_server"]) == (6, 2)
 
 
+@pytest.mark.fault("a judge's server refuses a question", lost="that verdict")
 @pytest.mark.parametrize("reply", [error(404, "no such model"), error(400, "context too long")])
 def test_what_is_refused_is_not_asked_again(server: Server, runner: asyncio.Runner, client: Made, reply: Response) -> None:
     server.answers(reply)
@@ -153,6 +156,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return ["out" if "does not answer" in r.message else "back" for r in caplog.records if "answer" in r.message]
 
 
+@pytest.mark.fault("a judge's server is down", lost="verdicts, which are asked for later")
 def test_while_the_server_is_down_the_rest_is_left_open(
     server: Server, runner: asyncio.Runner, client: Made, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +169,7 @@ def test_while_the_server_is_down_the_rest_is_left_open(
     assert told(caplog) == ["out"]
 
 
+@pytest.mark.fault("a judge's server hangs", lost="verdicts, which are asked for later")
 def test_a_hanging_server_costs_each_further_iteration_one_call(server: Server, runner: asyncio.Runner, client: Made) -> None:
     server.answers(Response(hangs=True))
     asking = client(timeout_s=0.05, retries=1)
@@ -176,6 +181,7 @@ def test_a_hanging_server_costs_each_further_iteration_one_call(server: Server, 
         assert (counts["calls"], counts["failed_timeout"]) == (1, 1)
 
 
+@pytest.mark.fault("a judge's server is down", lost="verdicts, which are asked for later")
 def test_after_an_outage_one_question_tries_and_the_others_follow(
     server: Server, runner: asyncio.Runner, client: Made, caplog: pytest.LogCaptureFixture
 ) -> None:

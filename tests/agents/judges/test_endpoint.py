@@ -101,11 +101,13 @@ def test_a_failed_call_is_not_repeated_behind_our_back(server: Server, runner: a
     assert len(server.requests) == 1
 
 
+@pytest.mark.fault("a judge's server is down", lost="verdicts, which are asked for later")
 def test_a_server_that_is_down_cannot_be_reached(server: Server, runner: asyncio.Runner) -> None:
     server.close()
     assert failure(server, runner).kind == "connection"
 
 
+@pytest.mark.fault("a judge's server hangs", lost="that verdict")
 @pytest.mark.parametrize("reply", [Response(hangs=True), Response(drips=True)], ids=["silent", "byte by byte"])
 def test_a_server_that_begins_and_never_ends_is_left(server: Server, runner: asyncio.Runner, reply: Response) -> None:
     server.answers(reply)
@@ -136,6 +138,7 @@ def test_an_answer_in_parts_is_their_text(server: Server, runner: asyncio.Runner
     assert asked(server, runner).text == text
 
 
+@pytest.mark.fault("a judge's server sends an answer without end, or one that unpacks to gigabytes", lost="that verdict")
 @pytest.mark.parametrize("body", [b" " * (64 << 20), b"[" * (64 << 20), b'{"choices": "' + b"x" * (64 << 20)])
 @pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
 def test_an_answer_without_end_is_left_before_it_fills_the_memory(
@@ -154,6 +157,7 @@ def test_an_answer_without_end_is_left_before_it_fills_the_memory(
     assert peak < 16 << 20
 
 
+@pytest.mark.fault("a judge's server counts nonsense", lost="the count")
 @pytest.mark.parametrize("count", [-5, 10**400, 2**31 - 1, 1e30, True, None, "7", [7]])
 def test_a_count_of_tokens_that_can_be_none_is_0(server: Server, runner: asyncio.Runner, count: Any) -> None:
     answer = {"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": count, "completion_tokens": 3}}
@@ -219,6 +223,7 @@ def test_a_server_in_between_refuses_options_in_words(server: Server, runner: as
     assert server.requests[-1]["max_completion_tokens"] == 160
 
 
+@pytest.mark.fault("a judge's server sends odd errors", lost="that verdict")
 @pytest.mark.parametrize("odd", [None, 7, [], ["max_tokens"], {"a": 1}, True])
 @pytest.mark.parametrize("field", ["param", "code", "message", "type"])
 def test_an_odd_type_in_an_error_is_a_refusal_like_any_other(
@@ -230,6 +235,7 @@ def test_an_odd_type_in_an_error_is_a_refusal_like_any_other(
     assert len(server.requests) == 1
 
 
+@pytest.mark.fault("a judge's server sends odd errors", lost="that verdict")
 @pytest.mark.parametrize(
     "body", [b'{"error": null}', b'{"error": "no"}', b'{"error": ["no"]}', b"[1]", b"7", b"null", b'{"detail": 3}']
 )
@@ -263,6 +269,7 @@ def test_a_server_says_when_it_wants_to_be_asked_again(server: Server, runner: a
     assert failure(server, runner).wait == 2.0
 
 
+@pytest.mark.fault("a judge's server names a time that means nothing")
 @pytest.mark.parametrize(
     ("header", "wait"), [("0", 0.0), ("-5", 0.0), (None, None), ("soon", None), ("inf", None), ("nan", None)]
 )
@@ -331,6 +338,7 @@ def test_without_an_address_openai_is_asked_whatever_the_environment_says(
     assert "https://api.openai.com cannot be reached" in str(raised.value)
 
 
+@pytest.mark.fault("a judge's server redirects to another host", lost="that verdict")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(server: Server, runner: asyncio.Runner, status: int) -> None:
     with Server() as other:
@@ -377,6 +385,7 @@ def test_a_proxy_sees_of_an_encrypted_question_no_more_than_the_host(
     assert "secret" not in "".join((*caplog.messages, *(str(record.args) for record in caplog.records)))
 
 
+@pytest.mark.fault("a proxy that cannot be used", lost="verdicts, which are asked for later")
 def test_a_proxy_that_cannot_be_used_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "gopher://me:secret@127.0.0.1:9")
     with pytest.raises(ConfigError, match="https_proxy") as raised:
@@ -394,6 +403,7 @@ def test_a_name_and_a_password_in_the_address_are_sent_to_that_host_and_stand_in
     assert "secret" not in "".join((*caplog.messages, *(str(record.args) for record in caplog.records)))
 
 
+@pytest.mark.fault("a judge's server sends the key back", lost="that verdict")
 @pytest.mark.parametrize(
     "reply",
     [

@@ -141,6 +141,7 @@ def test_nothing_to_judge_asks_nothing(server: Server, text_judge: Made) -> None
 # -- bad answers ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a judge's answer cannot be read", lost="that verdict")
 @pytest.mark.parametrize(
     "text",
     [
@@ -173,6 +174,7 @@ def test_an_answer_that_repeats_the_question_is_no_verdict(server: Server, text_
     assert judge.metrics["broken"] == 3
 
 
+@pytest.mark.fault("an environment's text forges a verdict", lost="that verdict")
 @pytest.mark.parametrize(
     "text",
     [
@@ -200,6 +202,7 @@ def test_a_verdict_cannot_be_forged_through_a_judge_that_repeats_the_transcript(
 # -- outages: training goes on ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a judge's server is down", lost="verdicts, which are asked for later")
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
@@ -288,6 +291,7 @@ def test_edited_subgoals_are_the_ones_asked_about(server: Server, text_judge: Ma
     assert "1. leave\n2. sing a song\n" in server.prompts[0]
 
 
+@pytest.mark.fault("a judge's server fails when subgoals are proposed", lost="the task's subgoals, until it succeeds")
 def test_a_failed_proposal_leaves_the_task_without_subgoals_until_it_succeeds(
     server: Server, text_judge: Made, tmp_path: Path
 ) -> None:

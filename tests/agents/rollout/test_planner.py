@@ -83,6 +83,7 @@ def fails(failing: Callable[[int], bool]) -> Callable[[Episode, int], float | No
     return lambda episode, member: None if failing(int(episode.task_id.split()[1])) else float(member % 2)
 
 
+@pytest.mark.fault("all episodes of a group fail", lost="the group, which another task replaces")
 @pytest.mark.parametrize("rounds", [0, 1, 9])
 def test_a_group_of_which_faults_left_nothing_is_replaced_whether_or_not_others_are(rounds: int) -> None:
     played = play(fails(lambda task: task % 5 == 0), rounds=rounds)
@@ -92,6 +93,7 @@ def test_a_group_of_which_faults_left_nothing_is_replaced_whether_or_not_others_
     assert all(lost(group) for group in played.dropped)
 
 
+@pytest.mark.fault("all episodes of an iteration fail", lost="the iteration's update")
 @pytest.mark.parametrize("rounds", [0, 1])
 def test_where_every_episode_fails_an_iteration_ends_all_the_same(rounds: int) -> None:
     played = play(fails(lambda task: True), rounds=rounds)

@@ -113,6 +113,7 @@ def test_no_session_outlives_its_episode_and_places_are_taken_over() -> None:
     assert engine._slots == []
 
 
+@pytest.mark.fault("an environment raises, dies or hangs", lost="the episode, if it fails again")
 @pytest.mark.parametrize(("word", "kind"), [("hang", "timeout"), ("die", "crash"), ("raise", "exception")])
 def test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success(word: str, kind: str) -> None:
     """Episode 2 misbehaves at its second step, every time it is tried; the others never notice."""
@@ -134,6 +135,7 @@ def test_a_fault_is_retried_alone_then_reported_apart_and_never_a_success(word: 
     assert summary.episodes + summary.faults == 4
 
 
+@pytest.mark.fault("a task fails again and again beside others", lost="its own episodes")
 @pytest.mark.parametrize(
     ("mode", "word"),
     [("inline", "exit"), ("threads", "exit"), ("threads", "hang"), ("processes", "hang"), ("processes", "die")],
@@ -156,6 +158,7 @@ def test_a_task_that_fails_uses_up_no_retry_of_its_neighbors(mode: str, word: st
         assert "worker_lost" not in played[i].error
 
 
+@pytest.mark.fault("workers die of themselves again and again", lost="the episodes in them")
 def test_a_worker_that_dies_of_itself_again_and_again_does_not_go_on_for_ever() -> None:
     async def run(pool: Pool) -> list[Trajectory]:
         def script(request: Request) -> list[int]:
@@ -173,6 +176,7 @@ def test_a_worker_that_dies_of_itself_again_and_again_does_not_go_on_for_ever() 
     assert "killed by SIGKILL" in played.error
 
 
+@pytest.mark.fault("a task fails again and again", lost="the task")
 @pytest.mark.parametrize(("retries", "limit", "tries"), [(0, 3, 3), (1, 3, 3), (5, 4, 4), (1, 0, 8)])
 def test_a_task_that_fails_again_and_again_is_set_aside(retries: int, limit: int, tries: int) -> None:
     said: list[str] = []
@@ -221,6 +225,7 @@ def test_an_engines_faults_are_none_of_the_task() -> None:
     assert not faults.set_aside
 
 
+@pytest.mark.fault("an engine returns probabilities that are no numbers", lost="the episode")
 def test_probabilities_that_are_no_numbers_are_a_fault_and_reach_no_update() -> None:
     policy = corridor_policy()
     with torch.no_grad():
@@ -231,6 +236,7 @@ def test_probabilities_that_are_no_numbers_are_a_fault_and_reach_no_update() -> 
     assert not any(one.steps for one in played)
 
 
+@pytest.mark.fault("a task fails again and again, over a resume", lost="the task")
 def test_a_resumed_run_goes_on_with_what_was_set_aside() -> None:
     first = Faults(limit=2)
     for task in ("a", "a", "b"):
@@ -242,6 +248,7 @@ def test_a_resumed_run_goes_on_with_what_was_set_aside() -> None:
     assert list(second.set_aside) == ["a", "b"]
 
 
+@pytest.mark.fault("an engine cannot answer a request", lost="the episode, if it fails again")
 def test_a_request_that_the_engine_cannot_answer_costs_its_episode_alone() -> None:
     bad = {derive_seed(102, t) for t in range(1, 99)}
 
@@ -312,6 +319,7 @@ def test_groups_come_as_they_end_with_their_members_in_the_order_of_the_plan() -
     assert [t for name in ("g0", "g1", "g2") for t in by_id[name]] == played
 
 
+@pytest.mark.fault("an engine fails", lost="what came after the newest checkpoint")
 def test_a_fault_in_a_group_ends_the_stream_and_says_what_went_wrong() -> None:
     def script(request: Request) -> list[int]:
         raise ZeroDivisionError
@@ -387,6 +395,7 @@ def test_a_task_without_an_attempt_leaves_no_mean_over_the_others() -> None:
     assert pass_at([outcome("a", True), outcome("b", False, "crash: gone")], 1) is None
 
 
+@pytest.mark.fault("a rollout is broken off", lost="its episodes")
 @pytest.mark.parametrize("mode", ["inline", "threads"])
 @pytest.mark.parametrize("way", ["break", "error", "cancel"])
 def test_groups_that_nobody_waits_for_any_more_leave_nothing_behind(mode: str, way: str) -> None:

@@ -290,6 +290,7 @@ def test_groups_that_are_alike_are_replaced_by_the_next_as_often_as_the_rounds_s
     driven(scenario, overlap=1, dynamic_sampling=DynamicSamplingConfig(rounds=1))
 
 
+@pytest.mark.fault("all episodes of a group fail", lost="the group, which another task replaces")
 def test_groups_of_which_faults_left_nothing_are_replaced_by_the_next() -> None:
     async def scenario(of: Driven) -> None:
         of.hand.free |= set(range(99))
@@ -301,6 +302,7 @@ def test_groups_of_which_faults_left_nothing_are_replaced_by_the_next() -> None:
     driven(scenario, overlap=1)
 
 
+@pytest.mark.fault("all episodes of an iteration fail", lost="the iteration's update")
 def test_where_every_episode_fails_an_iteration_ends_all_the_same() -> None:
     async def scenario(of: Driven) -> None:
         of.hand.free |= set(range(99))
@@ -322,6 +324,7 @@ def test_a_greedy_episode_is_played_with_each_group() -> None:
     driven(scenario, overlap=1, greedy=True)
 
 
+@pytest.mark.fault("a rollout fails beside an update", lost="what came after the newest checkpoint")
 def test_what_ends_a_rollout_ends_the_update_beside_it() -> None:
     ended: list[bool] = []
 

@@ -63,6 +63,7 @@ def test_an_error_inside_a_task_group_is_found(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "error: game 7 is broken\n"
 
 
+@pytest.mark.fault("out of memory", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("episodes", [1, 2, 5])
 def test_out_of_memory_while_any_number_of_episodes_waits_is_told_with_advice(
     episodes: int, folder: RunFolder, capsys: pytest.CaptureFixture[str]
@@ -99,6 +100,7 @@ def _raised(provoke: Any) -> BaseException:
     return caught.value
 
 
+@pytest.mark.fault("out of memory", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize(
     "exc",
     [
@@ -151,6 +153,7 @@ def _numbers(tree: Any) -> list[int]:
     return [tree] if isinstance(tree, int) else [number for one in tree for number in _numbers(one)]
 
 
+@pytest.mark.fault("several failures at once", lost="what came after the newest checkpoint")
 @given(trees)
 def test_of_any_group_the_commonest_error_with_words_is_told(tree: Any) -> None:
     numbers = _numbers(tree)
@@ -158,6 +161,7 @@ def test_of_any_group_the_commonest_error_with_words_is_told(tree: Any) -> None:
     assert innermost(_grouped(tree)) is KINDS[max(known, key=known.count)]
 
 
+@pytest.mark.fault("several failures at once", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize(
     ("tree", "lines"),
     [
@@ -194,6 +198,7 @@ def test_many_kinds_of_errors_are_named_up_to_a_few(capsys: pytest.CaptureFixtur
     ]
 
 
+@pytest.mark.fault("workers that cannot start", lost="nothing: no run begins")
 @pytest.mark.parametrize("count", [1, 3])
 def test_workers_that_cannot_start_are_told_once_with_what_to_do(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     async def run() -> None:
@@ -215,6 +220,7 @@ def test_ctrl_c_among_other_errors_stays_an_interruption(folder: RunFolder) -> N
     assert folder.get_status()["status"] == "interrupted"
 
 
+@pytest.mark.fault("a library calls sys.exit", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("error", [SystemExit(0), SystemExit(None), SystemExit("bye"), GeneratorExit()], ids=repr)
 def test_what_would_end_the_program_in_silence_is_a_failure_with_its_place(
     error: BaseException, folder: RunFolder, capsys: pytest.CaptureFixture[str]
@@ -227,6 +233,7 @@ def test_what_would_end_the_program_in_silence_is_a_failure_with_its_place(
     assert f"resume={folder.path}" in capsys.readouterr().err
 
 
+@pytest.mark.fault("half of a surrogate pair in a text", lost="what came after the newest checkpoint")
 def test_a_lone_surrogate_is_told_in_words_whoever_stumbles_over_it(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = small_policy().tokenizer
     group = [_raised(lambda: "a \ud83d".encode()), _raised(lambda: tokenizer("a \ud83d"))]
@@ -236,6 +243,7 @@ def test_a_lone_surrogate_is_told_in_words_whoever_stumbles_over_it(capsys: pyte
     assert "Traceback" not in shown
 
 
+@pytest.mark.fault("an error that nobody foresaw", lost="what came after the newest checkpoint")
 def test_an_error_nobody_foresaw_keeps_its_traceback_in_the_folder(
     folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,6 +289,7 @@ def test_ctrl_c_is_no_failure_and_says_how_to_go_on(folder: RunFolder, capsys: p
     assert not folder.traceback.exists()
 
 
+@pytest.mark.fault("the system refuses a file", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize(
     ("exc", "said"),
     [
@@ -305,6 +314,7 @@ def test_what_the_system_refuses_is_told_by_the_name_of_the_file(
     assert "Traceback" not in shown
 
 
+@pytest.mark.fault("too few file descriptors", lost="nothing: no run begins")
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 def test_too_few_descriptors_for_the_workers_are_told_with_what_to_do(mode: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Threads need none."""

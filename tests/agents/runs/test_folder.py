@@ -60,6 +60,7 @@ def test_an_old_run_is_never_overwritten(tmp_path: Path) -> None:
         RunFolder.open(settings(tmp_path, "run=first"))
 
 
+@pytest.mark.fault("several runs start under one name", lost="the others, which say so")
 def test_of_runs_started_together_under_one_name_one_gets_the_folder(tmp_path: Path) -> None:
     config, together = settings(tmp_path, "run=first"), threading.Barrier(8)
 
@@ -95,6 +96,7 @@ def test_a_resumed_run_keeps_its_status_until_it_goes_on(tmp_path: Path) -> None
     assert again.get_status()["status"] == "running"
 
 
+@pytest.mark.fault("a run is resumed while it is going on", lost="nothing: no run begins")
 def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> None:
     folder = begin(settings(tmp_path, "run=first"))
     config = loading.load([f"resume={folder.path}"])
@@ -114,6 +116,7 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
     RunFolder.open(config)
 
 
+@pytest.mark.fault("a folder that cannot be written", lost="nothing: no run begins")
 @pytest.mark.parametrize("place", ["file", "file/below", "file/far/below", "n" * 300])
 def test_a_place_that_cannot_be_written_is_told_and_left_alone(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
@@ -122,6 +125,7 @@ def test_a_place_that_cannot_be_written_is_told_and_left_alone(tmp_path: Path, p
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
 
+@pytest.mark.fault("a folder that cannot be written", lost="nothing: no run begins")
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs a file system that may not be written")
 def test_a_file_system_that_may_not_be_written_is_told() -> None:
     with pytest.raises(RunFolderError, match=r"cannot be written.*out="):

@@ -152,6 +152,7 @@ def test_an_engine_that_cannot_be_imported_is_said_before_a_model_is_loaded(
         preflight(config)
 
 
+@pytest.mark.fault("an engine or a pool cannot be opened", lost="nothing: no run begins")
 @pytest.mark.parametrize("failing", ["engine", "pool"])
 def test_what_cannot_be_opened_leaves_neither_workers_nor_an_engine(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     config = loading.load(["env=alfworld", "algo=gigpo"])
