@@ -77,6 +77,7 @@ def test_what_grows_is_told_from_a_new_process_that_is_larger(more: float) -> No
 
 
 def test_caches_that_fill_at_first_are_no_growth_and_a_few_samples_say_nothing() -> None:
-    filling = [Sample(1, "trainer", n, 1000 * min(n, SETTLING), 3) for n in range(SETTLING + FEWEST)]
+    settling = SETTLING["trainer"]
+    filling = [Sample(1, "trainer", n, 1000 * min(n, settling), 3) for n in range(settling + FEWEST)]
     assert [growth.slope for growth in growths(filling)] == [0, 0]
-    assert {growth.slope for growth in growths(filling[: SETTLING + FEWEST - 1])} == {None}
+    assert {growth.slope for growth in growths(filling[: settling + FEWEST - 1])} == {None}

@@ -9,11 +9,11 @@ import numpy as np
 
 from .training import Sample
 
-SETTLING = 50
+SETTLING = {"trainer": 200, "worker": 50}
 """First iterations of a process, which are left out: caches fill."""
 FEWEST = 200
 """Samples below which a slope says nothing."""
-MOST = {"kilobytes": 20.0, "files": 0.01}
+MOST = {"kilobytes": 10.0, "files": 0.01}
 """That a process may hold more after an iteration."""
 
 
@@ -41,18 +41,18 @@ def growths(samples: Sequence[Sample]) -> list[Growth]:
         of_kind = [sample for sample in samples if sample.kind == kind]
         for what in MOST:
             highest = max(getattr(sample, what) for sample in of_kind)
-            found.append(Growth(kind, what, _slope(of_kind, what), highest))
+            found.append(Growth(kind, what, _slope(of_kind, kind, what), highest))
     return found
 
 
-def _slope(samples: Iterable[Sample], what: str) -> float | None:
+def _slope(samples: Iterable[Sample], kind: str, what: str) -> float | None:
     lines: dict[int, list[tuple[int, int]]] = {}
     for sample in samples:
         lines.setdefault(sample.process, []).append((sample.iteration, getattr(sample, what)))
     above = below = 0.0
     count = 0
     for line in lines.values():
-        x, y = np.array([point for point in line if point[0] >= line[0][0] + SETTLING]).reshape(-1, 2).T
+        x, y = np.array([point for point in line if point[0] >= line[0][0] + SETTLING[kind]]).reshape(-1, 2).T
         if len(x) > 1:
             count += len(x)
             above += float(((x - x.mean()) * (y - y.mean())).sum())
