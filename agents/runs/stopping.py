@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 NOTICES = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)]
 """Sent ahead of the end, often more than once: a second one asks for nothing new."""
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *NOTICES]
+PATIENCE = 2.0
+"""Seconds that a program which is done gives standard error to take what it was told."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -46,12 +48,16 @@ def heard(asked: threading.Event | None = None, at_once: Callable[[str], object]
         elif not asked.is_set():
             asked.set()
             # Not here: what the signal interrupted may be printing itself.
-            _thread.start_new_thread(_announce, (name,))
+            announcing.acquire()
+            _thread.start_new_thread(_announce, (name, announcing))
 
+    announcing = _thread.allocate_lock()
     with _handling(
         handle, [number for number in SIGNALS if number != signal.SIGINT or asked is not None or not _ignored(number)]
     ):
         yield came
+    # A program that ends right after the signal would end before the user is told. Nobody need read it, though.
+    announcing.acquire(timeout=PATIENCE)
 
 
 @contextmanager
@@ -67,9 +73,10 @@ def like_ctrl_c() -> Iterator[None]:
         yield
 
 
-def _announce(name: str) -> None:
+def _announce(name: str, announcing: _thread.LockType) -> None:
     by = "" if name == "SIGINT" else f"{name}: "
     print(f"\n{by}stopping after this iteration, then saving; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+    announcing.release()
 
 
 def _ignored(number: int) -> bool:
