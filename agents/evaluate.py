@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from agents.rollout.sampler import Sampler
     from agents.runs.evaluation import Rate
 
+REPEATS = 3
+"""Of each task, where nothing else is asked for: one sampling seed alone does not show what another one would give."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
@@ -73,14 +76,16 @@ async def _evaluate(
 
     from agents.rollout.build import make_env
     from agents.rollout.planner import evaluation_episodes
-    from agents.runs.evaluation import attempts, by_type, pass_at, rate
+    from agents.runs.evaluation import attempts, by_type, pass_at, rate, spread
     from agents.runs.metrics import finite
+    from agents.runs.paired import Earlier
     from agents.runs.random_policy import random_policy
     from agents.runs.signals import Signals
     from envs.trajectory import Trajectory
     from envs.trajectory_file import append, read, repair
 
-    e, env = config.evaluation, make_env(config)
+    e, env = replace(config.evaluation, repeats=config.evaluation.repeats or REPEATS), make_env(config)
+    config = replace(config, evaluation=e)
     episodes = evaluation_episodes(e, env, config.seed)
     split_hash = env.split_hash(e.split)
     identity = _identity(config, split_hash, saved)[:12]
@@ -108,6 +113,8 @@ async def _evaluate(
         "warnings": [],
     }
 
+    against = Earlier.read(Path(config.against), results, [f"{t:g}" for t in e.temperature]) if config.against else None
+
     def warn(message: str) -> None:
         results["warnings"].append(message)
         console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
@@ -127,13 +134,18 @@ async def _evaluate(
 
             await sampler.play(missing, temperature, ended)
             played = [done[name] for name in names]
+            by_seed = [played[at : at + results["tasks"]] for at in range(0, len(played), results["tasks"])]
             kinds = {**by_type(played, env.task_type), "all": rate(played)}
             results["temperatures"][f"{temperature:g}"] = {
                 "types": {kind: _numbers(r) for kind, r in kinds.items()},
+                "spread": asdict(spread(by_seed)),
                 "answers": finite(signals.measure([one for one in played if one.error is None])),
-                "pass@k": {str(k): pass_at(played, k) for k in range(1, e.repeats + 1)},
+                "pass@k": {str(k): pass_at(played, k) for k in range(1, len(by_seed) + 1)},
                 "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
+                "outcomes": {task: [int(success) for success in tried] for task, tried in attempts(played).items()},
             }
+            if against:
+                results["temperatures"][f"{temperature:g}"]["against"] = against.compared(f"{temperature:g}", attempts(played))
             signals.look(played, f"the evaluation at temperature {temperature:g}")
         floor = await random_policy(sampler, episodes)
         results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
@@ -205,7 +217,21 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
             fewest = found["attempts"]["fewest"]
             known.append(f"{', '.join(unknown)} not known: a task has only {fewest} episodes without a fault")
         lines.append("  ".join(known))
+        lines += _spread(found["spread"])
+    if against := found.get("against"):
+        lines.append(
+            f"against {against['file']}: {against['first']:.3f} and {against['second']:.3f} on {against['tasks']} tasks, a "
+            f"difference of {against['difference']:+.3f} (95% interval {against['low']:+.3f} to {against['high']:+.3f}), "
+            f"p = {against['p']:.2g} (exact sign-flip test, task by task)"
+        )
     return lines
+
+
+def _spread(of: dict[str, Any]) -> list[str]:
+    rates = ", ".join("-" if rate is None else f"{rate:.3f}" for rate in of["by_seed"])
+    moves = {"other sampling seeds": of["of_seeds"], "other tasks": of["of_tasks"]}
+    known = " and ".join(f"{moved:.3f} with {cause}" for cause, moved in moves.items() if moved is not None)
+    return [f"by sampling seed: {rates}" + (f"; one of these moves by {known} (standard deviation)" if known else "")]
 
 
 def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:
@@ -235,7 +261,7 @@ def config_out(config: EvaluateConfig) -> Path:
 
 def _identity(config: EvaluateConfig, split_hash: str, saved: dict[str, Any] | None) -> str:
     """What makes two evaluations the same: their episodes may then be joined."""
-    about = {k: v for k, v in asdict(config).items() if k not in ("out", "device", "threads")}
+    about = {k: v for k, v in asdict(config).items() if k not in ("against", "out", "device", "threads")}
     about["checkpoint"] = saved["sha256"] if saved else ""
     folder = Path(config.model.name)
     if not config.run and folder.is_dir():

@@ -350,8 +350,8 @@ class EvalConfig:
     """Which tasks. train measures memorization; eval and test are held out: choose settings on eval, report test."""
     episodes: Positive | None = None
     """Number of tasks, from the start of the split; null: all."""
-    repeats: Positive = 1
-    """Episodes per task, with different sampling."""
+    repeats: Positive | None = None
+    """Episodes per task, with different sampling; null: 1 in a training, 3 in an evaluation on its own."""
     temperature: Annotated[list[float], MoreThan(0)] = field(default_factory=lambda: [1.0])
     """Sampling temperatures, one evaluation each."""
     before: bool = True
@@ -509,6 +509,8 @@ class EvaluateConfig:
     """A run folder: its environment, model, engine and evaluation settings are used, and its weights are loaded."""
     checkpoint: Natural | None = None
     """Iteration whose checkpoint is loaded; null: the newest."""
+    against: str | None = None
+    """File with the results of another evaluation on the same tasks, with which this one is compared task by task."""
     seed: Natural = 0
     """Root of all randomness."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

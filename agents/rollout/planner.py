@@ -177,7 +177,7 @@ def group_episodes(
 def evaluation_episodes(config: EvalConfig, env: TextEnv, seed: int) -> list[Episode]:
     """The episodes of an evaluation: the same ones each time."""
     tasks = env.tasks(config.split)[: config.episodes]
-    return split_episodes(derive(seed, "evaluation", config.split), tasks, config.repeats, config.split)
+    return split_episodes(derive(seed, "evaluation", config.split), tasks, config.repeats or 1, config.split)
 
 
 def split_episodes(seed: int, task_ids: Sequence[str], repeats: int, split: str) -> list[Episode]:

@@ -22,6 +22,8 @@ class Rate:
 
     episodes: int
     """Those that the rates are of: all but faults."""
+    independent: float
+    """Episodes of as many tasks that would tell as much: those of one task are alike."""
     successes: int
     faults: int
     """Cut off by a crash or a hang (faults left out of everything else)."""
@@ -43,11 +45,11 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95% interval of the success rate."""
-        return wilson(self.successes, self.episodes)
+        """Wilson's 95% interval of the success rate, for tasks and episodes like these."""
+        return wilson(self.success * self.independent if self.episodes else 0, self.independent)
 
 
-def wilson(successes: int, episodes: int) -> tuple[float, float]:
+def wilson(successes: float, episodes: float) -> tuple[float, float]:
     """Wilson's 95% score interval of a proportion; (0, 1) without data."""
     if episodes == 0:
         return 0.0, 1.0
@@ -62,12 +64,49 @@ def rate(trajectories: Sequence[Trajectory]) -> Rate:
     played = [t for t in trajectories if t.error is None]
     return Rate(
         episodes=len(played),
+        independent=_independent([*attempts(played).values()]),
         successes=sum(t.success for t in played),
         faults=len(trajectories) - len(played),
         cut_off=dict(Counter(reason for t in played if (reason := t.cut_off) is not None)),
         score=mean(t.score for t in played),
         steps=mean(len(t.steps) for t in played),
     )
+
+
+def _independent(tasks: Sequence[Sequence[bool]]) -> float:
+    """Episodes of a task each whose rate would be as uncertain as that of several by task: Kish's effective sample size."""
+    m, n, wins = len(tasks), sum(map(len, tasks)), sum(map(sum, tasks))
+    if m in (0, 1, n) or wins in (0, n):
+        return m
+    p = wins / n
+    error = m / (m - 1) * sum((sum(task) - p * len(task)) ** 2 for task in tasks) / n**2
+    return min(max(p * (1 - p) / error, m), n) if error else n
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much a success rate depends on chance."""
+
+    by_seed: list[float | None]
+    """The rate in each repeat of the tasks, which samples with seeds of its own; None without an episode."""
+    of_seeds: float | None
+    """Standard deviation of the rate of one repeat, from one to another on the same tasks. None: no task has two episodes."""
+    of_tasks: float | None
+    """Standard deviation from one set of so many tasks to another, if the chance to succeed at each were known."""
+
+
+def spread(repeats: Sequence[Sequence[Trajectory]]) -> Spread:
+    """Between repeats of the same tasks, and between tasks: the variance components of a one-way layout."""
+    by_seed = [mean(t.success for t in played if t.error is None) for played in repeats]
+    tasks = [np.array(a) for a in attempts([t for played in repeats for t in played]).values() if len(a) > 1]
+    of_seeds = of_tasks = None
+    if tasks:
+        chance = np.array([a.var(ddof=1) for a in tasks])  # of one episode
+        of_seeds = math.sqrt(chance.mean() / len(tasks))
+        if len(tasks) > 1:
+            among = np.var([a.mean() for a in tasks], ddof=1) - (chance / [len(a) for a in tasks]).mean()
+            of_tasks = math.sqrt(max(0.0, among) / len(tasks))
+    return Spread([None if math.isnan(rate) else rate for rate in by_seed], of_seeds, of_tasks)
 
 
 def mean(values: Iterable[float]) -> float:

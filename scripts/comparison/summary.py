@@ -191,7 +191,7 @@ def _cost(tables: Sequence[evidence.Rows]) -> dict[str, dict[str, Any]]:
 def _cut_off(plan: Plan, done: Mapping[str, Sequence[Run]], temperatures: Sequence[str], tasks: int) -> list[str]:
     """What the final evaluations lost: a rate that leaves episodes out says of how many it is."""
     notes = []
-    repeats = plan.repeats if plan.repeats > 1 else plan.runs[0].config.evaluation.repeats
+    repeats = plan.repeats if plan.repeats > 1 else plan.runs[0].config.evaluation.repeats or 1
     for run in [run for runs in done.values() for run in runs]:
         for temperature in temperatures:
             faults, outgrown = evidence.cut_off(run, temperature, final_file(run) if plan.repeats > 1 else None)
@@ -234,7 +234,7 @@ def _notes(
         f"task type {kind} is left out: in some evaluation none of its episodes ended without a fault"
         for kind in sorted(left_out)
     ]
-    episodes = rarest * (plan.repeats if plan.repeats > 1 else plan.runs[0].config.evaluation.repeats)
+    episodes = rarest * (plan.repeats if plan.repeats > 1 else plan.runs[0].config.evaluation.repeats or 1)
     notes.append(
         "intervals tell how seeds differ, not how few episodes a value rests on: a seed's success at the rarest task type is "
         f"counted over {episodes} episode{'s' * (episodes != 1)}, and where all seeds agree the interval has no width"

@@ -178,7 +178,7 @@ def test_evaluations_of_one_run_stand_side_by_side(finished: Path) -> None:
     assert sorted((r["split"], r["tasks"]) for r in written.values()) == [("eval", 2), ("eval", 3), ("test", 3)]
     for stem, results in written.items():
         assert stem.startswith(f"evaluation-{results['split']}-")
-        assert len((finished / f"{stem}.episodes.jsonl").read_text().splitlines()) == results["tasks"]
+        assert len((finished / f"{stem}.episodes.jsonl").read_text().splitlines()) == 3 * results["tasks"], "repeats"
     assert not list(finished.glob(".*"))
     assert {(r["checkpoint"]["iteration"], r["checkpoint"]["sha256"]) for r in written.values()} == {
         (4, hashlib.sha256((finished / "checkpoints/iteration_000004/manifest.json").read_bytes()).hexdigest())

