@@ -20,7 +20,7 @@ from envs.common.seeding import derive
 from envs.common.structured import suggestion
 from envs.minihack.compiler import Compiled
 from envs.minihack.levels import Level
-from envs.minihack.scene import GROUND, WAYS, Item, Scene, Waiting
+from envs.minihack.scene import GROUND, WAYS, Item, Scene, Waiting, text, texts
 
 End = Literal["won", "lost"]
 TASK_SUCCESSFUL = 2
@@ -73,6 +73,7 @@ class Game:
         if not self.actions:
             self.close()
             raise TaskError(f"level {self.level} has none of the actions {', '.join(wanted or ())}; it has: {self._listed()}")
+        self._places = {key: place for place, key in enumerate(self._nle._observation_keys)}
         self._carried_first: frozenset[str] = frozenset()
         self._last: Scene | None = None
         self.possible = self.actions
@@ -110,7 +111,7 @@ class Game:
         inventory, internal = self._inventory(), seen("internal")
         # In a yes-or-no (or which-letter) question; the typing of a line NLE declines by itself.
         waiting: Waiting | None = "question" if internal[1] else None
-        message = seen("message").tobytes().split(b"\0", 1)[0].decode("latin-1")
+        message = text(seen("message").tobytes())
         if asked or "in what direction" in message.lower():
             waiting = "direction"
         self.possible = self._answers(message, waiting) if waiting else self.actions
@@ -140,14 +141,13 @@ class Game:
         return ", ".join(self._every)
 
     def _inventory(self) -> tuple[Item, ...]:
-        letters, texts = self._seen("inv_letters"), self._seen("inv_strs")
-        return tuple(
-            (chr(letter), text.tobytes().split(b"\0", 1)[0].decode("latin-1")) for letter, text in zip(letters, texts) if letter
-        )
+        letters, words = self._seen("inv_letters"), texts(self._seen("inv_strs"))
+        (there,) = letters.nonzero()
+        return tuple(zip(letters[there].tobytes().decode("latin-1"), map(text, words[there].tolist())))
 
     def _seen(self, key: str) -> Any:
         """NLE's own array, which the next step overwrites."""
-        return self._nle.last_observation[self._nle._observation_keys.index(key)]
+        return self._nle.last_observation[self._places[key]]
 
 
 def _beneath(before: Scene | None, place: tuple[int, int], inventory: tuple[Item, ...]) -> str:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-
-import numpy as np
+from functools import lru_cache
 
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.game import End
-from envs.minihack.scene import COLUMNS, GROUND, ROWS, WAYS, Item, Scene
+from envs.minihack.scene import GROUND, ROWS, WAYS, Item, Scene
 
 TASK, MESSAGE, MAP, LEGEND, AROUND, UNDER = "Task", "Message", "Map", "Legend", "Next to you", "Under you"
 THINGS, CARRIED, PICKED_UP, STATUS, LAST = "You see", "You carry", "Picked up", "Status", "Last action"
@@ -24,6 +23,7 @@ CROP = 4
 """Cells that a cropped map shows on each side of the agent."""
 SHOWN_OF_A_KIND = 3
 """Things of one description that are listed, the nearest; of the others only the number is told."""
+YOU = "you"
 SHORT = {"floor of a room": "floor", "dark part of a room": "dark floor", "": "unknown"}
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _HUNGER = {0: "satiated", 2: "hungry", 3: "weak with hunger", 4: "fainting", 5: "fainted", 6: "starved"}
@@ -88,30 +88,35 @@ def cropped(scene: Scene) -> Cells:
 
 def known(scene: Scene) -> Cells:
     """The smallest part of the map that holds all that is known of it."""
-    rows, columns = np.nonzero(scene.chars != ord(" "))
-    if not len(rows):
+    if not scene.known:
         return slice(0, 0), slice(0, 0)
-    return slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
+    rows, columns = zip(*scene.known)
+    return slice(rows[0], rows[-1] + 1), slice(min(columns), max(columns) + 1)
 
 
 def drawn(scene: Scene, cells: Cells) -> list[str]:
     """The rows of a part of the map, in NetHack's characters."""
     rows, columns = cells
-    padded = np.pad(scene.chars, CROP, constant_values=ord(" "))
-    part = padded[rows.start + CROP : rows.stop + CROP, columns.start + CROP : columns.stop + CROP]
-    return [row.tobytes().decode("latin-1").rstrip() for row in part]
+    start = max(columns.start, 0)
+    beyond = " " * (start - columns.start)
+    part = {row: scene.chars[row, start : columns.stop].tobytes() for row in range(max(rows.start, 0), min(rows.stop, ROWS))}
+    return [(beyond + part.get(row, b"").decode("latin-1")).rstrip() for row in range(rows.start, rows.stop)]
 
 
 def legend(scene: Scene, cells: Cells) -> str:
     """What the characters of a part of the map mean there: "@ you, + closed door"."""
-    rows, columns = cells
+    (top, bottom), (left, right) = ((part.start, part.stop) for part in cells)
+    place = scene.place
+    kinds = dict.fromkeys(
+        [
+            kind if at != place else (kind[0], YOU)
+            for at, kind in scene.known.items()
+            if top <= at[0] < bottom and left <= at[1] < right
+        ]
+    )
     meanings: dict[str, dict[str, None]] = {}
-    for row in range(max(rows.start, 0), min(rows.stop, ROWS)):
-        for column in range(max(columns.start, 0), min(columns.stop, COLUMNS)):
-            character = chr(scene.chars[row, column])
-            if character != " ":
-                word = "you" if (row, column) == scene.place else _word(scene.described(row, column))
-                meanings.setdefault(character, {})[word] = None
+    for character, word in kinds:
+        meanings.setdefault(character, {})[_word(word)] = None
     return ", ".join(f"{character} {' or '.join(words)}" for character, words in meanings.items())
 
 
@@ -124,12 +129,12 @@ def around(scene: Scene, actions: Iterable[str]) -> Mapping[str, str]:
 
 def things(scene: Scene) -> list[str]:
     """Things, creatures, doors and stairs in sight or remembered, the nearest first, with the way: "boulder north 2 east 1"."""
-    row, column = scene.place
-    found = []
-    for r, c in np.argwhere(scene.chars != ord(" ")).tolist():
-        word = scene.described(r, c)
-        if word not in GROUND and (r, c) != scene.place:
-            found.append((max(abs(r - row), abs(c - column)), r, c, _word(word)))
+    row, column = place = scene.place
+    found = [
+        (max(abs(r - row), abs(c - column)), r, c, _word(word))
+        for (r, c), (_, word) in scene.known.items()
+        if word not in GROUND and (r, c) != place
+    ]
     listed: list[str] = []
     count: dict[str, int] = {}
     for _, r, c, word in sorted(found):
@@ -152,6 +157,7 @@ def frame(scene: Scene) -> str:
     return "\n".join([scene.message, *drawn(scene, known(scene)), status(scene)])
 
 
+@lru_cache(maxsize=4096)
 def _word(description: str) -> str:
     return SHORT.get(description) or _ARTICLE.sub("", description)
 

@@ -16,7 +16,7 @@ import numpy as np
 from envs.base import NoOracle, Unsolvable
 from envs.minihack.game import Game, Seeds
 from envs.minihack.levels import SUPPORTED
-from envs.minihack.scene import WAYS
+from envs.minihack.scene import WAYS, Place
 
 LEVELS = (
     "KeyRoom-*",
@@ -42,7 +42,6 @@ _THINGS = frozenset(b'$)[="(%!?/*')
 _DOORWAYS = frozenset(("doorway", "broken door", "open door"))
 """Nobody passes an open door diagonally; that the others can be is not made use of."""
 
-Place = tuple[int, int]
 Plan = tuple[str, ...]
 
 
@@ -125,7 +124,7 @@ class _Player:
     def _plan(self) -> Plan | None:
         """What leads to the first aim that can be reached, by the shortest way."""
         scene = self._scene
-        words = {(row, column): scene.described(row, column) for row, column in np.argwhere(scene.chars != ord(" ")).tolist()}
+        words = {place: word for place, (_, word) in scene.known.items()}
         words[scene.place] = self._seen.get(scene.place, "")  # what it stands on is hidden by itself
         self._seen |= words
         self._doorways |= {place for place, word in words.items() if word in _DOORWAYS}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
 
 ROWS, COLUMNS = 21, 79
 """Size of the map."""
-FIELDS = (10, 12, 14, 21, 22, 25)
+FIELDS = [10, 12, 14, 21, 22, 25]
 """Places in `stats` that tell states apart (hit points, depth, energy, hunger, burden, conditions): what happens next depends
 on them, and the map does not show them."""
 TIME = 20
@@ -33,12 +34,25 @@ WAYS: dict[str, tuple[int, int]] = {
 GROUND = frozenset(("", "stone", "wall", "floor of a room", "dark part of a room", "corridor", "lit corridor"))
 """NetHack's words for where nothing is."""
 
+Place = tuple[int, int]
+"""Row and column."""
 Item = tuple[str, str]
 """Letter and text of a thing that is carried: ("f", "skeleton key")."""
 Waiting = Literal["direction", "question"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@lru_cache(maxsize=4096)
+def text(words: bytes) -> str:
+    """NetHack's words, which are the same few again and again."""
+    return words.partition(b"\0")[0].decode("latin-1")
+
+
+def texts(words: np.ndarray) -> np.ndarray:
+    """bytes [...] of uint8 [..., W], a view; for `text`."""
+    return words.view(f"S{words.shape[-1]}")[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One moment. Rows count from the top, columns from the left; north is one row less."""
 
@@ -59,9 +73,9 @@ class Scene:
     waiting: Waiting | None = None
     """What the game waits for: a direction, or the answer to a question in `message`. None: for a command."""
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """(row, column) of the agent."""
+    @cached_property
+    def place(self) -> Place:
+        """Of the agent."""
         return int(self.stats[1]), int(self.stats[0])
 
     @property
@@ -71,13 +85,23 @@ class Scene:
 
     def described(self, row: int, column: int) -> str:
         """NetHack's words for what is seen at a place: "closed door"; "" where nothing is known, or off the map."""
+        if (seen := self.known.get((row, column))) is not None:
+            return seen[1]
         if not (0 <= row < ROWS and 0 <= column < COLUMNS):
             return ""
-        return self.descriptions[row, column].tobytes().split(b"\0", 1)[0].decode("latin-1")
+        return text(self.descriptions[row, column].tobytes())
+
+    @cached_property
+    def known(self) -> dict[Place, tuple[str, str]]:
+        """Character and NetHack's words of every place where something is seen or remembered, row by row."""
+        (places,) = (self.chars.ravel() != ord(" ")).nonzero()
+        words = map(text, texts(self.descriptions).ravel()[places].tolist())
+        characters = self.chars.ravel()[places].tobytes().decode("latin-1")
+        return dict(zip([divmod(place, COLUMNS) for place in places.tolist()], zip(characters, words)))
 
     @property
     def key(self) -> str:
         """16 hex digits of all that is seen but the clock and the message: equal keys look equal."""
-        parts = [self.glyphs.tobytes(), self.stats[list(FIELDS)].tobytes(), repr(self.inventory).encode()]
+        parts = [self.glyphs.tobytes(), self.stats[FIELDS].tobytes(), repr(self.inventory).encode()]
         parts += [repr((self.place, self.beneath, self.waiting, self.message if self.waiting else "")).encode()]
         return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()

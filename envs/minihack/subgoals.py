@@ -12,10 +12,8 @@ import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-import numpy as np
-
 from envs.minihack.levels import SUPPORTED
-from envs.minihack.scene import Scene
+from envs.minihack.scene import Place, Scene
 
 STAIRS, SIGHT = "reach the stairs", "see the stairs"
 
@@ -119,13 +117,13 @@ def _picks_up(word: str) -> Rule:
 def _opens_a_door(before: Scene, after: Scene) -> bool:
     """A closed or locked door became an open, a broken or no door. The message will not do: after unlocking it is "Never mind."
     That the door is gone from the map will not do either: once a game is over, NetHack shows no map."""
-    closed = _shows(before, b"closed door")
-    return bool(closed.any() and (closed & _shows(after, b"open door", b"broken door", b"doorway")).any())
+    closed = _showing(before, "closed door")
+    return bool(closed and closed & _showing(after, "open door", "broken door", "doorway"))
 
 
 def _sees_the_stairs(before: Scene, after: Scene) -> bool:
     """Stairs down are in sight, or remembered: the first step that shows them is the event."""
-    return bool(_shows(after, b"staircase down").any())
+    return bool(_showing(after, "staircase down"))
 
 
 def _fills(*liquids: str) -> Rule:
@@ -142,10 +140,9 @@ def _fills(*liquids: str) -> Rule:
     return rule
 
 
-def _shows(scene: Scene, *descriptions: bytes) -> np.ndarray:
-    """Bool [21, 79]: the places that are described so."""
-    words = scene.descriptions.view(f"S{scene.descriptions.shape[-1]}")[..., 0]
-    return np.logical_or.reduce([words == description for description in descriptions])
+def _showing(scene: Scene, *descriptions: str) -> set[Place]:
+    """The places that are described so."""
+    return {place for place, (_, words) in scene.known.items() if words in descriptions}
 
 
 _RULES: dict[str, Rule] = {
