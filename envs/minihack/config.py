@@ -44,6 +44,9 @@ class MiniHackConfig:
     """Tasks of the split, over all levels."""
     eval_tasks: int = 120
     test_tasks: int = 120
+    held_out_starts: bool = False
+    """Tasks of eval and test begin as none of training does: a tenth of a level's starts is kept for each of them. A start of
+    these takes some ten resets."""
 
     @property
     def pays_below_zero(self) -> str | None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from envs.base import Split, StepResult, TextEnv
-from envs.minihack import levels, observation, oracle, subgoals, tasks
+from envs.minihack import levels, observation, oracle, starts, subgoals, tasks
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.game import End, Game, Seeds
 from envs.minihack.levels import Level
@@ -45,6 +45,7 @@ class MiniHackEnv(TextEnv):
     def split_hash(self, split: Split) -> str:
         """16 hex digits that name the split's tasks and what is in the levels of one's own."""
         own = [level.description for level in self._levels if level.description is not None]
+        own += ["held-out starts"] * self.config.held_out_starts
         return hashlib.sha256("\n".join([*self.tasks(split), *own]).encode()).hexdigest()[:16]
 
     def task_type(self, task_id: str) -> str:
@@ -59,7 +60,7 @@ class MiniHackEnv(TextEnv):
         """Begin a level; its map and its dice come from the task's seeds. Raises TaskError."""
         level = tasks.level(self._levels, task_id)
         self._game = self._opened(self._game, level)
-        self._scene, self._last = self._game.reset(Seeds.of(task_id)), None
+        self._scene, self._last = self._game.reset(self.seeds(self._game, task_id)), None
         self._subgoals = subgoals.Subgoals(level.name)
         self._subgoals.update(None, self._scene, won=False)
         turn = self._turn(self._scene)
@@ -96,7 +97,7 @@ class MiniHackEnv(TextEnv):
     def imperfect_demonstration(self, task_id: str, rng: np.random.Generator, detours: float, suboptimal: bool) -> list[str]:
         """The same with walks to other places, or wandering about. Raises TaskError."""
         self._oracles = self._opened(self._oracles, tasks.level(self._levels, task_id))
-        return oracle.demonstration(self._oracles, Seeds.of(task_id), rng, detours, suboptimal, self.max_steps)
+        return oracle.demonstration(self._oracles, self.seeds(self._oracles, task_id), rng, detours, suboptimal, self.max_steps)
 
     def close(self) -> None:
         """End the games and remove their files."""
@@ -104,6 +105,10 @@ class MiniHackEnv(TextEnv):
             if game is not None:
                 game.close()
         self._game = self._oracles = None
+
+    def seeds(self, game: Game, task_id: str) -> Seeds:
+        """Of a task's episode. Plays with `game` to find them where starts are held out. Raises TaskError."""
+        return starts.seeds(game, task_id, tasks.split(task_id)) if self.config.held_out_starts else Seeds.of(task_id)
 
     def _opened(self, held: Game | None, level: Level) -> Game:
         """The game of a level: the one that is held, or a new one in its place."""

@@ -47,9 +47,10 @@ class Seeds(NamedTuple):
     display: int
 
     @classmethod
-    def of(cls, task_id: str) -> Seeds:
-        """The seeds of a task, the same on every machine."""
-        return cls(derive(0, "minihack", task_id, "core"), derive(0, "minihack", task_id, "display"))
+    def of(cls, task_id: str, number: int = 0) -> Seeds:
+        """The seeds of a task, the same on every machine. number: of those that are tried one after the other."""
+        more = [number] if number else []
+        return cls(derive(0, "minihack", task_id, "core", *more), derive(0, "minihack", task_id, "display", *more))
 
 
 class Game:

@@ -19,6 +19,12 @@ def split_tasks(levels: Sequence[Level], split: Split, counts: Mapping[Split, in
     return tuple(f"{levels[n % len(levels)].name}/{split}/{n // len(levels):06d}" for n in range(counts[split]))
 
 
+def split(task_id: str) -> Split:
+    """The split of a task that `level` knows."""
+    found: Split = task_id.split("/")[1]  # type: ignore[assignment]
+    return found
+
+
 def level(levels: Sequence[Level], task_id: str) -> Level:
     """The level of a task. Raises TaskError."""
     names = [one.name for one in levels]
