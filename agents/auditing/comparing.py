@@ -47,7 +47,7 @@ def compare(config: AuditConfig, found: Valued, credited: Credited) -> Compared:
 
     def against(truth: Truth, name: str) -> Measured:
         credit, defined = on(truth, credited, name, found.chosen)
-        return measure(truth, credit, defined, len(found.trajectories), config.resamples, config.seed)
+        return measure(truth, credit, defined, found.groups, config.resamples, config.seed)
 
     parts = [name for name, values in credited.values.items() if name != TOTAL and np.nan_to_num(values).any()]
     return Compared(
@@ -94,7 +94,7 @@ async def under_other_futures(
     await made.observe(experience)
     chosen = experience.chosen.numpy()
     credits = again.credited_again(made.method, experience, audited, chosen, found.again, numbers, config.gamma)
-    return again.measure(credits, found.steps, resampled(np.ones(audited, dtype=bool), config.resamples, config.seed))
+    return again.measure(credits, found.steps, _drawn(config, found))
 
 
 def of_gradients(
@@ -119,9 +119,14 @@ def of_gradients(
     optim, temperature = config.optim, config.engine.temperature
     seed = derive(config.seed, "audit", "projection")
     vectors = projected(policy, experience, columns, temperature, optim.tokens_per_microbatch, seed, told)
-    weights = resampled(np.ones(len(found.trajectories), dtype=bool), config.resamples, config.seed)
+    weights = _drawn(config, found)
     rounds = vectors["round 0"], vectors["round 1"]
     return {name: cosines(vectors[name], *rounds, truth.values.share, weights) for name in credits}
+
+
+def _drawn(config: AuditConfig, found: Valued) -> Floats:
+    """Weights of all episodes in the resamples."""
+    return resampled(found.groups, np.ones(len(found.groups), dtype=bool), config.resamples, config.seed)
 
 
 def of_truth(found: Valued) -> dict[str, Any]:

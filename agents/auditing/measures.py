@@ -1,7 +1,7 @@
 """How good credit is, measured against true advantages that are known with errors: pure functions of arrays.
 
-Every number is a function of sums over episodes. A bootstrap draws episodes, and so weighs these sums; what the errors of the
-truth add to them is subtracted, exactly in expectation (docs/credit.md has the formulas).
+Every number is a function of sums over episodes. A bootstrap draws groups of episodes, and so weighs these sums; what the
+errors of the truth add to them is subtracted, exactly in expectation (docs/credit.md has the formulas).
 """
 
 from __future__ import annotations
@@ -70,23 +70,27 @@ NUMBERS = {
 }
 
 
-def measure(truth: Truth, credit: Floats, defined: Bools, episodes: int, resamples: int, seed: int) -> Measured:
-    """credit, defined: [D]; episodes: number of them, those without a decision included."""
+def measure(truth: Truth, credit: Floats, defined: Bools, groups: Ints, resamples: int, seed: int) -> Measured:
+    """credit, defined: [D]; groups [N]: of every episode, those without a decision included."""
     taken = defined & truth.known
-    totals = Sums.of(truth, np.where(taken, credit, 0.0), taken, episodes)
-    weights = resampled(totals.count > 0, resamples, seed)
+    totals = Sums.of(truth, np.where(taken, credit, 0.0), taken, len(groups))
+    weights = resampled(groups, totals.count > 0, resamples, seed)
     found = {name: estimate(values) for name, values in numbers(totals, weights).items()}
     return Measured(int(taken.sum()), int(totals.decisive.sum()), found, calibration(truth, credit, taken, weights))
 
 
-def resampled(counted: Bools, resamples: int, seed: int) -> Floats:
-    """[1 + B, N] how often each of the `counted` [N] episodes is drawn: as it was played, and in each resample."""
-    draw, among = generator(seed, "audit", "bootstrap"), np.flatnonzero(counted)
-    weights = np.zeros((resamples, len(counted)))
+def resampled(groups: Ints, counted: Bools, resamples: int, seed: int) -> Floats:
+    """[1 + B, N] how often each episode is drawn: as it was played, and in each resample. groups, counted: [N].
+
+    Groups are drawn, among those with an episode that is `counted`: episodes of a task share states, whose true values err
+    alike, and are credited by comparison with each other.
+    """
+    draw, among = generator(seed, "audit", "bootstrap"), np.unique(groups[counted])
+    times = np.zeros((resamples, int(groups.max(initial=-1)) + 1))
     if len(among):
         drawn = among[draw.integers(len(among), size=(resamples, len(among)))]
-        np.add.at(weights, (np.arange(resamples)[:, None], drawn), 1.0)
-    return np.concatenate([np.ones((1, len(counted))), weights])
+        np.add.at(times, (np.arange(resamples)[:, None], drawn), 1.0)
+    return np.concatenate([np.ones((1, len(groups))), times[:, groups]])
 
 
 def estimate(values: Floats) -> Estimate:

@@ -45,6 +45,11 @@ class Valued:
     futures: list[list[Trajectory]]
     """The episodes of these futures; of a last step, which has none, the episode itself."""
 
+    @property
+    def groups(self) -> Ints:
+        """[N] numbers; episodes of one task have the same."""
+        return np.unique([one.task_id for one in self.trajectories], return_inverse=True)[1].astype(np.int64)
+
 
 async def valued(config: AuditConfig, sampler: Sampler, env: TextEnv, store: Store, console: Console) -> Valued:
     """Play and value, or go on with what the store holds. Raises AuditError."""

@@ -601,7 +601,7 @@ class AuditConfig:
     token_budget: Positive | None = None
     """Sampled tokens that all continuations may take, about; null: no limit."""
     resamples: Positive = 1000
-    """Bootstrap resamples of episodes behind the 95% intervals."""
+    """Bootstrap resamples of tasks behind the 95% intervals."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     shaping: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further rewards for steps by name, each with its settings; they are part of the credit, not of the truth."""

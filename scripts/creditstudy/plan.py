@@ -93,8 +93,10 @@ class Study:
     def _audits(self) -> Iterator[Audit]:
         for seed in self.seeds:
             for setting in self.settings:
-                for stage, (start, _) in setting.stages.items():
-                    yield Audit(Run(setting, start, REFERENCE, seed), stage, (*setting.audit, *self.audit))
+                for number, (stage, (start, _)) in enumerate(setting.stages.items()):
+                    # Tasks of its own, so that stages together rest on more tasks than each.
+                    words = (*setting.audit, *self.audit, f"seed={seed + 1000 * number}")
+                    yield Audit(Run(setting, start, REFERENCE, seed), stage, words)
 
 
 SMALL_GAMES = Setting(

@@ -73,7 +73,7 @@ def measured(told: Told, found: Valued, method: Algorithm, scale: float = 1.0) -
     (batch, numbers), audited = told, len(found.trajectories)
     credits = again.credited_again(method, batch, audited, batch.chosen.numpy(), found.again, numbers, 1.0)
     credits.credit = credits.credit * scale
-    numbers_found = again.measure(credits, found.steps, resampled(np.ones(audited, dtype=bool), 100, 0))
+    numbers_found = again.measure(credits, found.steps, resampled(np.arange(audited), np.ones(audited, dtype=bool), 100, 0))
     assert all(one.value is not None for one in numbers_found.values())
     return {name: one.value or 0.0 for name, one in numbers_found.items()}
 

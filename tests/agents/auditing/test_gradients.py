@@ -54,7 +54,7 @@ def test_gradients_of_no_credit_are_zero_and_their_cosine_is_not_known() -> None
     credits = {"none": np.zeros(tokens), "some": np.ones(tokens)}
     found = projected(policy, experience, credits, 1.0, 10_000, seed=0)
     assert not found["none"].any()
-    weights = resampled(np.ones(3, dtype=bool), 10, 0)
+    weights = resampled(np.arange(3), np.ones(3, dtype=bool), 10, 0)
     assert cosines(found["none"], found["some"], found["some"], 0.5, weights)["cosine"].value is None
     assert cosines(found["some"], found["some"], found["some"], 0.5, weights)["cosine"].value == pytest.approx(1)
 
@@ -68,7 +68,7 @@ def test_the_cosine_is_freed_of_the_truth_s_error() -> None:
         real = method.sum(0) @ truth.sum(0) / np.linalg.norm(method.sum(0)) / np.linalg.norm(truth.sum(0))
         first, second = (truth + rng.normal(0, 6, size=truth.shape) for _ in range(2))
         arrays = (one.astype(np.float32) for one in (method, first, second))
-        found = cosines(*arrays, 0.5, resampled(ALL, 2, 0))
+        found = cosines(*arrays, 0.5, resampled(np.arange(len(ALL)), ALL, 2, 0))
         plain.append(found["cosine"].value - real)  # type: ignore[operator]
         freed.append(found["cosine_corrected"].value - real)  # type: ignore[operator]
     assert np.mean(freed) == pytest.approx(0, abs=0.02)

@@ -14,8 +14,9 @@ from tests.agents.auditing.worlds import Chains
 RNG = np.random.default_rng
 
 
-def measured(truth: Truth, credit: Floats, episodes: int, resamples: int = 50) -> Measured:
-    return measure(truth, credit, np.ones(len(credit), dtype=bool), episodes, resamples, seed=0)
+def measured(truth: Truth, credit: Floats, episodes: int, resamples: int = 50, size: int = 1) -> Measured:
+    """size: episodes in a group."""
+    return measure(truth, credit, np.ones(len(credit), dtype=bool), np.arange(episodes) // size, resamples, seed=0)
 
 
 def value(found: Measured, name: str) -> float:
@@ -109,6 +110,25 @@ def test_a_correlation_s_interval_holds_what_other_episodes_give() -> None:
     assert held >= 52
 
 
+def test_where_episodes_of_a_group_are_alike_intervals_are_those_of_groups() -> None:
+    """Credit that errs alike in all episodes of a group, as a wrong baseline does. Episodes drawn one by one hide that."""
+    rng, held, too_few = RNG(7), 0, 0
+    worlds = [Chains.drawn(rng, groups=16, size=6, length=6) for _ in range(60)]
+    noise = [np.repeat(rng.normal(0, 0.4, 16), 6)[world.decisions.episode] for world in worlds]
+    credits = [world.advantage * (1 + one) + one for world, one in zip(worlds, noise)]
+    true = np.mean([correlation(credit, world.advantage) for credit, world in zip(credits, worlds)])
+    for world, credit in zip(worlds, credits):
+        truth = world.audited(rng)
+        for size in (6, 1):
+            found = measured(truth, credit, world.episodes, 200, size).numbers["correlation_corrected"]
+            assert found.low is not None
+            assert found.high is not None
+            holds = found.low < true < found.high
+            held, too_few = held + (holds and size == 6), too_few + (holds and size == 1)
+    assert held >= 50
+    assert too_few < held - 6
+
+
 def test_credit_that_is_the_same_for_all_of_an_episode_has_no_correlation_within(chains: Chains) -> None:
     credit = RNG(7).normal(size=chains.episodes)[chains.decisions.episode] / 3
     found = measured(chains.audited(RNG(8)), credit, chains.episodes)
@@ -174,7 +194,7 @@ def test_what_has_no_credit_or_no_known_truth_is_left_out(chains: Chains) -> Non
     defined = np.ones(len(chains.decisions), dtype=bool)
     defined[1::3] = False
     credit = np.where(defined & truth.known, chains.advantage, 1e9)
-    found = measure(truth, credit, defined, chains.episodes, 10, seed=0)
+    found = measure(truth, credit, defined, np.arange(chains.episodes), 10, seed=0)
     assert found.decisions == int((defined & truth.known).sum())
     assert value(found, "correlation") > 0.5
 
