@@ -21,10 +21,11 @@ class Fault:
     """Pattern of the error of the episode that it cuts off, if it does."""
     iterations: int = 0
     """Of those since the newest checkpoint, 1: all may be lost."""
+    ends_worker: bool = False
 
 
-def _failing(failure: str, error: str) -> Fault:
-    return Fault(lambda training: training.fail(failure), "the episode", error)
+def _failing(failure: str, error: str, ends_worker: bool = False) -> Fault:
+    return Fault(lambda training: training.fail(failure), "the episode", error, ends_worker=ends_worker)
 
 
 def _kill(training: Training) -> None:
@@ -52,9 +53,9 @@ def _leave(training: Training) -> None:
 
 EPISODES = {
     "an environment raises an exception": _failing("exception", "ZeroDivisionError: the floor gives way"),
-    "an environment's process dies": _failing("crash", "ended with exit code 3"),
-    "an environment's process is killed": _failing("kill", "killed by SIGKILL"),
-    "an environment hangs": _failing("hang", "timeout"),
+    "an environment's process dies": _failing("crash", "ended with exit code 3", ends_worker=True),
+    "an environment's process is killed": _failing("kill", "killed by SIGKILL", ends_worker=True),
+    "an environment hangs": _failing("hang", "timeout", ends_worker=True),
     "an environment pays an infinite reward": _failing("reward", "reward is inf"),
     "an environment ends the program": _failing("exit", "SystemExit"),
 }
@@ -69,11 +70,19 @@ READER = "the reader of the output leaves"
 FAULTS = EPISODES | STOPS | {READER: Fault(_leave, "the display, until the next resume")}
 
 
+GENTLE = (*(name for name, fault in EPISODES.items() if not fault.ends_worker), READER)
+"""None ends a process."""
+
+
 def planned(count: int) -> list[str]:
-    """So many faults in their order: now and then the reader leaves, and the process is stopped next."""
-    gap = max(4, count // 6)
+    """So many faults in their order: now and then the reader leaves, and the process is stopped next.
+
+    In the last third all processes go on, so that they become old enough to tell whether they grow.
+    """
+    rough = count - count // 3
+    gap = max(4, rough // 6)
     plan: list[str] = []
-    for number in range(count):
+    for number in range(rough):
         turn, place = divmod(number, gap)
         if place == gap - 1:
             plan.append([*STOPS][turn % len(STOPS)])
@@ -81,4 +90,4 @@ def planned(count: int) -> list[str]:
             plan.append(READER)
         else:
             plan.append([*EPISODES][(number - 2 * turn) % len(EPISODES)])
-    return plan
+    return plan + [GENTLE[number % len(GENTLE)] for number in range(count - rough)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .training import Sample
 
-SETTLING = {"trainer": 200, "worker": 50}
+SETTLING = 200
 """First iterations of a process, which are left out: caches fill."""
 FEWEST = 200
 """Samples below which a slope says nothing."""
@@ -52,7 +52,7 @@ def _slope(samples: Iterable[Sample], kind: str, what: str) -> float | None:
     above = below = 0.0
     count = 0
     for line in lines.values():
-        x, y = np.array([point for point in line if point[0] >= line[0][0] + SETTLING[kind]]).reshape(-1, 2).T
+        x, y = np.array([point for point in line if point[0] >= line[0][0] + SETTLING]).reshape(-1, 2).T
         if len(x) > 1:
             count += len(x)
             above += float(((x - x.mean()) * (y - y.mean())).sum())
