@@ -112,7 +112,8 @@ def _guard(name: str, descriptor: int, old: io.TextIOWrapper | None) -> io.TextI
     except OSError as error:
         display.lose(error)
     at_lines = old.line_buffering or old.write_through
-    return io.TextIOWrapper(io.BufferedWriter(display), encoding=old.encoding, errors=old.errors, line_buffering=at_lines)
+    errors = "backslashreplace" if old.errors == "strict" else old.errors  # letters that the terminal's encoding has not
+    return io.TextIOWrapper(io.BufferedWriter(display), encoding=old.encoding, errors=errors, line_buffering=at_lines)
 
 
 def _open_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,13 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     process = injections.start(guarded("os.set_blocking(1, False)\nfor _ in range(50): print('x' * 9999)"))
     end = injections.ended(process)
     assert (end.code, end.out) == (0, ("x" * 9999 + "\n") * 50)
+
+
+@pytest.mark.fault("an output whose encoding lacks a letter", lost="the letter, shown as its number")
+def test_what_an_encoding_has_no_letter_for_is_shown_by_its_number() -> None:
+    command = guarded("print('josé ▁▂'); print('日本', file=sys.stderr)")
+    end = injections.ended(injections.start(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}))
+    assert (end.code, end.out, end.err) == (0, "jos\\xe9 \\u2581\\u2582\n", "\\u65e5\\u672c\n")
 
 
 PIPE = 1 << 16
