@@ -12,7 +12,7 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
-from agents.runs.stopping import SIGNALS
+from envs.common.ending import SIGNALS
 
 Child = subprocess.Popen[bytes]
 PR_SET_PDEATHSIG = 1

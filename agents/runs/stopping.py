@@ -1,7 +1,6 @@
-"""Signals that ask a process to end, which all mean the same here: stop, with what was done kept.
+"""Signals that ask a process to end (envs.common.ending), which all mean the same here: stop, with what was done kept.
 
-Ctrl-C is SIGINT; a terminal that is closed sends SIGHUP; `kill`, docker and clusters send SIGTERM, and clusters before they
-take a machine away SIGUSR1, SIGUSR2 or SIGXCPU. Only a process's main thread may handle signals; elsewhere nothing changes.
+Only a process's main thread may handle signals; elsewhere nothing changes.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-NOTICES = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)]
-"""Sent ahead of the end, often more than once: a second one asks for nothing new."""
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *NOTICES]
+from envs.common.ending import NOTICES, SIGNALS
+
 PATIENCE = 2.0
 """Seconds that a program which is done gives standard error to take what it was told."""
 
@@ -35,15 +33,16 @@ def stop(name: str = "") -> NoReturn:
 def heard(asked: threading.Event | None = None, at_once: Callable[[str], object] = stop) -> Iterator[list[str]]:
     """Within, the first signal sets `asked`, and the user is told; who looks at it then ends when he can.
 
-    A second Ctrl-C or SIGTERM, and without `asked` the first signal of any kind, calls `at_once` with the signal's name.
-    Yields the names of the signals that came.
+    A further Ctrl-C, and without `asked` the first signal of any kind, calls `at_once` with the signal's name. Other signals
+    ask for nothing new when they are repeated: clusters and `timeout` send them to all processes of a job, of which some pass
+    them on. Yields the names of the signals that came.
     """
     came: list[str] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         came.append(name)
-        if asked is None or (asked.is_set() and number not in NOTICES):
+        if asked is None or (asked.is_set() and number == signal.SIGINT):
             at_once(name)
         elif not asked.is_set():
             asked.set()

@@ -15,6 +15,7 @@ import struct
 import threading
 from typing import Any
 
+from envs.common.ending import left_to_parent
 from envs.common.streams import guarded
 from envs.pool.seats import Outcome, Seats, describe
 
@@ -30,6 +31,7 @@ def frame(message: Any) -> bytes:
 @guarded()
 def main(descriptor: int) -> None:
     """Serve the socket `descriptor` until the parent closes it or dies."""
+    left_to_parent()
     os.set_inheritable(descriptor, False)
     _die_with_parent()
     channel = socket.socket(fileno=descriptor)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from envs.common.ending import SIGNALS
 from envs.pool import Mode, Pool, PoolError
 from envs.pool.processes import ProcessWorker
 from tests.envs.pool_tools import MODES, environment_threads, fault, maker
 from tests.envs.toys import Corridor, CorridorConfig, HangsAtReset, Moody, Shaken
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.fault("an environment raises an exception", lost="the episode")
@@ -306,6 +311,33 @@ def test_a_worker_that_is_killed_while_idle_is_replaced() -> None:
                 assert pool.counts["workers_replaced"] == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.fault("a signal to all processes of a job, not only to the training")
+def test_signals_that_ask_to_end_are_for_the_training_and_not_for_its_workers() -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode="processes") as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                (worker,) = pool._workers
+                assert isinstance(worker, ProcessWorker)
+                for number in SIGNALS:
+                    os.kill(worker.pid, number)
+                    await env.step("wait")
+            assert pool.counts["workers_replaced"] == 0
+
+    asyncio.run(run())
+
+
+def test_what_an_environment_forks_can_be_ended_by_a_signal() -> None:
+    program = (
+        "import os, signal; from envs.common.ending import left_to_parent\n"
+        "left_to_parent(); begun, said = os.pipe(); child = os.fork()\n"
+        "if not child: os.write(said, b'x'); signal.alarm(60); signal.pause(); os._exit(0)\n"
+        "os.read(begun, 1); os.kill(child, signal.SIGTERM); print(os.waitpid(child, 0)[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == signal.SIGTERM
 
 
 @pytest.mark.fault("a training that keeps environments waiting")

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from agents.rollout.engines.vllm_core import ENVIRONMENT, Core, Job, Loaded, Spec
+from envs.common.ending import left_to_parent
 
 PATIENCE_S = 10.0
 """For a child that was killed to be gone."""
@@ -213,6 +214,7 @@ def unpacked(path: Path, aliases: Mapping[str, str]) -> Iterator[tuple[str, Tens
 
 def main(descriptor: int, parent: int, folders: Sequence[str]) -> None:
     """The child: answers messages, and steps while there is anything to step for. folders: what the parent might leave."""
+    left_to_parent()
     threading.Thread(target=_end_with, args=(parent, folders), daemon=True).start()
     connection = Connection(descriptor)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone
