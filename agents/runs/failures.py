@@ -85,6 +85,7 @@ def noted(folder: RunFolder) -> Iterator[None]:
         raised.add_note(folder.last_lines())
         raise
     except BaseException as raised:
+        folder.refuse_if_gone()  # which then is why the block failed
         if (interruption := _interruption(raised)) is not None:
             _note(raised, folder, "interrupted", str(interruption) or AT_ONCE)
             raise

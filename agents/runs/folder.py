@@ -6,13 +6,15 @@ Every file is either replaced as a whole or appended a line at a time, and is on
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shlex
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +38,10 @@ MOST_NAMED = 20
 
 class RunFolderError(RuntimeError):
     """The run's folder cannot be used as asked. The message says why and what to do."""
+
+
+class RunFolderGone(OSError):
+    """Somebody has deleted or renamed the folder of a run that is going on. The message says what to do."""
 
 
 class RunFolder:
@@ -92,19 +98,29 @@ class RunFolder:
     def begin(self, config: TrainConfig, splits: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
         """Make the folder, or go on in it: all that a start may be refused for lies behind. Raises RunFolderError."""
         try:
-            if config.resume:
-                self._refuse_if_alive()
-            else:
+            if not config.resume:
                 self._made = not self.path.exists()
                 disk.folder(self.path)
                 self._claim()
                 self._new = True
-            self.set_status("running")
+            with self._alone():
+                if config.resume:
+                    self._refuse_if_alive()
+                self.set_status("running")
             disk.write(self.config, loading.to_yaml(config).encode())
             content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in splits.items()}
             disk.write(self.splits, orjson.dumps(content, option=orjson.OPT_INDENT_2))
         except OSError as exc:
             raise self._unwritable(exc) from exc
+
+    def refuse_if_gone(self) -> None:
+        """Raise RunFolderGone instead of beginning a second folder, without settings, where this run's was."""
+        if self.begun and not self.config.exists():
+            raise RunFolderGone(
+                f"{self.path} was deleted or renamed while the run was going on, which ends it: nothing could go on from what "
+                "it would write now. If it was renamed, go on from its newest checkpoint: "
+                f"{command_line('agents.train')} resume=<the new name>"
+            )
 
     def discard(self) -> None:
         """Take back a new run that failed before it had anything worth keeping: numbers, episodes or a checkpoint."""
@@ -146,6 +162,7 @@ class RunFolder:
 
     def add_warning(self, message: str) -> None:
         """Record what was said of the run: a line, with the time."""
+        self.refuse_if_gone()
         with self.warnings.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {masked(' '.join(message.split()))}\n")
             disk.flush(file)
@@ -167,12 +184,14 @@ class RunFolder:
 
     def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
+        self.refuse_if_gone()
         path = self.trajectories(iteration)
         trajectory_file.write(path, trajectories)
         return path
 
     def write_branches(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write what was branched from an iteration's episodes, apart from these, so that nobody counts it among them."""
+        self.refuse_if_gone()
         path = self.branches(iteration)
         trajectory_file.write(path, trajectories)
         return path
@@ -192,6 +211,7 @@ class RunFolder:
 
     def set_status(self, status: Status, reason: str | None = None, **details: Any) -> None:
         """Say in status.json where the run stands; `details` are further plain values (iteration, checkpoint, ...)."""
+        self.refuse_if_gone()
         self.begun = True
         content = {
             "status": status,
@@ -215,6 +235,14 @@ class RunFolder:
         found = _read(self.splits)
         whole = all(isinstance(split, dict) and {"hash", "ids"} <= split.keys() for split in found.values())
         return found if whole else {}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of processes that go on with the run at the same moment, each waits here for the one before it."""
+        with self.config.open("rb") as held:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def _claim(self) -> None:
         """Of runs that were started together under one name, one gets the folder."""

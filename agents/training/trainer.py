@@ -119,6 +119,7 @@ class Trainer:
                     if self.config.checkpoint.keep
                     else f"stopped after iteration {self.iteration}; with checkpoint.keep=0 nothing was saved"
                 )
+            self.folder.refuse_if_gone()
             with disk.aside(self.folder.model) as model:
                 self.policy.save(model)
             plot_run(self.folder.metrics, self.folder.plots)
@@ -276,6 +277,7 @@ class Trainer:
         if not self.config.checkpoint.keep:
             self.saved = self.iteration
             return
+        self.folder.refuse_if_gone()
         target = checkpoint.folder_of(self.folder.checkpoints, self.iteration)
         state = {
             "iteration": self.iteration,

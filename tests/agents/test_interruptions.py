@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -86,6 +87,26 @@ def test_ctrl_z_holds_a_sweep_and_its_run(tmp_path: Path) -> None:
     process.terminate()
     assert injections.ended(process).code == 130
     assert saved(run)
+
+
+@pytest.mark.fault("a run's folder is deleted or renamed while it goes on", lost="what came after the newest checkpoint")
+@pytest.mark.parametrize("renamed", [True, False])
+def test_a_training_whose_folder_goes_away_says_so_and_begins_no_second_one(tmp_path: Path, renamed: bool) -> None:
+    command = module("agents.train", *TINY, LONG, "checkpoint.every=1", f"out={tmp_path}", "run=it")
+    run, elsewhere = tmp_path / "it", tmp_path / "elsewhere"
+    process = injections.start(command)
+    injections.wait_until(injections.has_done(run, 2), process)
+    run.rename(elsewhere)
+    if not renamed:
+        shutil.rmtree(elsewhere)
+    end = injections.ended(process)
+    assert end.code == 1
+    assert end.err.startswith(f"error: {run} was deleted or renamed while the run was going on, which ends it")
+    assert end.err.endswith("go on from its newest checkpoint: python -m agents.train resume=<the new name>\n")
+    assert not run.exists()
+    if renamed:
+        assert train.main([f"resume={elsewhere}", "iterations=100", "tracker.console=null"]) == 0
+        assert [row["iteration"] for row in read_metrics(elsewhere / "metrics.jsonl")] == [*range(101)]
 
 
 @pytest.mark.fault("an environment in the training's own process calls sys.exit", lost="what came after the newest checkpoint")

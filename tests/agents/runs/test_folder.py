@@ -17,6 +17,7 @@ from envs.base import Split
 from envs.trajectory import Step, Trajectory
 from envs.trajectory_file import read
 
+ROOT = Path(__file__).resolve().parents[3]
 SPLIT_TASKS: dict[Split, list[str]] = {"train": ["a", "b"], "eval": ["c"], "test": []}
 HASHES: dict[Split, str] = {"train": "0f", "eval": "1e", "test": "2d"}
 
@@ -114,6 +115,33 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
     finally:
         other.communicate(b"\n")
     RunFolder.open(config)
+
+
+@pytest.mark.fault("a run is resumed several times at the same moment", lost="nothing: one goes on, the others say so")
+def test_of_resumes_at_the_same_moment_one_goes_on(tmp_path: Path) -> None:
+    folder = begin(settings(tmp_path, "run=first"))
+    folder.set_status("interrupted")
+    program = (
+        "import sys; from tests.agents.runs.test_folder import *\n"
+        "config = loading.load([f'resume={sys.argv[1]}']); folder = RunFolder.open(config); print(flush=True); input()\n"
+        "try: folder.begin(config, SPLIT_TASKS, HASHES); print('goes on', flush=True)\n"
+        "except RunFolderError as refused: print(refused, flush=True)\n"
+        "input()  # agents"
+    )
+    command = [sys.executable, "-c", program, str(folder.path)]
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    processes = [subprocess.Popen(command, **piped) for _ in range(4)]  # type: ignore[call-overload]
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.stdout.readline() for process in processes]
+    (one,) = [process for process, line in zip(processes, said, strict=True) if line == "goes on\n"]
+    assert sum(f"still being written by process {one.pid}" in line for line in said) == 3
+    assert folder.get_status()["pid"] == one.pid
+    for process in processes:
+        process.communicate("\n")
 
 
 @pytest.mark.fault("a folder that cannot be written", lost="nothing: no run begins")
