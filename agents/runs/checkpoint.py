@@ -165,7 +165,7 @@ def load(folder: Path) -> Checkpoint:
 def load_latest(run: Path) -> Checkpoint | None:
     """The newest checkpoint of a run that is intact, with a warning for each damaged one; None if there is no checkpoint.
 
-    Raises CheckpointError if there are checkpoints and all of them are damaged.
+    Raises CheckpointError if there are checkpoints and none of them can be read.
     """
     while found := list(complete(run / "checkpoints").values()):
         for folder in reversed(found):
@@ -177,7 +177,10 @@ def load_latest(run: Path) -> Checkpoint | None:
                 log.warning("%s; going back to the checkpoint before it", exc)
         else:
             names = ", ".join(path.name for path in found)
-            raise CheckpointError(f"no checkpoint of {run} is intact ({names}); start a new run")
+            raise CheckpointError(
+                f"no checkpoint of {run} is intact and may be read ({names}): mend what is said above, such as who may read "
+                "them, or start a new run"
+            )
     return None
 
 

@@ -52,6 +52,8 @@ def aside(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}{PARTIAL}")
     try:
         yield partial
+        if partial.is_dir():
+            _share(partial)
         sync(partial)
         if path.is_dir() and not path.is_symlink():
             _replace_folder(partial, path)
@@ -104,6 +106,14 @@ def remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def _share(folder: Path) -> None:
+    """Let those read its files who may read the folder: safetensors writes them for their owner alone, whatever the umask."""
+    readable = folder.stat().st_mode & 0o444
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # a file system without rights
+            file.chmod(file.stat().st_mode | readable)
 
 
 def _replace_folder(partial: Path, path: Path) -> None:

@@ -107,6 +107,16 @@ def test_tied_tensors_are_stored_once_and_come_back_under_both_names(tmp_path: P
     assert (folder / "model.safetensors").stat().st_size < 3 * shared.nbytes
 
 
+def test_who_may_read_the_folder_may_read_what_is_in_it(tmp_path: Path) -> None:
+    """safetensors writes files for their owner alone."""
+    before = os.umask(0o027)
+    try:
+        folder = write(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {oct(file.stat().st_mode & 0o777) for file in folder.iterdir()} == {"0o640"}
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for iteration in (1, 2, 9, 10, 100):
         write(tmp_path, iteration, keep=2)
