@@ -31,9 +31,8 @@ from comparison.progress import Progress
 from comparison.summary import summarize
 from rich.console import Console
 
-from agents.runs.failures import tell
+from agents.runs.failures import Interrupted, reported, tell
 from envs.common import streams
-from envs.common.structured import ConfigError
 from envs.common.text import printable
 
 WHAT = {
@@ -49,25 +48,23 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         return tell(__doc__ or "")
     console = Console(highlight=False)
-    try:
+    with reported() as outcome:
         planned = plan.read(arguments)
-        with Progress(planned, console) as progress:
-            runs.execute(planned, progress.show)
+        try:
+            with Progress(planned, console) as progress:
+                runs.execute(planned, progress.show)
+        except runs.Stopped:
+            command = shlex.join(["python", "scripts/compare.py", *arguments])
+            said = f"stopped; the runs in {planned.out} are saved. Go on with the same command:\n{command}"
+            raise Interrupted(printable(said)) from None
         evidence.refuse_unequal(planned)
         failed = [run for run in planned if run.failed]
         for run in failed:
             print(printable(f"{run.name} failed: {run.failed} (see {runs.log_file(run)})"), file=sys.stderr)
         if len(failed) < len(planned.runs):
             write(planned, console)
-    except ConfigError as exc:
-        print(printable(f"error: {exc}"), file=sys.stderr)
-        return 2
-    except runs.Stopped:
-        command = shlex.join(["python", "scripts/compare.py", *arguments])
-        said = f"stopped; the runs in {planned.out} are saved. Go on with the same command:\n{command}"
-        print(printable(said), file=sys.stderr)
-        return 130
-    return 1 if failed else 0
+        outcome.code = 1 if failed else 0
+    return outcome.code
 
 
 def write(planned: plan.Plan, console: Console) -> None:

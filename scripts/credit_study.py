@@ -24,6 +24,7 @@ from creditstudy.results import Results
 from creditstudy.summary import learned
 from rich.console import Console
 
+from agents.runs.failures import Interrupted, reported
 from envs.common.streams import guarded
 from envs.common.text import printable
 
@@ -46,19 +47,21 @@ def main(arguments: Sequence[str]) -> int:
     runs: Path = asked.runs or Path("runs") / ("credit-study-small" if asked.small else "credit-study")
     folder: Path = asked.results or (runs / "report" if asked.small else DOCS)
     console, results = Console(highlight=False, markup=False), Results(folder)
-    failed: list[str] = []
-    try:
-        if not asked.report:
-            failed = Execution(study, results, runs, console).run(asked.jobs)
-    except Stopped:
-        print(f"stopped; what was begun is saved in {printable(str(runs))}, and the same command goes on", file=sys.stderr)
-        return 130
-    command = "python scripts/credit_study.py" + (" --small" if asked.small else "")
-    write(study, results, folder, command)
-    console.print(printable(f"written: {folder / 'README.md'}, and figures beside it"), soft_wrap=True)
-    for line in failed:
-        print(printable(line), file=sys.stderr)
-    return 1 if failed else 0
+    with reported() as outcome:
+        failed: list[str] = []
+        try:
+            if not asked.report:
+                failed = Execution(study, results, runs, console).run(asked.jobs)
+        except Stopped:
+            said = f"stopped; what was begun is saved in {printable(str(runs))}, and the same command goes on"
+            raise Interrupted(said) from None
+        command = "python scripts/credit_study.py" + (" --small" if asked.small else "")
+        write(study, results, folder, command)
+        console.print(printable(f"written: {folder / 'README.md'}, and figures beside it"), soft_wrap=True)
+        for line in failed:
+            print(printable(line), file=sys.stderr)
+        outcome.code = 1 if failed else 0
+    return outcome.code
 
 
 def write(study: Study, results: Results, folder: Path, command: str) -> None:

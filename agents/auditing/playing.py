@@ -27,6 +27,7 @@ from algorithms.base import Ints
 from envs import trajectory_file
 from envs.base import TextEnv
 from envs.common import disk
+from envs.common.files import read_json
 from envs.common.seeding import derive, generator
 from envs.common.structured import ConfigError
 from envs.trajectory import Trajectory
@@ -77,7 +78,7 @@ class Store:
             lines = read_lines(self.continuations)
             disk.write(self.continuations, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         if self._costs.exists():
-            self.costs = json.loads(self._costs.read_text())
+            self.costs = read_json(self._costs, "delete it; seconds and tokens then count from here on")
 
     def spend(self, stage: str, **amounts: float) -> None:
         """Add to what a stage took."""

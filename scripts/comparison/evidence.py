@@ -6,7 +6,6 @@ Numbers are read as they are; means and intervals are made in `summary`.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from agents.runs.console import EVAL
 from agents.runs.metrics import read_metrics
+from envs.common.files import read_json
 from envs.common.structured import ConfigError
 from envs.trajectory import CONTEXT
 
@@ -26,6 +26,8 @@ from .settings import differences, settings
 Rows = Sequence[Mapping[str, Any]]
 NOT_TYPES = ("success", "faults")
 """Of an evaluation's metrics; neither are its counts of episodes that were cut off, cut_off/<reason>."""
+AGAIN = "delete it and give the same command"
+"""What to do where the file of a final evaluation is damaged."""
 EVERY = "success"
 """Stands for all tasks as one type."""
 
@@ -44,7 +46,10 @@ def splits(run: Run) -> dict[str, str]:
     """Hashes of the run's task splits."""
     if not run.folder.splits.exists():
         return {}
-    return {name: of_split["hash"] for name, of_split in json.loads(run.folder.splits.read_bytes()).items()}
+    return {
+        name: of_split["hash"]
+        for name, of_split in read_json(run.folder.splits, "delete the run's folder and give the same command").items()
+    }
 
 
 def refuse_unequal(plan: Plan) -> None:
@@ -120,7 +125,7 @@ def task_types(tables: Sequence[Rows], files: Sequence[Path], temperature: str) 
 
 def _final(file: Path, temperature: str) -> dict[str, float]:
     """Success by task type, and of `all`, in the file of a final evaluation; without types that have no number."""
-    types = json.loads(file.read_text())["temperatures"][temperature]["types"]
+    types = read_json(file, AGAIN)["temperatures"][temperature]["types"]
     found = {kind: result["success"] for kind, result in types.items()}
     return {kind: float(value) for kind, value in found.items() if value is not None and math.isfinite(value)}
 
@@ -164,7 +169,7 @@ def last_evaluation(run: Run, temperature: str) -> Mapping[str, Any]:
 def cut_off(run: Run, temperature: str, file: Path | None) -> tuple[int, int]:
     """Of the final evaluation: episodes that a fault cut off, which are in no rate, and that outgrew the context, which are."""
     if file is not None:
-        of_all = json.loads(file.read_text())["temperatures"][temperature]["types"]["all"]
+        of_all = read_json(file, AGAIN)["temperatures"][temperature]["types"]["all"]
         return of_all.get("faults", 0), of_all.get("cut_off", {}).get(CONTEXT, 0)
     last = last_evaluation(run, temperature)
     return tuple(int(last.get(f"eval/{name}@{temperature}") or 0) for name in ("faults", f"cut_off/{CONTEXT}"))  # type: ignore[return-value]

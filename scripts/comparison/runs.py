@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from agents.config.overrides import assignment, command_line
 from agents.runs.children import Child, Children
+from envs.common.files import read_json
 from envs.common.text import printable
 
 from . import evidence
@@ -90,7 +90,7 @@ def execute(plan: Plan, show: Callable[[dict[str, str]], None]) -> None:
 
 def _evaluated(run: Run, repeats: int) -> bool:
     file = final_file(run)
-    return file.exists() and bool(json.loads(file.read_text())["repeats"] == repeats)
+    return file.exists() and bool(read_json(file, evidence.AGAIN)["repeats"] == repeats)
 
 
 def _start(run: Run, command: Sequence[str], children: Children) -> Child:

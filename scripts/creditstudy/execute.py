@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -15,6 +14,7 @@ from agents.runs import checkpoint
 from agents.runs.children import Child, Children
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
+from envs.common.files import read_json
 from envs.common.structured import ConfigError
 from envs.common.text import printable
 
@@ -133,7 +133,7 @@ class Execution:
     def _keep(self, piece: Piece) -> None:
         if isinstance(piece, Audit):
             (found,) = (self._runs / "audits" / piece.name).glob("*/audit.json")
-            self._results.keep_audit(piece, json.loads(found.read_text()))
+            self._results.keep_audit(piece, read_json(found, "delete it and give the same command"))
         elif piece in self._study.runs:
             self._results.keep_run(piece, self._folder(piece))
 

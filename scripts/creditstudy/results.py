@@ -13,6 +13,7 @@ from typing import Any
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
 from envs.common import disk
+from envs.common.files import read_json
 
 from .plan import Audit, Run
 
@@ -68,7 +69,7 @@ class Results:
         path = self._path(name)
         if not path.exists():
             return None
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = read_json(path, "delete it and give the same command")
         return found if found["words"] == list(words) else None
 
     def _write(self, name: str, words: Sequence[str], found: Mapping[str, Any]) -> None:

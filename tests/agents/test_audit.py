@@ -120,6 +120,19 @@ def test_the_same_command_finds_the_same(tmp_path: Path) -> None:
         assert first["cosine"] == second["cosine"]
 
 
+@pytest.mark.fault("a damaged costs.json of an audit", lost="what the audit cost so far")
+def test_a_damaged_file_of_costs_is_named_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*FRESH, "episodes=8", "continuations=4", "methods=[grpo]"]
+    before = audited(tmp_path, *words)
+    (costs,) = tmp_path.glob("*/costs.json")
+    costs.write_bytes(costs.read_bytes()[:20])
+    audited(tmp_path, *words, code=1)
+    assert f"error: {costs} is damaged (" in (said := capsys.readouterr().err)
+    assert said.endswith("delete it; seconds and tokens then count from here on\n")
+    costs.unlink()
+    assert audited(tmp_path, *words)["truth"] == before["truth"]
+
+
 @pytest.mark.fault("Ctrl-C in an audit")
 @pytest.mark.parametrize(
     ("file", "methods", "at"),

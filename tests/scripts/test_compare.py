@@ -308,6 +308,22 @@ def test_a_final_evaluation_of_faults_alone_is_an_error_that_names_it(compared: 
         summarize(compared)
 
 
+@pytest.mark.fault("a damaged file in a comparison", lost="that file, which is named")
+@pytest.mark.parametrize("name", ["final.json", "splits.json", "metrics.jsonl"])
+def test_a_damaged_file_is_named_with_what_to_do(compared: Plan, name: str, tmp_path: Path) -> None:
+    compared.repeats = 4
+    for run in compared:
+        evaluate(run, all=0.5)
+    file = tmp_path / "late-seed1" / name
+    file.write_bytes(b"cut\n" + file.read_bytes())
+    arms = ["arm.steady=algo=gigpo", "arm.late=algo=grpo", "seeds=2", "budget=100", "repeats=4", f"out={tmp_path}"]
+    end = injections.ended(injections.start([sys.executable, "scripts/compare.py", *SMALL, *arms]))
+    assert end.code == 1
+    assert end.err.startswith(f"error: {file}")
+    assert "delete" in end.err
+    assert "Traceback" not in end.err
+
+
 def note(run: Run, lines: slice, **more: float | None) -> None:
     """Add to what some lines of a run's metrics say."""
     rows = [json.loads(line) for line in run.folder.metrics.read_text().splitlines()]
