@@ -78,6 +78,7 @@ class RunFolder:
         if config.resume:
             folder = cls(config.resume)
             folder._refuse_if_alive()
+            folder._warn_of_other_hosts()
         else:
             name = config.run or f"{config.env.name}-{config.algo['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
             if {"", ".", ".."} & set(name.split("/")):
@@ -268,6 +269,17 @@ class RunFolder:
         pid, here = status.get("pid"), status.get("host") == socket.gethostname()
         if status.get("status") == "running" and here and pid != os.getpid() and _alive(pid, status.get("started")):
             raise RunFolderError(f"{self.path} is still being written by process {pid}; stop that one first")
+
+    def _warn_of_other_hosts(self) -> None:
+        """Nobody here can tell whether they still run: they may share the disk, or have been lost."""
+        status = self.get_status()
+        if status.get("status") == "running" and status.get("host") != socket.gethostname():
+            log.warning(
+                "%s says that %s runs it (process %s): if that is still so, stop one of the two, which write over each other",
+                self.status,
+                status.get("host"),
+                status.get("pid"),
+            )
 
 
 def _read(file: Path) -> dict[str, Any]:

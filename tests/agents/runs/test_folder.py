@@ -1,6 +1,7 @@
 """The folder of a run: what is in it, and what it refuses."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -115,6 +116,23 @@ def test_a_run_that_another_process_is_writing_is_refused(tmp_path: Path) -> Non
     finally:
         other.communicate(b"\n")
     RunFolder.open(config)
+
+
+@pytest.mark.fault("a run is resumed while another machine may still write it", lost="nothing, with a warning")
+def test_a_run_that_another_machine_may_be_writing_is_gone_on_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = begin(settings(tmp_path, "run=first"))
+    config = loading.load([f"resume={folder.path}"])
+    for status, host, warns in (
+        ("running", "node7", True),
+        ("interrupted", "node7", False),
+        ("running", socket.gethostname(), False),
+    ):
+        folder.set_status(status, host=host)  # type: ignore[arg-type]
+        caplog.clear()
+        RunFolder.open(config)
+        assert (f"{folder.status} says that node7 runs it (process {os.getpid()})" in caplog.text) == warns
 
 
 @pytest.mark.fault("a run is resumed several times at the same moment", lost="nothing: one goes on, the others say so")
