@@ -79,7 +79,7 @@ def audit(asked: Asked, console: Console) -> dict[str, Any]:
     env = make_env(any_training)
     config = asked.config
     saved = None if config.run is None else checkpoint.of_run(Path(config.run), config.checkpoint)
-    store = Store(folder_of(config, env, saved))
+    store = Store(folder_of(config, env, saved).absolute())
     with opened(config, asked.trainings, env, saved, console) as policy, asyncio.Runner() as runner:
         try:
             return runner.run(_audit(asked, env, policy, store, console))

@@ -53,6 +53,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     from agents.rollout.build import fresh_policy, open_sampler
     from agents.runs.failures import Interrupted
 
+    place = Path(config.out or config.run or config_out(config)).absolute()  # wherever an environment changes to
     preflight(config)
     policy, saved = policy_of_run(config) if config.run else (fresh_policy(config), None)
     sampler = open_sampler(config, policy)
@@ -62,7 +63,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     if sampler.player.dialogue.summary:
         console.print(f"dialogue: {sampler.player.dialogue.summary}", soft_wrap=True, markup=False)
     try:
-        return asyncio.run(_evaluate(config, sampler, policy.tokenizer, saved, console))
+        return asyncio.run(_evaluate(config, place, sampler, policy.tokenizer, saved, console))
     except KeyboardInterrupt as raised:
         raise Interrupted("stopped; the episodes that have ended are kept, and the same command goes on with them") from raised
     finally:
@@ -70,7 +71,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
 
 async def _evaluate(
-    config: EvaluateConfig, sampler: Sampler, tokenizer: Any, saved: dict[str, Any] | None, console: Console
+    config: EvaluateConfig, place: Path, sampler: Sampler, tokenizer: Any, saved: dict[str, Any] | None, console: Console
 ) -> dict[str, Any]:
     from rich.progress import Progress
 
@@ -89,8 +90,7 @@ async def _evaluate(
     episodes = evaluation_episodes(e, env, config.seed)
     split_hash = env.split_hash(e.split)
     identity = _identity(config, split_hash, saved)[:12]
-    folder = Path(config.run or config_out(config))
-    out = Path(config.out) if config.out else folder / f"evaluation-{e.split}-{identity}.json"
+    out = place if config.out else place / f"evaluation-{e.split}-{identity}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     # An `out` of the user's is one file for whatever is evaluated; episodes may only be joined with their like.
     episodes_file = out.with_name(f"{out.stem}-{identity}.episodes.jsonl" if config.out else f"{out.stem}.episodes.jsonl")

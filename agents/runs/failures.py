@@ -199,7 +199,7 @@ def _note(raised: BaseException, folder: RunFolder, status: Status, reason: str,
         folder.set_status(status, reason)
     except OSError:
         raised.add_note(f"{folder.status} could not be written")
-    if folder.resume_command not in reason:
+    if "resume=" not in reason:
         begun = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
         what = "go on from the newest checkpoint" if begun else "begin again"
         raised.add_note(f"To {what}: {' '.join(filter(None, (folder.resume_command, cure)))}")

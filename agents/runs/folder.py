@@ -48,7 +48,10 @@ class RunFolder:
     """Paths inside a run's folder, and the small files that describe the run."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.named = Path(path)
+        """As the user named it, for what is typed."""
+        self.path = self.named.absolute()
+        """Wherever an environment in this process changes to."""
         self.config = self.path / "config.yaml"
         self.splits = self.path / "splits.json"
         self.metrics = self.path / "metrics.jsonl"
@@ -87,7 +90,7 @@ class RunFolder:
         try:
             if not config.resume and folder.config.exists():
                 raise folder._taken()
-            above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+            above = next(path for path in (folder.path, *folder.path.parents) if path.exists())
             if not above.is_dir():
                 raise NotADirectoryError(f"{above} is no folder")
             if not os.access(above, os.W_OK | os.X_OK):
@@ -118,7 +121,7 @@ class RunFolder:
         """Raise RunFolderGone instead of beginning a second folder, without settings, where this run's was."""
         if self.begun and not self.config.exists():
             raise RunFolderGone(
-                f"{self.path} was deleted or renamed while the run was going on, which ends it: nothing could go on from what "
+                f"{self.named} was deleted or renamed while the run was going on, which ends it: nothing could go on from what "
                 "it would write now. If it was renamed, go on from its newest checkpoint: "
                 f"{command_line('agents.train')} resume=<the new name>"
             )
@@ -145,17 +148,17 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What a user types to go on."""
-        return command_line("agents.train", assignment("resume", self.path))
+        return command_line("agents.train", assignment("resume", self.named))
 
     def last_lines(self) -> str:
         """Where everything of the run is that there is so far, and what a user types to evaluate it and to look at it."""
-        places = {"model": self.model, "plots": self.plots, "table": self.metrics, "trajectories": self.path / "trajectories"}
-        lines = [f"{name:<14}{path}" for name, path in places.items() if path.exists()]
+        places = {"model": "model", "plots": "plots", "table": "metrics.jsonl", "trajectories": "trajectories"}
+        lines = [f"{name:<14}{self.named / place}" for name, place in places.items() if (self.path / place).exists()]
         if self.checkpoints.exists():
             held_out = ["evaluation.split=test"] if self.get_splits().get("test", {}).get("ids") else []
-            lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.path), *held_out)}")
-        if places["trajectories"].exists():
-            lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.path))}")
+            lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.named), *held_out)}")
+        if (self.path / "trajectories").exists():
+            lines.append(f"{'replay it':<14}{command_line('agents.replay', str(self.named))}")
         if self.set_aside:
             named = ", ".join(self.set_aside[:MOST_NAMED]) + (", ..." if len(self.set_aside) > MOST_NAMED else "")
             lines.append(f"{'set aside':<14}{len(self.set_aside)} tasks that failed again and again ({self.warnings}): {named}")
@@ -255,20 +258,20 @@ class RunFolder:
     def _taken(self) -> RunFolderError:
         if not self.config.stat().st_size:
             return RunFolderError(
-                f"{self.path} is of a run that was stopped before it had begun (its config.yaml is empty): delete that folder, "
-                "or choose another run="
+                f"{self.named} is of a run that was stopped before it had begun (its config.yaml is empty): delete that "
+                "folder, or choose another run="
             )
-        resume = shlex.quote(assignment("resume", self.path))
-        return RunFolderError(f"{self.path} already holds a run; go on with {resume}, or choose another run=")
+        resume = shlex.quote(assignment("resume", self.named))
+        return RunFolderError(f"{self.named} already holds a run; go on with {resume}, or choose another run=")
 
     def _unwritable(self, exc: OSError) -> RunFolderError:
-        return RunFolderError(f"{self.path} cannot be written: {exc}; choose another place with out=<folder>")
+        return RunFolderError(f"{self.named} cannot be written: {exc}; choose another place with out=<folder>")
 
     def _refuse_if_alive(self) -> None:
         status = self.get_status()
         pid, here = status.get("pid"), status.get("host") == socket.gethostname()
         if status.get("status") == "running" and here and pid != os.getpid() and _alive(pid, status.get("started")):
-            raise RunFolderError(f"{self.path} is still being written by process {pid}; stop that one first")
+            raise RunFolderError(f"{self.named} is still being written by process {pid}; stop that one first")
 
     def _warn_of_other_hosts(self) -> None:
         """Nobody here can tell whether they still run: they may share the disk, or have been lost."""

@@ -32,8 +32,8 @@ def begun(config: TrainConfig, folder: RunFolder) -> Trainer:
     saved = checkpoint.load_latest(folder.path) if config.resume else None
     if config.resume and saved is None:
         if not config.checkpoint.keep:
-            raise ConfigError(f"{folder.path} has no checkpoint to go on from: it was trained with checkpoint.keep=0")
-        print(f"{folder.path} has no checkpoint yet: it begins again", flush=True)
+            raise ConfigError(f"{folder.named} has no checkpoint to go on from: it was trained with checkpoint.keep=0")
+        print(f"{folder.named} has no checkpoint yet: it begins again", flush=True)
     return start(config, folder) if saved is None else resume(config, folder, saved)
 
 
@@ -147,12 +147,12 @@ def _refuse_if_nothing_is_left(config: TrainConfig, folder: RunFolder, iteration
     finished = folder.get_status().get("status") == "finished"
     if iteration > config.iterations or (finished and iteration == config.iterations):
         raise ConfigError(
-            f"nothing is left to do: {folder.path} has done {iteration} iterations and iterations is {config.iterations}. To "
+            f"nothing is left to do: {folder.named} has done {iteration} iterations and iterations is {config.iterations}. To "
             f"train on, give more: {folder.resume_command} iterations={2 * iteration}"
         )
     if finished and spent is not None:
         limit = getattr(config, spent)
         raise ConfigError(
-            f"nothing is left to do: {folder.path} has spent its {spent}={limit:.12g}. To train on, give more: "
+            f"nothing is left to do: {folder.named} has spent its {spent}={limit:.12g}. To train on, give more: "
             f"{folder.resume_command} {spent}={2 * limit:.12g}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from envs import registry
@@ -17,6 +18,16 @@ class Talkative(toys.Corridor):
 
     def act(self, action: str) -> StepResult:
         print("now", action, flush=True)
+        return super().act(action)
+
+
+class Wandering(toys.Corridor):
+    """Works in a folder of its own, which in the training's process is everybody's then."""
+
+    name = "wandering"
+
+    def act(self, action: str) -> StepResult:
+        os.chdir("/")
         return super().act(action)
 
 
@@ -37,4 +48,5 @@ class QuittingPrompt(toys.CorridorPrompt):
 
 
 registry.register("talkative", "tests/Talkative-v0", Talkative, toys.CorridorConfig, toys.CorridorPrompt)
+registry.register("wandering", "tests/Wandering-v0", Wandering, toys.CorridorConfig, toys.CorridorPrompt)
 registry.register("quitting", "tests/Quitting-v0", Quitting, toys.CorridorConfig, QuittingPrompt)

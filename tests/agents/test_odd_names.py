@@ -54,13 +54,11 @@ def hydra(word: str) -> object:
 @example("null", "")
 def test_the_printed_command_names_the_folder_for_shell_and_grammar(name: str, parent: str) -> None:
     folder = RunFolder(parent + name)
-    for command in (
-        folder.resume_command,
-        _what_happened(folder.checkpoints / "iteration_000001", 1, OSError()).split("then: ")[1],
-    ):
+    failed = _what_happened(folder.checkpoints / "iteration_000001", 1, OSError()).split("then: ")[1]
+    for command, place in ((folder.resume_command, folder.named), (failed, folder.path)):
         *start, word = shlex.split(command)
         assert start == ["python", "-m", "agents.train"]
-        assert hydra(word) == parse([word])[0].value() == str(folder.path)
+        assert hydra(word) == parse([word])[0].value() == str(place)
 
 
 @given(names, st.sampled_from(["/tmp/", "runs/", ""]), st.sampled_from(["resume", "run", "out"]))

@@ -111,6 +111,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "it"
 
 
+@pytest.mark.fault("an environment changes the working folder")
+def test_files_are_where_they_were_asked_for_wherever_an_environment_changes_to(tmp_path: Path) -> None:
+    def run(module: str, *words: str) -> str:
+        command = odd_environments.COMMAND.replace("agents.train", f"agents.{module}")
+        started = injections.start([sys.executable, "-c", command, *words], cwd=tmp_path, env=environment)
+        end = injections.ended(started)
+        assert end.code == 0, end.err
+        return end.out
+
+    environment = {**os.environ, "PYTHONPATH": str(injections.ROOT)}
+    run("train", *LEARNING, "env=wandering", "threads=1", "iterations=1", "out=here", "run=it")
+    assert "python -m agents.evaluate run=here/it" in run("train", "resume=here/it", "iterations=2")
+    assert finished(tmp_path / "here" / "it", 2)
+    run("evaluate", "run=here/it", "evaluation.episodes=2")
+    run("audit", "run=here/it", *AUDIT[2:-1])
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert len([*(tmp_path / "here" / "it").glob("evaluation-*.json")]) == 1
+    assert len([*(tmp_path / "here" / "it").glob("audit-*/audit.json")]) == 1
+
+
 AUDIT = ["agents.audit", "run={run}", "methods=[grpo]", "episodes=2", "continuations=4", "resamples=10", "out={out}"]
 COMMANDS = {
     "evaluate": (["agents.evaluate", "run={run}", "evaluation.episodes=2", "out={out}/found.json"], "found.json"),
