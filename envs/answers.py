@@ -6,7 +6,8 @@ the fault of one episode, by the names of environment, task and step.
 
 from __future__ import annotations
 
-import asyncio
+import math
+import os
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -19,8 +20,10 @@ Reset = tuple[str, dict[str, Any]]
 Result = tuple[str, float, bool, bool, dict[str, Any]]
 LARGEST = 1e15
 """Of a number: the squares of larger ones, and their sums, leave what float32 holds."""
-PASSED_ON = (Exception, KeyboardInterrupt, asyncio.CancelledError)
-"""What environments may raise, and what others raise within them."""
+ROUNDING = 1e-6
+"""By which a score may leave 0..1."""
+PASSED_ON = (Exception, KeyboardInterrupt)
+"""What environments may raise, and what the user does."""
 NEEDED = frozenset(("task_id", "state_key", "admissible_actions", "valid", "success", "score", "subgoals"))
 ALLOWED = {"admissible_actions": "a list of texts, or None where they cannot be listed", "subgoals": "a tuple of texts"}
 """Of fields that hold several texts."""
@@ -32,12 +35,15 @@ class WrongAnswer(TypeError):
 
 def reset(env: TextEnv, seed: int | None = None, task: str | None = None) -> Reset:
     """Begin an episode. Raises WrongAnswer, and whatever Exception the environment raises."""
+    process = os.getpid()
     try:
         answer = env.reset(seed=seed, options=None if task is None else {"task": task})
     except PASSED_ON:
         raise
     except BaseException as error:
         raise _ends(env, f"task {task}, reset", error) from error
+    finally:
+        _only_in(process)
     if not (isinstance(answer, tuple) and len(answer) == 2):
         raise _wrong(env, "reset()", answer, "a tuple of observation and info")
     observation, info = answer
@@ -46,22 +52,31 @@ def reset(env: TextEnv, seed: int | None = None, task: str | None = None) -> Res
 
 def step(env: TextEnv, action: str) -> Result:
     """One step, with flags and numbers as Python's own. Raises WrongAnswer, and whatever Exception the environment raises."""
+    process = os.getpid()
     try:
         answer = env.step(action)
     except PASSED_ON:
         raise
     except BaseException as error:
         raise _ends(env, f"task {env._task_id}, step {env._steps + 1}", error) from error
+    finally:
+        _only_in(process)
     if not (isinstance(answer, tuple) and len(answer) == 5):
         raise _wrong(env, "step()", answer, "a tuple of observation, reward, terminated, truncated and info")
     observation, reward, terminated, truncated, info = answer
     return (
         observation,
-        _number(env, "reward", reward),
+        _reward(env, reward),
         _flag(env, "terminated", terminated),
         _flag(env, "truncated", truncated),
         _info(env, observation, info),
     )
+
+
+def _only_in(process: int) -> None:
+    """End a child that an environment forked and let come back: it would go on as a second run, or answer a second time."""
+    if os.getpid() != process:
+        os._exit(1)
 
 
 def _info(env: TextEnv, observation: Any, info: Any) -> dict[str, Any]:
@@ -80,8 +95,13 @@ def _info(env: TextEnv, observation: Any, info: Any) -> dict[str, Any]:
     if not _readable([*single.values(), *(actions or ()), *subgoals]):
         several: dict[str, Sequence[Any]] = {"admissible_actions": actions or [], "subgoals": subgoals}
         raise _unreadable(env, {**{name: [text] for name, text in single.items()}, **several})
+    if not info["state_key"]:
+        raise _wrong(env, "state_key", info["state_key"], "a text that is not empty")
     own = {name: _flag(env, name, info[name]) for name in ("valid", "success", "changed") if name in info}
-    return {**info, **own, "score": _number(env, "score", info["score"])}
+    score = _as_float(info["score"])
+    if not -ROUNDING <= score <= 1 + ROUNDING:
+        raise _wrong(env, "score", info["score"], "a number from 0 to 1")
+    return {**info, **own, "score": score}
 
 
 def _readable(texts: Sequence[Any]) -> bool:
@@ -105,11 +125,21 @@ def _unreadable(env: TextEnv, texts: dict[str, Sequence[Any]]) -> WrongAnswer:
     )
 
 
-def _number(env: TextEnv, name: str, value: Any) -> float:
-    # A float is told by its class at once; asking for the others takes longer than all else here. nan keeps to no bound.
-    if (type(value) is float or isinstance(value, Real)) and -LARGEST <= value <= LARGEST:  # type: ignore[operator]
-        return float(value)
-    raise _wrong(env, name, value, f"a finite number, of at most {LARGEST:g}")
+def _reward(env: TextEnv, value: Any) -> float:
+    number = _as_float(value)
+    if -LARGEST <= number <= LARGEST:
+        return number
+    raise _wrong(env, "reward", value, f"a finite number, of at most {LARGEST:g}")
+
+
+def _as_float(value: Any) -> float:
+    """The value as a number; nan, which keeps to no bound, for what is none."""
+    if type(value) is float:  # told by its class at once; asking for the others takes longer than all else here
+        return value
+    try:  # before it is compared: small floats of numpy cannot be compared with large ones
+        return float(value) if isinstance(value, (Real, np.bool_)) else math.nan
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 def _flag(env: TextEnv, name: str, value: Any) -> bool:
@@ -120,7 +150,7 @@ def _flag(env: TextEnv, name: str, value: Any) -> bool:
 
 def _ends(env: TextEnv, at: str, error: BaseException) -> WrongAnswer:
     return WrongAnswer(
-        f"environment {env.name}, {at}: raises {error!r}, which ends programs; it must raise an Exception instead"
+        f"environment {env.name}, {at}: raises {_short(error)}, which ends programs; it must raise an Exception instead"
     )
 
 
@@ -133,5 +163,8 @@ def _place(env: TextEnv) -> str:
 
 
 def _short(value: Any, most: int = 80) -> str:
-    shown = ascii(value)
+    try:
+        shown = ascii(value)
+    except Exception:
+        return "a value that cannot be shown"
     return shown if len(shown) <= most else f"{shown[:most]}..."

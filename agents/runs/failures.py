@@ -22,7 +22,7 @@ from agents.runs.folder import RunFolder, RunFolderError, Status
 from agents.runs.stopping import like_ctrl_c
 from envs.common import streams
 from envs.common.structured import ConfigError
-from envs.common.text import first_line, printable
+from envs.common.text import first_line, printable, said
 
 T = TypeVar("T")
 OWN = ("agents", "envs", "algorithms", "stepcredit")
@@ -129,7 +129,7 @@ def explain(exc: BaseException) -> str | None:
     """What went wrong, in words; None for an error nobody foresaw."""
     if type(exc).__module__.partition(".")[0] in OWN:
         return str(exc)
-    if isinstance(exc, MemoryError) or (isinstance(exc, (RuntimeError, OSError)) and NO_MEMORY.search(str(exc))):
+    if isinstance(exc, MemoryError) or (isinstance(exc, (RuntimeError, OSError)) and NO_MEMORY.search(said(exc))):
         return (
             f"out of memory: {first_line(exc)}\nLower optim.tokens_per_microbatch, engine.max_batch or model.max_length, or "
             "set model.gradient_checkpointing=true; --dry-run estimates what a run needs"
@@ -140,7 +140,7 @@ def explain(exc: BaseException) -> str | None:
         return f"too many files are open at once: {exc}\nRaise the limit (ulimit -n 4096), or lower env.pool.workers"
     if isinstance(exc, OSError) and exc.errno in NO_FILE and exc.filename is not None:
         return f"{printable(str(exc.filename))} cannot be used: {exc.strerror}"
-    if isinstance(exc, (UnicodeEncodeError, TypeError)) and NO_UNICODE.search(str(exc)):
+    if isinstance(exc, (UnicodeEncodeError, TypeError)) and NO_UNICODE.search(said(exc)):
         return (
             "a text that the model was to read is no Unicode text: it holds half of a surrogate pair, such as '\\ud83d'. Let "
             "the environment that wrote it replace such characters: text.encode('utf-8', 'replace').decode()"
@@ -175,20 +175,20 @@ def _kind(exc: BaseException) -> str:
 def _account(raised: BaseException) -> str:
     """What went wrong, and how often at the same time."""
     told, errors = innermost(raised), _leaves(raised)
-    said = explain(told) or f"{type(told).__name__}: {told}{_ABOUT_EXIT * isinstance(told, SystemExit)}"
+    about = explain(told) or f"{type(told).__name__}: {said(told)}{_ABOUT_EXIT * isinstance(told, SystemExit)}"
     if len(errors) == 1:
-        return masked(said)
+        return masked(printable(about))
     others = [one for one in errors if _kind(one) != _kind(told)]
     alike = len(errors) - len(others)
     share = "all alike" if not others else f"{alike} of them alike" if alike > 1 else "among them"
-    lines = [f"{len(errors)} failures at once, {share}: {said}"]
+    lines = [f"{len(errors)} failures at once, {share}: {about}"]
     if others:
         kinds = Counter(map(_kind, others)).most_common()
         examples = {_kind(one): f"{type(one).__name__}: {first_line(one)}" for one in reversed(others)}
         named = [f"{examples[kind]}{f' ({count} times)' if count > 1 else ''}" for kind, count in kinds[:MOST_OTHERS]]
         left = len(kinds) - len(named)
         lines.append(f"the others: {'; '.join(named)}{f'; {left} further kinds' if left else ''}")
-    return masked("\n".join(lines))
+    return masked(printable("\n".join(lines)))
 
 
 def _note(raised: BaseException, folder: RunFolder, status: Status, reason: str, cure: str = "") -> None:

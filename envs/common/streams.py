@@ -48,8 +48,18 @@ class _Display(io.RawIOBase):
         """Show nothing from here on, neither from Python nor from what writes to the descriptor itself."""
         _lost.setdefault(self._stream, error)
         nothing = os.open(os.devnull, os.O_WRONLY)
+        if nothing == self._descriptor:  # which somebody has closed
+            os.set_inheritable(nothing, True)
+            return
         os.dup2(nothing, self._descriptor)
         os.close(nothing)
+
+
+class _Stream(io.TextIOWrapper):
+    """One that stays open, whoever closes it: others print, too."""
+
+    def close(self) -> None:
+        self.flush()
 
 
 @contextmanager
@@ -113,7 +123,7 @@ def _guard(name: str, descriptor: int, old: io.TextIOWrapper | None) -> io.TextI
         display.lose(error)
     at_lines = old.line_buffering or old.write_through
     errors = "backslashreplace" if old.errors == "strict" else old.errors  # letters that the terminal's encoding has not
-    return io.TextIOWrapper(io.BufferedWriter(display), encoding=old.encoding, errors=errors, line_buffering=at_lines)
+    return _Stream(io.BufferedWriter(display), encoding=old.encoding, errors=errors, line_buffering=at_lines)
 
 
 def _open_closed() -> None:

@@ -26,6 +26,15 @@ def printable(text: str) -> str:
     return text.translate(_spelled)
 
 
+def said(error: BaseException, longest: int = 2000) -> str:
+    """What an error of anybody's says: in so many characters, and with power over nothing. "" if it says nothing."""
+    try:
+        text = str(error)
+    except Exception:
+        return "it raises another error where it is to say what it is"
+    return printable(text if len(text) <= longest else f"{text[:longest]}...")
+
+
 def first_line(error: BaseException, longest: int = 300) -> str:
     """What an error says first; "" if it says nothing."""
-    return next(iter(str(error).strip().splitlines()), "")[:longest]
+    return next(iter(said(error).strip().splitlines()), "")[:longest]

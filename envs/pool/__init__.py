@@ -254,7 +254,7 @@ class _InlineSlot:
     def _answered(self, operation: Callable[[], R]) -> R:
         try:
             return operation()
-        except (KeyboardInterrupt, asyncio.CancelledError):  # somebody wants the rollout to end
+        except KeyboardInterrupt:  # the user wants the rollout to end
             raise
         except BaseException as error:
             self._pool.counts["exception"] += 1

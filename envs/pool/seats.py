@@ -14,6 +14,7 @@ from typing import Any
 from envs import answers
 from envs.answers import Reset, Result
 from envs.base import Reseeded, TextEnv
+from envs.common.text import printable, said
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ Command = tuple[Any, ...]
 """("reset", seat, seed, task), ("step", seat, action), ("reseed", seat, seed) or ("release", seat)."""
 Outcome = tuple[bool, Any]
 """(True, answer) or (False, (message, traceback))."""
+LONGEST = 20_000
+"""Characters of a traceback that are kept, its last ones."""
 
 
 class Seats:
@@ -101,5 +104,5 @@ class Seats:
 
 def describe(error: BaseException) -> tuple[str, str]:
     """Message and traceback of an exception, as text that can travel and be written."""
-    said = f"{type(error).__name__}: {error}".removesuffix(": "), "".join(traceback.format_exception(error))
-    return tuple(text.encode("utf-8", "backslashreplace").decode() for text in said)  # type: ignore[return-value]
+    trace = "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {said(error)}".removesuffix(": "), printable(trace[-LONGEST:])

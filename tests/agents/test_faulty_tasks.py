@@ -44,6 +44,9 @@ def played(folder: RunFolder) -> list[Trajectory]:
     [
         ("inline", "exit", "environment mined, task mined-0, step 2: raises SystemExit(0)"),
         ("inline", "nan", "environment mined, task mined-0, step 2: reward is nan"),
+        ("inline", "cancel", "environment mined, task mined-0, step 2: raises CancelledError()"),
+        ("inline", "speechless", "exception: Speechless: "),
+        ("threads", "exit", "environment mined, task mined-0, step 2: raises SystemExit(0)"),
         ("threads", "hang", "timeout: 'step' took more than 0.5 s"),
         ("processes", "exit", "environment mined, task mined-0, step 2: raises SystemExit(0)"),
         ("processes", "die", "crash: the worker process ended with exit code 3"),

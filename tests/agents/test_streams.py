@@ -182,6 +182,28 @@ def test_a_file_never_gets_what_is_written_to_a_stream_that_was_closed(tmp_path:
     assert (tmp_path / "file").read_bytes() == b"kept"
 
 
+@pytest.mark.fault("streams closed on the way", lost="the display")
+@pytest.mark.parametrize("descriptors", [(1,), (0, 1, 2)])
+def test_a_stream_that_somebody_closes_on_the_way_ends_the_display_and_nothing_else(
+    tmp_path: Path, descriptors: tuple[int, ...]
+) -> None:
+    """Its number is free then: the null device that takes its place may get it at once."""
+    program = f"for number in {descriptors}: os.close(number)\nprint('gone', flush=True); print('gone', flush=True)\n"
+    program += "with open(sys.argv[1], 'w') as file: file.write('kept')"
+    assert injections.ended(injections.start(guarded(program, str(tmp_path / "file")))).code == 0
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_stream_that_somebody_closes_as_a_file_goes_on() -> None:
+    done = subprocess.run(
+        guarded("sys.stdout.close(); sys.stderr.close(); print('on'); print('and on', file=sys.stderr)"),
+        cwd=injections.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "and on\n")
+
+
 def test_what_was_printed_before_a_loss_and_around_it_comes_in_its_order() -> None:
     program = "print('one'); os.write(2, b'x'); print('two', flush=True); sys.stdout.write('three')"
     done = subprocess.run(guarded(program), cwd=injections.ROOT, capture_output=True, text=True)

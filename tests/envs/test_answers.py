@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("terminated", "no", "terminated is 'no' (str); it must be True or False"),
     ("terminated", None, "terminated is None (NoneType); it must be True or False"),
     ("valid", 1, "valid is 1 (int); it must be True or False"),
-    ("score", math.nan, "score is nan (float); it must be a finite number"),
-    ("score", "high", "score is 'high' (str); it must be a finite number"),
+    ("score", math.nan, "score is nan (float); it must be a number from 0 to 1"),
+    ("score", 35, "score is 35 (int); it must be a number from 0 to 1"),
+    ("score", -0.1, "score is -0.1 (float); it must be a number from 0 to 1"),
+    ("score", "high", "score is 'high' (str); it must be a number from 0 to 1"),
     ("admissible_actions", [1, None], "admissible_actions is [1, None] (list); it must be a list of texts, or None where"),
     ("admissible_actions", "left", "admissible_actions is 'left' (str); it must be a list of texts, or None where"),
     ("admissible_actions", ("left",), "admissible_actions is ('left',) (tuple); it must be a list of texts, or None where"),
@@ -44,6 +47,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("subgoals", (HALF,), "subgoals is no Unicode text"),
     ("state_key", HALF, "state_key is no Unicode text"),
     ("state_key", 7, "state_key is 7 (int); it must be a text"),
+    ("state_key", "", "state_key is '' (str); it must be a text that is not empty"),
     ("frame", object, "frame is <class 'object'> (type); it must be a text"),
     ("frame", HALF, "frame is no Unicode text"),
 ]
@@ -108,12 +112,28 @@ def test_a_wrong_answer_to_a_reset_names_it_too(field: str, value: Any, told: st
     assert told in str(raised.value)
 
 
+def test_a_wrong_value_that_cannot_be_shown_is_told_by_its_type() -> None:
+    with pytest.raises(WrongAnswer, match=r"task length-5, step 2: reward is a value that cannot be shown \(int\)"):
+        answers.step(begun(changed("reward", 10**5000)), "wrong")
+
+
 class Ends(BaseException):
     pass
 
 
+class Speechless(BaseException):
+    def __str__(self) -> str:
+        raise ValueError("has no words")
+
+    __repr__ = __str__
+
+
+ENDS = [SystemExit(0), SystemExit("no license"), GeneratorExit(), asyncio.CancelledError(), Ends("of time"), Speechless()]
+"""What a loop of events raises where it waits; an environment's step does not wait in the rollout's loop."""
+
+
 @pytest.mark.fault("an environment calls sys.exit", lost="the episode")
-@pytest.mark.parametrize("error", [SystemExit(0), SystemExit("no license"), GeneratorExit(), Ends("of time")], ids=repr)
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
 def test_what_ends_programs_is_a_wrong_answer(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def end(turn: StepResult) -> Any:
         raise error
@@ -125,7 +145,7 @@ def test_what_ends_programs_is_a_wrong_answer(error: BaseException, monkeypatch:
         answers.reset(Answering(end), 3, "length-5")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError, ZeroDivisionError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_errors_and_interruptions_stay_what_they_are(error: type[BaseException]) -> None:
     def raise_it(turn: StepResult) -> Any:
         raise error
@@ -163,6 +183,9 @@ def test_numbers_and_flags_of_numpy_become_pythons_own() -> None:
         return turn
 
     _, reward, terminated, truncated, info = answers.step(begun(of_numpy), "wrong")
+    with warnings.catch_warnings(action="error"):  # half a float cannot be compared with a large one
+        assert answers.step(begun(changed("reward", np.float16(0.5))), "wrong")[1] == 0.5
+    assert answers.step(begun(changed("reward", np.True_)), "wrong")[1] == 1.0
     found = [reward, terminated, truncated, info["score"], info["valid"], info["success"], info["changed"]]
     assert found == [0.5, True, False, 1.0, True, True, True]
     assert [type(one) for one in found] == [float, bool, bool, float, bool, bool, bool]

@@ -42,9 +42,14 @@ def test_an_exception_is_the_error_of_that_episode_with_its_message(mode: Mode) 
 
 @pytest.mark.fault("an environment calls sys.exit", lost="the episode")
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("action", ["exit", "end", "nan"])
+@pytest.mark.parametrize("action", ["exit", "end", "cancel", "nan"])
 def test_what_ends_programs_and_a_wrong_answer_are_the_error_of_that_episode(mode: Mode, action: str) -> None:
-    told = {"exit": "raises SystemExit(0)", "end": "raises End('all')", "nan": "reward is nan (float)"}
+    told = {
+        "exit": "raises SystemExit(0)",
+        "end": "raises End('all')",
+        "cancel": "raises CancelledError()",
+        "nan": "reward is nan (float)",
+    }
 
     async def run() -> None:
         async with Pool(maker(Moody), mode=mode) as pool:
@@ -56,6 +61,46 @@ def test_what_ends_programs_and_a_wrong_answer_are_the_error_of_that_episode(mod
                 assert (await fault(bad.step("wait"))).kind == "exception"
                 assert "You wait" in (await good.step("wait"))[0]
             assert pool.counts == {"exception": 1}
+
+    asyncio.run(run())
+
+
+@pytest.mark.fault("a child that an environment forked comes back")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_child_of_an_environment_ends_where_it_would_go_on_as_the_program(mode: Mode, tmp_path: Path) -> None:
+    """A second one would train into the same folder, or give each answer of the worker twice."""
+
+    async def run() -> None:
+        async with Pool(maker(Moody), mode=mode) as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                for _ in range(3):
+                    assert "Nothing happens" in (await env.step("fork"))[0]
+                    with (tmp_path / "who goes on").open("a") as file:
+                        file.write(f"{os.getpid()}\n")
+                    assert "You wait" in (await env.step("wait"))[0]
+            assert not pool.counts
+
+    asyncio.run(run())
+    assert (tmp_path / "who goes on").read_text() == f"{os.getpid()}\n" * 3
+
+
+@pytest.mark.fault("an environment raises what cannot be told", lost="the episode")
+@pytest.mark.parametrize("mode", MODES)
+def test_an_exception_that_has_no_words_or_too_many_is_the_error_of_its_episode(mode: Mode) -> None:
+    async def run() -> None:
+        async with Pool(maker(Moody), mode=mode) as pool:
+            with pool.slot() as env:
+                await env.reset(seed=1, task="length-5")
+                error = await fault(env.step("speechless"))
+                assert error.detail.startswith("Speechless: it raises another error")
+                await env.reset(seed=1, task="length-5")
+                error = await fault(env.step("shout"))
+                assert error.detail.startswith(r"ValueError: \x1b[2Jaaaa")
+                assert len(error.detail) < 3000
+                assert sum(map(len, getattr(error, "__notes__", []))) < 30_000
+                await env.reset(seed=1)
+                assert "You wait" in (await env.step("wait"))[0]
 
     asyncio.run(run())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import random
@@ -80,6 +81,13 @@ class End(BaseException):
     """Nothing that programs catch."""
 
 
+class Speechless(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 class Moody(Corridor):
     """Answers "hang", "die", "raise", "exit", "interrupt", "garbage" and others by doing so."""
 
@@ -98,8 +106,16 @@ class Moody(Corridor):
             sys.exit(0)
         if action == "end":
             raise End("all")
+        if action == "cancel":
+            raise asyncio.CancelledError
+        if action == "speechless":
+            raise Speechless
+        if action == "shout":
+            raise ValueError("\x1b[2J" + "a" * 1_000_000)
         if action == "interrupt":
             raise KeyboardInterrupt
+        if action == "fork" and os.fork() == 0:
+            sys.exit(0)
         turn = super().act(action)
         if action == "nan":
             turn.reward = float("nan")

@@ -26,7 +26,7 @@ from envs.pool import Pool
 from tests.agents.models.models_for_tests import small_policy
 from tests.agents.runs.test_folder import HASHES, SPLIT_TASKS
 from tests.envs.pool_tools import maker
-from tests.envs.toys import Broken, Corridor
+from tests.envs.toys import Broken, Corridor, Speechless
 
 
 def end(exc: BaseException, folder: RunFolder | None = None) -> int:
@@ -231,6 +231,28 @@ def test_what_would_end_the_program_in_silence_is_a_failure_with_its_place(
     assert type(error).__name__ in status["reason"]
     assert "in end" in folder.traceback.read_text()
     assert f"resume={folder.path}" in capsys.readouterr().err
+
+
+@pytest.mark.fault("an error that cannot be told", lost="what came after the newest checkpoint")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Speechless(), "error: Speechless: it raises another error where it is to say what it is\n"),
+        (OSError("\x1b[2Jcleared"), "error: OSError: \\x1b[2Jcleared\n"),
+        (ValueError("a" * 1_000_000), f"error: ValueError: {'a' * 2000}...\n"),
+        (TaskError("\x1b]0;title\x07"), "error: \\x1b]0;title\\x07\n"),
+    ],
+    ids=["no words", "terminal", "too many words", "own"],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_without_words_or_with_too_many_is_told_as_any_other(
+    error: Exception, told: str, count: int, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end(error if count == 1 else ExceptionGroup("tasks", [error, error]), folder) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(told if count == 1 else f"error: 2 failures at once, all alike: {told.removeprefix('error: ')}")
+    assert "\x1b" not in shown
+    assert len(shown) < 3000
 
 
 @pytest.mark.fault("half of a surrogate pair in a text", lost="what came after the newest checkpoint")
