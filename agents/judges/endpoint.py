@@ -8,6 +8,7 @@ so that every call counts.
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
 import json
 import logging
@@ -18,11 +19,12 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
+from agents.config.secrets import SHORTEST
 from agents.judges.client import ClientError, Reply
 from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
-    from httpx2 import Response
+    from httpx2 import URL, Response
 
 OPENAI = "https://api.openai.com/v1"
 REFUSAL = re.compile(
@@ -44,12 +46,13 @@ class Endpoint:
         except ImportError:
             raise ConfigError("judge.kind=endpoint needs a package: pip install 'stepcredit[judge]'") from None
         self._httpx = httpx2
-        self._model, self._key, self._timeout_s = model, key, timeout_s
+        self._model, self._timeout_s = model, timeout_s
         try:
             url = httpx2.URL(base_url or OPENAI)
         except httpx2.InvalidURL as error:
             raise ConfigError(f"judge.base_url is no address: {error}") from None
         auth = (url.username, url.password) if url.userinfo else None
+        self._secrets = [secret for secret in (key, *_secrets(url)) if secret]
         self._url = url.copy_with(userinfo=b"", path=url.path.rstrip("/") + "/chat/completions")
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "stepcredit"}
         if key:
@@ -147,9 +150,9 @@ class Endpoint:
         return _origin(self._url)
 
     def _told(self, text: str) -> str:
-        """What the server said, as one short line; a server that repeats the key is not believed to do so for good reasons."""
-        if self._key:
-            text = text.replace(self._key, "***")
+        """What the server said, as one short line; a server that repeats a secret is not believed to do so for good reasons."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         return " ".join(re.sub(r"[^\x20-\x7e]+", " ", text).split())[:300]
 
 
@@ -207,6 +210,15 @@ def _words(answer: Any) -> str:
     """All that a server said of an error."""
     message = _error(answer).get("message")
     return f"{message} {answer}" if isinstance(message, str) else str(answer)
+
+
+def _secrets(url: URL) -> list[str]:
+    """What of an address nobody else may read, in every form in which it is sent."""
+    raw = url.userinfo.decode()
+    sent = base64.b64encode(f"{url.username}:{url.password}".encode()).decode() if raw else ""
+    password = url.password or url.username  # a key may stand there alone
+    asked = [value for value in url.params.values() if len(value) >= SHORTEST]
+    return [raw, sent, raw.rpartition(":")[2], password, url.query.decode(), *asked]
 
 
 def _elsewhere(response: Response) -> str:

@@ -434,6 +434,30 @@ def test_the_key_is_in_no_log_and_no_error(
     assert raised.__cause__ is None
 
 
+@pytest.mark.fault("a judge's server sends a password back", lost="that verdict")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "wrong password secret@1 of me",
+        "me:secret%401 is nobody",
+        f"Authorization: Basic {base64.b64encode(b'me:secret@1').decode()}",
+        "no such page: /v1/chat/completions?page=1&code=secret-code",
+        "no such code: secret-code",
+    ],
+)
+def test_what_is_secret_in_the_address_is_in_no_error_that_the_server_makes_of_it(
+    server: Server, runner: asyncio.Runner, said: str
+) -> None:
+    server.answers(error(401, said))
+    address = f"{server.url.replace('://', '://me:secret%401@')}?page=1&code=secret-code"
+    with pytest.raises(ClientError) as raised:
+        runner.run(_ask(lambda: Endpoint("m", address, None, 160, 600.0), "Was it?"))
+    told = str(raised.value)
+    assert "error 401: " in told
+    assert "secret" not in told
+    assert base64.b64encode(b"me:secret@1").decode() not in told
+
+
 def test_a_name_and_a_password_in_the_address_are_in_no_error(runner: asyncio.Runner) -> None:
     with pytest.raises(ClientError) as raised:
         runner.run(_ask(lambda: Endpoint("m", "http://user:secret@127.0.0.1:9/v1?token=secret", None, 160, 600.0), "Was it?"))
