@@ -19,8 +19,9 @@ def refuse(*names: str) -> None:
     for name in names:
         place = _place(name)
         if place is not None and not (place.exists() and os.path.samefile(place, ROOT / name)):
-            started = Path(sys.path[0] or os.curdir)
-            if place.exists() and started.exists() and os.path.samefile(place.parent, started):
+            if _is_one(place.parent, _pythonpath()):
+                cure = "rename it, or take that folder out of the environment variable PYTHONPATH"
+            elif not sys.flags.safe_path and _is_one(place.parent, sys.path[:1]):
                 cure = "rename it, or start Python with -P (python -P -m agents.train ...), which leaves that folder out"
             else:
                 cure = (
@@ -28,6 +29,17 @@ def refuse(*names: str) -> None:
                 )
             # With this name runpy tells it in one line, without a traceback.
             raise ImportError(f"the package '{name}' in {place} stands in the place of stepcredit's: {cure}", name="agents")
+
+
+def _pythonpath() -> list[str]:
+    value = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
+    return value.split(os.pathsep) if value else []
+
+
+def _is_one(folder: Path, entries: list[str]) -> bool:
+    """Whether an entry of a search path, where "" is the current folder, names the folder."""
+    places = [Path(entry or os.curdir) for entry in entries]
+    return folder.exists() and any(place.exists() and place.samefile(folder) for place in places)
 
 
 def _place(name: str) -> Path | None:

@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ["-m", "agents.train", "env=alfworld", "--cfg"]
 USE = ["-c", "import stepcredit; print(*stepcredit.environments())"]
 FINDER = """
-import importlib.util, sys
+import importlib.util, os, sys
 from pathlib import Path
+del os.environ["PYTHONPATH"]  # its folder stands for site-packages
 class Editable:
     # As setuptools writes it for `pip install -e`: what is found nowhere else, and the modules right in our packages.
     @staticmethod
@@ -29,7 +30,7 @@ sys.meta_path[:] = [one for one in sys.meta_path if not one.__module__.startswit
 """A sitecustomize.py."""
 
 
-def python(folder: Path, *words: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def python(folder: Path, *words: str, path: Path | str = ROOT) -> subprocess.CompletedProcess[str]:
     """Started in the folder, with `path` beside what is installed."""
     environment = {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
@@ -61,6 +62,35 @@ def test_a_program_of_the_user_s_beside_such_a_package_is_told_what_is_wrong(for
     done = python(foreign.parent, *USE)
     assert f"the package '{foreign.name}' in {foreign} stands in the place of stepcredit's" in done.stderr.splitlines()[-1]
     assert python(foreign.parent, "-P", *USE).stdout.startswith("alfworld ")
+
+
+@pytest.mark.fault("a package of the same name in the way", lost="nothing: no run begins")
+@pytest.mark.parametrize("foreign", ["envs"], indirect=True)
+@pytest.mark.parametrize("path", ["{project}", ""], ids=["by name", "as the current folder"])
+def test_a_package_that_pythonpath_brings_is_told_with_the_way_out_of_there(foreign: Path, path: str) -> None:
+    """Where -P does not help."""
+    entries = f"{path.format(project=foreign.parent)}:{ROOT}"
+    for words in (CONFIG, ["-P", *CONFIG]):
+        done = python(foreign.parent, *words, path=entries)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert f"the package 'envs' in {foreign} stands in the place of stepcredit's" in line
+        assert "rename it, or take that folder out of the environment variable PYTHONPATH" in line
+
+
+@pytest.mark.fault("a file with the name of a library in the way")
+def test_with_p_no_file_of_the_start_s_folder_is_read_by_workers_either(tmp_path: Path) -> None:
+    for name in ("json", "socket", "pickle"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('read')\n")
+    program = (
+        "import asyncio\nfrom functools import partial\nimport envs\nfrom envs.pool import Pool\n"
+        "async def run():\n"
+        "    async with Pool(partial(envs.make, 'alfworld', train_games=1), mode='processes') as pool:\n"
+        "        with pool.slot() as env: print(len(await env.reset(seed=1)))\n"
+        "asyncio.run(run())"
+    )
+    done = python(tmp_path, "-P", "-c", program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
 @pytest.mark.parametrize("foreign", ["conf", "scripts", "tests"], indirect=True)

@@ -105,7 +105,7 @@ def in_fresh_process(luggage: bytes) -> str | tuple[dict[str, list[str]], list[l
     )
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "plan").write_bytes(luggage)
-        command = [sys.executable, "-c", program, folder, json.dumps(sys.path)]
+        command = [sys.executable, "-P", "-c", program, folder, json.dumps(sys.path)]
         environment = {**os.environ, "PYTHONHASHSEED": "4711"}
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROCESS_TIMEOUT)

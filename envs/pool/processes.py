@@ -37,7 +37,7 @@ class ProcessWorker(Worker):
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)],
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)],
                 stdin=subprocess.PIPE,  # never written to: it tells the worker that its parent is dead
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
