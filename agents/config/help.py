@@ -131,7 +131,7 @@ def text(job: Job, words: Sequence[str] = ()) -> str:
     sections = [word for word in words if word not in overrides]
     known = keys(job, overrides)
     if sections:
-        command = command_line(f"agents.{job}", *overrides)
+        command = command_line(f"agents.{job}", *map(secrets.masked_word, overrides))
         lines = _wrapped(f"With {command}; a value that names no source is the default.", 0)
         for section in sections:
             lines += ["", *_section(section, known)]

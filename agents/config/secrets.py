@@ -14,8 +14,8 @@ from typing import Any
 from envs.common.structured import Interpolated
 
 MASK = "<masked>"
-IN_ADDRESS = re.compile(r"(?<=://)[^\s/?#'\"]+(?=@)")
-"""A user's name and password."""
+IN_ADDRESS = re.compile(r"(?<=//)[^\s/?#'\"]+(?=@)")
+"""A user's name and password, in a mistyped address (`http//`), too."""
 IN_QUERY = re.compile(
     r"(?i)(?<=[?&])((?:[\w.-]*[_.-])?(?:(?:api|access)?key|token|secret|pass(?:word|wd)?|credentials?|sig(?:nature)?))=[^\s&#'\"]+"
 )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from agents.config import loading
 from agents.config.overrides import assignment, command_line, read
+from agents.config.secrets import MASK, masked_word
 from agents.runs.children import Children
 from agents.runs.folder import RunFolder
 from agents.runs.metrics import read_metrics
@@ -45,8 +46,9 @@ def sweep(overrides: Sequence[str]) -> int:
     folder = Path(base.out) / (base.run or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
     planned = {}
     for number, run in enumerate(runs):
-        varied = [override.lstrip("+") for override in run if override not in fixed]
-        name = "_".join([f"{number:02d}", *(one.replace("=", "-").replace("/", "-") for one in varied)])
+        varied = [masked_word(override.lstrip("+")) for override in run if override not in fixed]
+        told = (one.replace("=", "-").replace("/", "-").replace(MASK, "masked") for one in varied)
+        name = "_".join([f"{number:02d}", *told])
         kept = [override for override in run if override.partition("=")[0] not in ("out", "run")]
         planned[name] = varied, [*kept, assignment("out", folder), assignment("run", name)]
     table = Table("run", "status", "iteration", box=None, padding=(0, 2), header_style="dim")
@@ -65,7 +67,7 @@ def sweep(overrides: Sequence[str]) -> int:
                 break
     Console(markup=False).print(table)
     if left:
-        commands = [command_line("agents.train", *words) for _, words in left.values()]
+        commands = [command_line("agents.train", *map(masked_word, words)) for _, words in left.values()]
         print("\n".join([f"stopped; {len(left)} of {len(runs)} runs have not begun:", *commands]), file=sys.stderr)
     metrics = {path.parent.name: read_metrics(path) for path in sorted(folder.glob("*/metrics.jsonl"))}
     if not metrics:  # no run got as far as having a folder

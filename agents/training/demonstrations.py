@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agents.config.secrets import masked
 from agents.config.sections import EnvConfig, WarmstartConfig
 from agents.rollout.turns import LAST
 from envs import answers
@@ -23,6 +25,9 @@ from envs.base import NoOracle, TextEnv, Unsolvable
 from envs.common.cache import cache_folder, keep, kept
 from envs.common.seeding import derive, generator
 from envs.common.structured import plain
+from envs.common.text import first_line, printable
+
+log = logging.getLogger("stepcredit.warmstart")
 
 PATIENCE = 200
 """Tasks that are tried in vain before a warm start gives up."""
@@ -40,6 +45,10 @@ Demonstration = list[tuple[str, list[str] | None, bool, str, str]]
 """(observation, admissible actions, whether the last action was valid, action, the subgoal that is reached next) of steps."""
 
 
+class WrongOracle(RuntimeError):
+    """What an oracle demonstrates does not win the task."""
+
+
 class Place(NamedTuple):
     """Which demonstration it is: the how-manieth round over the split, the task's place in it, whether it is suboptimal."""
 
@@ -51,7 +60,7 @@ class Place(NamedTuple):
 def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptimal: bool) -> Demonstration:
     """One oracle episode through the real environment. It wins; a suboptimal one may run out of time instead.
 
-    Raises Unsolvable if the time is too short for one that is not suboptimal, RuntimeError if the oracle is wrong, WrongAnswer.
+    Raises Unsolvable if the time is too short for one that is not suboptimal, WrongOracle, and what the environment raises.
     """
     rng = generator(seed, "demonstration", task_id)
     actions = env.imperfect_demonstration(task_id, rng, detours, suboptimal)
@@ -71,7 +80,7 @@ def demonstrate(env: TextEnv, task_id: str, seed: int, detours: float, suboptima
             f"env.max_steps={env.max_steps}: raise env.max_steps, or lower warmstart.detours"
         )
     if not (info["success"] or truncated):
-        raise RuntimeError(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")
+        raise WrongOracle(f"the oracle of {env.name} does not win task {task_id} within {env.max_steps} steps")
     return [(*step, subgoal) for step, subgoal in zip(played, _pursued(reached), strict=True)]
 
 
@@ -96,7 +105,7 @@ def demonstrated(
     """`count` demonstrations on `tasks`, which are of one split, careful ones first: those that are kept, or played now.
 
     Tasks that cannot be won or have no oracle are passed over; Unsolvable or NoOracle if none of them, or of the first
-    PATIENCE, is any better.
+    PATIENCE, is any better. So are those whose environment fails, with a warning, unless all or PATIENCE in a row do.
     """
 
     def play(where: Place) -> Demonstration:
@@ -111,18 +120,36 @@ def demonstrated(
         return [demonstration for _, demonstration in found]
     made: list[tuple[Place, Demonstration]] = []
     careful, tried = round(count * (1 - warmstart.suboptimal_share)), 0
+    failed: dict[str, Exception] = {}
+    in_a_row = 0
     while len(made) < count:
         where = Place(*divmod(tried, len(tasks)), dawdles=len(made) >= careful)
         tried += 1
         try:
             made.append((where, play(where)))
+            in_a_row = 0
+        except WrongOracle:
+            raise
         except (Unsolvable, NoOracle):  # other tasks of the split may have an oracle, and be winnable
             if not made and (where.turn or tried >= PATIENCE):
                 raise
             continue
+        except Exception as error:  # of any environment: rollouts will count it
+            failed.setdefault(tasks[where.place], error)
+            in_a_row += 1
+            if in_a_row >= min(PATIENCE, len(tasks)):
+                raise
+            continue
         if on_made:
             on_made(len(made))
-    if file:
+    if failed:
+        task, first = next(iter(failed.items()))
+        what = masked(f"{type(first).__name__}: {first_line(first)}")
+        log.warning(
+            "the environment failed in %d of %d tasks of the warm start, which does without them; the first is %s: %s",
+            *(len(failed), len(tasks), printable(task), what),
+        )
+    elif file:  # what failed once may not fail again
         keep(file, _packed(made))
     return [demonstration for _, demonstration in made]
 
@@ -135,7 +162,7 @@ def _are_still_so(found: Sequence[tuple[Place, Demonstration]], play: Callable[[
         try:
             if play(where) != demonstration:
                 return False
-        except (Unsolvable, NoOracle, IndexError):
+        except Exception:  # of any environment
             return False
     return True
 

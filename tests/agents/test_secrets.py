@@ -19,6 +19,7 @@ from envs import registry
 from envs.base import StepResult
 from envs.common.structured import ConfigError, Interpolated
 from tests.envs import toys
+from tests.injections import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,6 +118,25 @@ def test_nothing_that_was_written_or_printed_holds_a_secret(run: tuple[Path, dic
     assert "does not answer to <masked>" in "".join(
         contents(file).decode() for file in files if "iteration_" in file.name and file.suffix == ".gz"
     )
+
+
+@pytest.mark.fault("secrets in a sweep, in --help and in a mistyped address")
+def test_neither_a_sweep_nor_help_nor_an_error_repeats_a_secret_of_the_command_line(tmp_path: Path) -> None:
+    judges = "judge.base_url=" + ",".join(f"'http://me:literalsecret{n}@127.0.0.1:9/v1'" for n in (1, 2))
+    asks = ["shaping=calm", "judge=endpoint", "judge.model=m", "judge.retries=0"]
+    swept = ["--multirun", *TINY, *asks, judges, "judge.key_from=JUDGE_KEY", "iterations=1", f"out={tmp_path}", "run=all"]
+    told = command("agents.train", *swept, JUDGE_KEY="sk-variablesecret2")
+    assert "run 1 of 2: judge.base_url='http://<masked>@127.0.0.1:9/v1'" in told
+    told += command("agents.train", "--help", "judge", *asks, judges.partition(",")[0])
+    told += command("agents.train", *asks, "judge.base_url=http//me:literalsecret@127.0.0.1:9/v1", code=2)
+    assert "judge.base_url is 'http//<masked>@127.0.0.1:9/v1'" in told
+    runs = [path.name for path in (tmp_path / "all").iterdir() if (path / "status.json").exists()]
+    assert len(runs) == 2
+    assert "secret" not in told
+    written = [
+        path for path in tmp_path.rglob("*") if "secret" in path.name or (path.is_file() and b"secret" in contents(path))
+    ]
+    assert written == []
 
 
 def test_interpolations_stay_as_they_were_written_and_the_rest_is_masked(run: tuple[Path, dict[str, str], str]) -> None:

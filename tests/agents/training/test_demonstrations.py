@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agents.config.sections import EnvConfig, WarmstartConfig
@@ -109,6 +110,39 @@ def test_those_that_are_no_longer_true_are_played_anew() -> None:
     assert played(says=" It rains.") == (changed, SAMPLE)
     with pytest.raises(NoOracle):
         played(says="no")
+
+
+@pytest.mark.fault("an environment fails in a demonstration", lost="the demonstration")
+@pytest.mark.parametrize("error", [ConnectionError("http://me:secret@host is down"), SystemExit(0)], ids=repr)
+def test_a_task_that_fails_is_passed_over_by_name_and_nothing_is_kept(
+    error: BaseException, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = ALFWorldEnv(ALFWorldConfig(train_games=5)).tasks("train")[1]
+    good, start = played(games=5)[0], Counting.start
+
+    def fails(env: Counting, task_id: str, rng: np.random.Generator) -> StepResult:
+        if task_id == broken:
+            raise error
+        return start(env, task_id, rng)
+
+    monkeypatch.setattr(Counting, "start", fails)
+    first, asked = played()
+    assert len(first) == COUNT
+    assert first != good
+    assert "the environment failed in 1 of 5 tasks of the warm start, which does without them" in caplog.text
+    assert f"; the first is {broken}: " in caplog.text
+    assert "secret" not in caplog.text
+    assert played()[1] >= asked, "what was made without it is not kept"
+
+
+@pytest.mark.fault("an environment fails in every demonstration", lost="nothing: no training begins")
+def test_an_environment_that_fails_in_all_tasks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(env: Counting, *_: object) -> StepResult:
+        raise ConnectionError("the server is down")
+
+    monkeypatch.setattr(Counting, "start", fails)
+    with pytest.raises(ConnectionError, match="the server is down"):
+        played()
 
 
 @pytest.mark.fault("damaged demonstrations in the cache", lost="the time to play them again")
