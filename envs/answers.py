@@ -6,6 +6,7 @@ the fault of one episode, by the names of environment, task and step.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from envs.base import TextEnv
+from envs.common.text import said
+
+log = logging.getLogger(__name__)
 
 Reset = tuple[str, dict[str, Any]]
 Result = tuple[str, float, bool, bool, dict[str, Any]]
@@ -71,6 +75,14 @@ def step(env: TextEnv, action: str) -> Result:
         _flag(env, "truncated", truncated),
         _info(env, observation, info),
     )
+
+
+def close(env: TextEnv) -> None:
+    """Close an environment; one that cannot be closed costs a warning."""
+    try:
+        env.close()
+    except (Exception, SystemExit) as error:
+        log.warning("environment %s cannot be closed: %s: %s", env.name, type(error).__name__, said(error))
 
 
 def _only_in(process: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from agents.config import engines
@@ -46,7 +47,7 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
     try:
         env = registry.spec(name).env(config.env.settings)
         try:
-            splits = {split: env.tasks(split) for split in SPLITS}
+            splits = {split: _tasks(env, split) for split in SPLITS}
             for used, otherwise in _splits(config).items():
                 if not splits[used]:
                     raise ConfigError(f"env={name}: the {used} split has no tasks{otherwise}")
@@ -57,7 +58,7 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
                 if asks_a_judge(config) and config.judge.subgoals == "preset":
                     _check_subgoals(config, list(dict.fromkeys(one for task in splits["train"] for one in env.subgoals(task))))
         finally:
-            env.close()
+            answers.close(env)
     except (TaskError, WrongAnswer, ImportError, ValueError, OSError) as exc:
         raise exc if isinstance(exc, ConfigError) else ConfigError(f"env={name}: {exc}") from exc
     except (Exception, SystemExit) as exc:
@@ -70,6 +71,13 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
         )
     if Path(config.model.name).is_dir() and config.engine.name in ("hf", "vllm"):
         _check_shape(config)
+
+
+def _tasks(env: TextEnv, split: Split) -> Sequence[str]:
+    tasks = env.tasks(split)
+    if isinstance(tasks, str) or not (isinstance(tasks, Sequence) and all(isinstance(task, str) for task in tasks)):
+        raise ConfigError(f"env={env.name}: tasks('{split}') is {ascii(tasks)[:80]}; it must be a list of texts")
+    return tasks
 
 
 def _check_shape(config: TrainConfig | EvaluateConfig) -> None:

@@ -120,7 +120,7 @@ def demonstrated(
         return [demonstration for _, demonstration in found]
     made: list[tuple[Place, Demonstration]] = []
     careful, tried = round(count * (1 - warmstart.suboptimal_share)), 0
-    failed: dict[str, Exception] = {}
+    failed: dict[str, BaseException] = {}
     in_a_row = 0
     while len(made) < count:
         where = Place(*divmod(tried, len(tasks)), dawdles=len(made) >= careful)
@@ -134,7 +134,7 @@ def demonstrated(
             if not made and (where.turn or tried >= PATIENCE):
                 raise
             continue
-        except Exception as error:  # of any environment: rollouts will count it
+        except (Exception, SystemExit) as error:  # of any environment: rollouts will count it
             failed.setdefault(tasks[where.place], error)
             in_a_row += 1
             if in_a_row >= min(PATIENCE, len(tasks)):
@@ -162,7 +162,7 @@ def _are_still_so(found: Sequence[tuple[Place, Demonstration]], play: Callable[[
         try:
             if play(where) != demonstration:
                 return False
-        except Exception:  # of any environment
+        except (Exception, SystemExit):  # of any environment
             return False
     return True
 

@@ -6,7 +6,6 @@ to `envs.pool`.
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +14,6 @@ from envs import answers
 from envs.answers import Reset, Result
 from envs.base import Reseeded, TextEnv
 from envs.common.text import printable, said
-
-log = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
 """("reset", seat, seed, task), ("step", seat, action), ("reseed", seat, seed) or ("release", seat)."""
@@ -94,10 +91,7 @@ class Seats:
     def close(self) -> None:
         """Close every environment; one that cannot be closed keeps no other from it."""
         for env in [*self._used.values(), *self._spare]:
-            try:
-                env.close()
-            except (Exception, SystemExit) as error:
-                log.warning("environment %s cannot be closed: %s", env.name, describe(error)[0])
+            answers.close(env)
         self._used.clear()
         self._spare.clear()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,30 @@ def test_a_first_task_with_a_wrong_answer_is_refused_before_a_folder_is_made(
     assert main([*SMALL[1:-1], "env=numbers", f"out={tmp_path}/runs", "run=it"]) == 2
     assert "env=numbers: environment numbers, task length-3, reset: observation is 3 (int)" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.fault("an environment's tasks are no list of texts", lost="nothing: no run begins")
+@pytest.mark.parametrize("tasks", [iter(["length-3"]), [3, 4], "length-3", None], ids=lambda tasks: type(tasks).__name__)
+def test_tasks_that_are_no_list_of_texts_are_refused_in_words(
+    tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(toys.Mined, "tasks", lambda env, split: tasks)
+    assert main([*SMALL, f"out={tmp_path}/runs", "run=it"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: env=mined: tasks('train') is ")
+    assert line.endswith("; it must be a list of texts")
+
+
+@pytest.mark.fault("an environment cannot be closed")
+def test_a_run_begins_with_an_environment_that_cannot_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def close(env: toys.Mined) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr(toys.Mined, "close", close)
+    assert main([*SMALL, "iterations=1", f"out={tmp_path}", "run=it"]) == 0
+    assert "environment mined cannot be closed: SystemExit: 0" in caplog.text
 
 
 @pytest.mark.fault("an environment calls sys.exit as it is made", lost="nothing: no run begins")
