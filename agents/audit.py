@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from agents.config.audited import OWN, trainings
+from agents.config.commands import AuditConfig, TrainConfig
 from agents.config.loading import load_audit
 from agents.config.secrets import shown
-from agents.config.sections import AuditConfig, TrainConfig
 from agents.runs.preflight import preflight
 from algorithms import base
 from envs.common import disk

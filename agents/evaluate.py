@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agents.config.commands import EvaluateConfig
 from agents.config.loading import load_evaluate, to_dict
 from agents.config.secrets import masks, shown, unresolved
-from agents.config.sections import EvaluateConfig
 from agents.runs.preflight import preflight
 from envs.common import disk
 from envs.common.text import printable

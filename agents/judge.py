@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from agents.config.commands import EvaluateConfig, JudgeRunConfig
 from agents.config.loading import load_judge
-from agents.config.sections import EvalConfig, EvaluateConfig, JudgeRunConfig
+from agents.config.sections import EvalConfig
 from envs.common import disk
 from envs.common.structured import ConfigError
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agents.config import loading
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.runs.failures import noted, reported, tell
 from agents.runs.stopping import heard
 from envs.common import streams

@@ -20,9 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from agents.config.commands import TrainConfig
 from agents.config.loading import load
 from agents.config.overrides import assignment, command_line
-from agents.config.sections import TrainConfig
 from agents.rollout.build import fresh_policy, make_env, open_sampler
 from agents.rollout.planner import evaluation_episodes
 from agents.runs.evaluation import Rate, rate

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agents.config import loading
+from agents.config.commands import TrainConfig
 from agents.config.compose import groups
-from agents.config.sections import LossConfig, TrainConfig
+from agents.config.sections import LossConfig
 from algorithms import base, surrogates
 from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode

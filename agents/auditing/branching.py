@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 from agents.auditing.playing import Store, counting
-from agents.config.sections import AuditConfig, TrainConfig
+from agents.config.commands import AuditConfig, TrainConfig
 from agents.rollout.branching import Branch, continued, read_before
 from agents.rollout.collect import Collected, Watch
 from agents.rollout.engines.slots import shared

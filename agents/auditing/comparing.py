@@ -15,7 +15,7 @@ from agents.auditing.methods import TOTAL, Credited, Made, copies, gathered
 from agents.auditing.playing import Told
 from agents.auditing.truth import Truth
 from agents.auditing.valuing import Valued
-from agents.config.sections import AuditConfig, TrainConfig
+from agents.config.commands import AuditConfig, TrainConfig
 from agents.models.policy import Policy
 from agents.rollout.sampler import Sampler
 from agents.runs.metrics import finite

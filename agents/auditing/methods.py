@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents import judges
 from agents.auditing.branching import Continuing
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.models.policy import Policy
 from agents.replay.view import BESIDE
 from agents.rollout.collect import Collected

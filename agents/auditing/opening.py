@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agents.auditing import playing
 from agents.auditing.playing import Store, watching
-from agents.config.sections import AuditConfig, TrainConfig
+from agents.config.commands import AuditConfig, TrainConfig
 from agents.models.policy import Policy
 from agents.models.sources import in_words
 from agents.rollout.build import fresh_policy, open_sampler

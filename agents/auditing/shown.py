@@ -15,7 +15,7 @@ from agents.auditing.methods import Credited
 from agents.auditing.truth import Truth
 from agents.auditing.valuing import Valued
 from agents.config import loading
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.models.policy import Policy
 from agents.replay import page, reading
 from agents.runs.folder import RunFolder

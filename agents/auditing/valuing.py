@@ -15,7 +15,7 @@ from agents.auditing.allocation import Plan
 from agents.auditing.playing import AuditError, Round, Store
 from agents.auditing.states import Decisions, States, of_steps, of_tokens
 from agents.auditing.truth import Truth, Values
-from agents.config.sections import AuditConfig
+from agents.config.commands import AuditConfig
 from agents.rollout.sampler import Sampler
 from agents.training.experience import Experience
 from algorithms.base import Bools, Floats, Ints

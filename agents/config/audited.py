@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from agents.config import compose
+from agents.config.commands import AuditConfig, TrainConfig
 from agents.config.loading import finish, load
 from agents.config.overrides import parse
-from agents.config.sections import AuditConfig, TrainConfig
 from algorithms import base
 from algorithms.branching import BRANCHED
 from envs.common.structured import ConfigError, keys, not_among

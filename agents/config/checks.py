@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from agents.config.commands import AuditConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from agents.config.judge import check_judge
-from agents.config.sections import AuditConfig, EnvConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
+from agents.config.sections import EnvConfig
 from algorithms import base, shaping, surrogates
 from algorithms.branching import BRANCHED, MonteCarloMethod, TreeMethod
 from envs import registry

@@ -1,6 +1,6 @@
 """Hydra's part of the configuration: config groups, their files (this project's and plug-ins'), and overrides.
 
-Every `key=value` is passed on whether or not a YAML file names the key: the dataclasses in agents.config.sections decide
+Every `key=value` is passed on whether or not a YAML file names the key: the dataclasses in agents.config.commands decide
 which keys exist, so that one place reports every mistake in one way.
 """
 
@@ -24,10 +24,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from agents.config.commands import COMMANDS, TrainConfig
 from agents.config.overrides import parse, quoted
 from agents.config.renamed import translated
 from agents.config.secrets import MASK, masks, unresolved
-from agents.config.sections import COMMANDS, TrainConfig
 from algorithms import base, shaping
 from envs import registry
 from envs.common.structured import ConfigError, Interpolated, keys, not_among, suggestion

@@ -16,9 +16,10 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from agents.config import compose, secrets
+from agents.config.commands import COMMANDS, Job
 from agents.config.loading import composed, finish, to_dict
 from agents.config.overrides import command_line
-from agents.config.sections import COMMANDS, EnvConfig, Job
+from agents.config.sections import EnvConfig
 from algorithms import base, shaping, surrogates
 from envs import registry
 from envs.common.structured import ConfigError, describe, plain, suggestion

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from agents.config.commands import COMMANDS, AuditConfig, Config, EvaluateConfig, Job, JudgeRunConfig, TrainConfig
 from agents.config.renamed import refuse
 from agents.config.secrets import stored
-from agents.config.sections import COMMANDS, AuditConfig, Config, EvaluateConfig, Job, JudgeRunConfig, TrainConfig
 from envs.common.structured import ConfigError, build, keys, paths, plain, unknown_key
 
 C = TypeVar("C", bound=Config)

@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agents.config.commands import EvaluateConfig, TrainConfig
 from agents.config.judge import check_judge, server_key
-from agents.config.sections import EvaluateConfig, JudgeConfig, ModelConfig, TrainConfig
+from agents.config.sections import JudgeConfig, ModelConfig
 from algorithms import shaping
 from envs.base import SPLITS, TextEnv
 from envs.common.cache import cache_folder

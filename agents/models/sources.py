@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from agents.config.sections import EvaluateConfig, ModelConfig, TrainConfig
+from agents.config.commands import EvaluateConfig, TrainConfig
+from agents.config.sections import ModelConfig
 from agents.models import architecture, lora, tiny
 from agents.models import files as model_files
 from agents.models.policy import Policy, PolicyError

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from agents.config import engines
-from agents.config.sections import EvaluateConfig, TrainConfig
+from agents.config.commands import EvaluateConfig, TrainConfig
 from agents.models.policy import Policy, PolicyError
 from agents.models.sources import check_scoring, load_policy
 from agents.rollout.choice import Scoring

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from envs.common.structured import ConfigError
 
 TINY_VOCABULARY = 512

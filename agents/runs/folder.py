@@ -21,9 +21,9 @@ from typing import Any, Literal
 import orjson
 
 from agents.config import loading
+from agents.config.commands import TrainConfig
 from agents.config.overrides import assignment, command_line
 from agents.config.secrets import masked
-from agents.config.sections import TrainConfig
 from envs import trajectory_file
 from envs.base import Split
 from envs.common import disk

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agents.config import engines
 from agents.config.checks import asks_a_judge
-from agents.config.sections import EvaluateConfig, TrainConfig
+from agents.config.commands import EvaluateConfig, TrainConfig
 from envs import answers, registry
 from envs.answers import WrongAnswer
 from envs.base import SPLITS, Split, TaskError, TextEnv

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from agents.config.sections import EvaluateConfig, TrainConfig
+from agents.config.commands import EvaluateConfig, TrainConfig
 from agents.runs.evaluation import mean
 from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agents.config.commands import TrainConfig
 from agents.config.loading import to_dict
 from agents.config.secrets import shown
-from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
 from agents.models.sources import in_words
 from agents.rollout.build import fresh_policy, make_env, open_sampler

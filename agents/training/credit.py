@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agents import judges
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.training.aside import IN_TURN, Aside
 from agents.training.experience import Experience
 from agents.training.hindsight import Noted, rows_with_notes

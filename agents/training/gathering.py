@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.rollout.collect import Collected
 from agents.rollout.sampler import Sampler
 from agents.training.experience import Experience

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.models.policy import Policy
 from agents.training.actor import Actor
 from agents.training.answers import answer_logprobs

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from agents import judges
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.models.policy import Policy
 from agents.rollout.branching import continued
 from agents.rollout.collect import Collected, collect

@@ -18,7 +18,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch.nn import functional
 
-from agents.config.sections import TrainConfig, WarmstartConfig
+from agents.config.commands import TrainConfig
+from agents.config.sections import WarmstartConfig
 from agents.models.policy import Policy
 from agents.rollout.dialogue import Dialogue
 from agents.rollout.turns import Plan

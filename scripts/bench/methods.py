@@ -37,8 +37,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.config import compose, loading
+from agents.config.commands import TrainConfig
 from agents.config.overrides import assignment
-from agents.config.sections import TrainConfig
 from algorithms import base as algorithms
 from algorithms.branching import BRANCHED as BRANCHED_COLUMNS
 from envs import trajectory_file

@@ -17,9 +17,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents.config import compose, loading
+from agents.config.commands import TrainConfig
 from agents.config.overrides import assignment
 from agents.config.overrides import read as read_override
-from agents.config.sections import TrainConfig
 from agents.runs.folder import RunFolder
 from envs.common.structured import ConfigError, keys, paths, unknown_key
 

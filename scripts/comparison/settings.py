@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.config import loading
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 
 PLACE = ("run", "out", "resume")
 """Keys that say where a run is, not what it is."""

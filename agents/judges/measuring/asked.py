@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agents import judges
-from agents.config.sections import JudgeRunConfig
+from agents.config.commands import JudgeRunConfig
 from agents.judges.measuring.forms import Form
 from agents.judges.measuring.matching import Match, match
 from agents.judges.measuring.measure import latency, score, total

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
+from agents.config.commands import JudgeRunConfig
 from agents.config.judge import check_judge
-from agents.config.sections import JudgeConfig, JudgeRunConfig
+from agents.config.sections import JudgeConfig
 
 
 @dataclass(frozen=True, slots=True)

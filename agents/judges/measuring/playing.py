@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from agents.config.sections import JudgeRunConfig
+from agents.config.commands import JudgeRunConfig
 from agents.judges.measuring.forms import Form
 from agents.rollout.planner import split_episodes
 from agents.rollout.sampler import Sampler

@@ -13,8 +13,8 @@ from agents.auditing.branching import Continuing, branched
 from agents.auditing.methods import Credited, collected, credit
 from agents.auditing.playing import Store
 from agents.auditing.valuing import Valued, valued
+from agents.config.commands import AuditConfig
 from agents.config.loading import load, load_audit
-from agents.config.sections import AuditConfig
 from agents.rollout.collect import Collected
 from agents.runs.metrics import read_lines
 from envs import trajectory_file

@@ -19,8 +19,8 @@ from agents.auditing import playing
 from agents.auditing.playing import AuditError, Store
 from agents.auditing.states import END, States, of_steps
 from agents.auditing.valuing import Valued, valued
+from agents.config.commands import AuditConfig
 from agents.config.loading import load, load_audit
-from agents.config.sections import AuditConfig
 from algorithms.base import Floats
 from envs import trajectory_file
 from envs.trajectory import Step, Trajectory

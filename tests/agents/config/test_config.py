@@ -11,7 +11,7 @@ import yaml
 
 from agents.config import loading
 from agents.config import sections as config
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.runs import sweep
 from algorithms import base
 from envs.common.structured import ConfigError

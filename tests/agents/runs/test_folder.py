@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agents.config import loading
-from agents.config.sections import TrainConfig
+from agents.config.commands import TrainConfig
 from agents.runs.folder import RunFolder, RunFolderError, _started
 from envs.base import Split
 from envs.trajectory import Step, Trajectory

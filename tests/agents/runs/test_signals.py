@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from agents import evaluate
+from agents.config.commands import EvaluateConfig
 from agents.config.loading import load, load_evaluate
-from agents.config.sections import EvaluateConfig
 from agents.rollout.engines.hf import HFEngine
 from agents.rollout.engines.scripted import ScriptedEngine
 from agents.rollout.planner import evaluation_episodes

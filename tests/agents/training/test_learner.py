@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.config.commands import TrainConfig
 from agents.config.loading import load
-from agents.config.sections import TrainConfig
 from agents.training.credit import Credit
 from agents.training.experience import Experience
 from agents.training.learner import Learner, MismatchError

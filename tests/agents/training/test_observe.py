@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.config.commands import TrainConfig
 from agents.config.loading import load
-from agents.config.sections import TrainConfig
 from agents.models.policy import Policy
 from agents.training.experience import Experience
 from agents.training.hindsight import rows_with_notes
