@@ -64,13 +64,14 @@ def start(command: Sequence[str], **settings: Any) -> subprocess.Popen[str]:
     """The command as a terminal starts it: in a process group of its own, and Ctrl-C counts. settings: of Popen."""
     usual: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
     if "preexec_fn" not in settings:
-        usual |= {"process_group": 0, "preexec_fn": hear_ctrl_c}
+        usual |= {"process_group": 0, "preexec_fn": hear_signals}
     return subprocess.Popen(list(command), **{**usual, **settings})
 
 
-def hear_ctrl_c() -> None:
-    """A shell's background job ignores it, and what it starts inherits that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def hear_signals() -> None:
+    """A shell's background job ignores Ctrl-C and nohup's a closed terminal, and what they start inherits that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(met: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -146,7 +147,7 @@ def terminal_closed(command: Sequence[str], until: Callable[[], bool], nohup: bo
     def takes_terminal() -> None:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        hear_ctrl_c()
+        hear_signals()
         if nohup:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from agents.config import loading
-from agents.config import sections as config
 from agents.config.commands import TrainConfig
 from agents.runs import sweep
 from algorithms import base
@@ -198,7 +197,7 @@ def test_the_environments_own_keys_stand_beside_the_common_ones() -> None:
 def test_a_saved_configuration_reads_back_equal(tmp_path: Path) -> None:
     loaded = loading.load(["env.max_steps=7", "tracker=[wandb,tensorboard]", "shaping=invalid_action", "optim.betas=[0.8,0.9]"])
     (tmp_path / "config.yaml").write_text(loading.to_yaml(loaded))
-    again = loading.finish(config.TrainConfig, yaml.safe_load((tmp_path / "config.yaml").read_text()))
+    again = loading.finish(TrainConfig, yaml.safe_load((tmp_path / "config.yaml").read_text()))
     assert again == loaded
 
 
@@ -234,7 +233,7 @@ def test_printed_configuration_is_complete_yaml() -> None:
     done = train("--cfg", "job", "env.max_steps=9")
     assert done.returncode == 0
     printed = yaml.safe_load(done.stdout)
-    assert loading.finish(config.TrainConfig, printed) == loading.load(["env.max_steps=9"])
+    assert loading.finish(TrainConfig, printed) == loading.load(["env.max_steps=9"])
 
 
 def test_a_plugin_brings_its_environment_and_its_yaml_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agents.config import loading
-from agents.config import sections as config
+from agents.config.commands import TrainConfig
 from agents.config.compose import ROOT, groups
 from envs.common.structured import ConfigError
 
@@ -20,7 +20,7 @@ OPTIONS = [f"{group}={option}" for group, options in groups([ROOT]).items() for 
 def test_every_option_of_every_group_composes(option: str) -> None:
     prefix = "+" if option.startswith("experiment=") else ""
     loaded = loading.load([f"{prefix}{option}", *NEEDS.get(option, [])])
-    assert loading.finish(config.TrainConfig, loading.to_dict(loaded)) == loaded
+    assert loading.finish(TrainConfig, loading.to_dict(loaded)) == loaded
 
 
 @pytest.mark.parametrize("option", [one for one in OPTIONS if one.split("=")[0] in ("env", "engine", "model")])
