@@ -164,6 +164,17 @@ def terminal_closed(command: Sequence[str], until: Callable[[], bool], nohup: bo
     return Ended(process.wait(), shown.decode(errors="replace"))
 
 
+def unread_and_signalled(command: Sequence[str], number: int) -> Ended:
+    """`command | less`, and nobody turns the page: a signal comes when the pipe is full."""
+    process = start(command)
+    assert process.stdout is not None
+    page = os.sysconf("SC_PAGESIZE")
+    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 2 * page)
+    wait_until(lambda: unread(process) > page, process)  # both pages are in use, and the next line has to wait
+    process.send_signal(number)
+    return Ended(process.wait(), "")
+
+
 def signalled(command: Sequence[str], until: Callable[[], bool], number: int, whole_group: bool = False) -> Ended:
     """A signal to the command, or with `whole_group` to its process group, as from a terminal."""
     process = start(command)

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+from envs.common import streams
 from envs.common.ending import NOTICES, SIGNALS
-
-PATIENCE = 2.0
-"""Seconds that a program which is done gives standard error to take what it was told."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,6 +40,7 @@ def heard(asked: threading.Event | None = None, at_once: Callable[[str], object]
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         came.append(name)
+        streams.hurry()
         if asked is None or (asked.is_set() and number == signal.SIGINT):
             at_once(name)
         elif not asked.is_set():
@@ -56,7 +55,7 @@ def heard(asked: threading.Event | None = None, at_once: Callable[[str], object]
     ):
         yield came
     # A program that ends right after the signal would end before the user is told. Nobody need read it, though.
-    announcing.acquire(timeout=PATIENCE)
+    announcing.acquire(timeout=streams.PATIENCE)
 
 
 @contextmanager

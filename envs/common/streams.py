@@ -1,7 +1,8 @@
 """Standard output and error that never raise: what cannot be shown is lost, and the program goes on.
 
 A reader may go away (`| head`, `| tee` at Ctrl-C), a disk be full, a terminal or a stream be closed. Whoever prints need not
-think of it while `guarded` lasts: libraries, tables that redraw themselves and handlers of signals neither.
+think of it while `guarded` lasts: libraries, tables that redraw themselves and handlers of signals neither. A reader who does
+not read (a pager, Ctrl-S) is waited for, until the program is asked to end.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ import io
 import os
 import select
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+PATIENCE = 2.0
+"""Seconds that a reader who does not read holds up a program that was asked to end."""
+LOOK = 0.2
+"""Seconds after which it is looked whether it was."""
+_ending = threading.Event()
 _lost: dict[str, OSError] = {}
 """Why a stream shows nothing any more, by its name."""
 
@@ -38,11 +46,22 @@ class _Display(io.RawIOBase):
     def write(self, data: Any) -> int:
         while True:
             try:
-                return os.write(self._descriptor, data)
+                self._wait()
+                # There is room for so much, and a larger piece would be waited for in the system.
+                return os.write(self._descriptor, data[: select.PIPE_BUF])
             except BlockingIOError:  # another program that has this pipe or terminal does not wait for it
-                select.select([], [self._descriptor], [])
+                continue
             except OSError as error:
                 self.lose(error)
+
+    def _wait(self) -> None:
+        """Until something can be written. Raises TimeoutError where the program was asked to end and nobody reads."""
+        until = None
+        while not select.select([], [self._descriptor], [], LOOK)[1]:
+            if _ending.is_set():
+                until = until or time.monotonic() + PATIENCE
+                if time.monotonic() > until:
+                    raise TimeoutError(errno.ETIMEDOUT, "nobody read it")
 
     def lose(self, error: OSError) -> None:
         """Show nothing from here on, neither from Python nor from what writes to the descriptor itself."""
@@ -66,6 +85,7 @@ class _Stream(io.TextIOWrapper):
 def guarded() -> Iterator[None]:
     """Within, sys.stdout and sys.stderr never raise. Streams of somebody else's (a notebook's, a test's) are left alone."""
     _open_closed()
+    _ending.clear()
     before: dict[str, tuple[Any, io.TextIOWrapper]] = {}
     try:
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
@@ -80,6 +100,11 @@ def guarded() -> Iterator[None]:
             if name == "stdout":
                 _tell_loss()
             setattr(sys, name, old)
+
+
+def hurry() -> None:
+    """The program was asked to end: who does not read what it prints holds it up no more."""
+    _ending.set()
 
 
 def lost(name: str) -> OSError | None:

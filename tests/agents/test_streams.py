@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,15 @@ def test_a_terminal_that_is_closed_saves_the_training(tmp_path: Path) -> None:
     assert (status["status"], status["reason"]) == ("interrupted", "asked to stop by SIGHUP")
     assert (run / "checkpoints" / f"iteration_{status['iteration']:06d}" / "manifest.json").exists()
     assert read_metrics(run / "metrics.jsonl")[-1]["iteration"] == status["iteration"] >= 2
+
+
+@pytest.mark.fault("a reader who does not read, and SIGTERM", lost="the display")
+def test_a_reader_who_does_not_read_keeps_no_training_from_being_saved(tmp_path: Path) -> None:
+    end = injections.unread_and_signalled(training(tmp_path, LONG), signal.SIGTERM)
+    assert end.code == 130
+    status = RunFolder(tmp_path / "it").get_status()
+    assert (status["status"], status["reason"]) == ("interrupted", "asked to stop by SIGTERM")
+    assert (tmp_path / "it" / "checkpoints" / f"iteration_{status['iteration']:06d}" / "manifest.json").exists()
 
 
 @pytest.mark.fault("the terminal is closed, under nohup", lost="the display")
