@@ -27,6 +27,7 @@ from agents.rollout.engines.base import Completion, EngineFailedError, Request, 
 from agents.rollout.engines.vllm import VLLMEngine
 from agents.rollout.engines.vllm_process import Child
 from agents.training.weights import WeightStore
+from tests import injections
 from tests.agents.models.models_for_tests import full_logprobs, small_policy
 
 LONG = 700
@@ -268,7 +269,8 @@ finally:
 @pytest.mark.fault("a run with vLLM is killed", lost="what came after the newest checkpoint")
 @pytest.mark.parametrize("ends", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_no_process_and_no_folder_stays_behind(ends: int) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    command = [sys.executable, "-c", SCRIPT]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=injections.hear_signals)
     assert parent.stdout is not None
     number, *folders = parent.stdout.readline().split()
     pid = int(number)

@@ -31,4 +31,4 @@ def test_a_run_with_vllm_learns_from_what_was_sampled_and_is_evaluated(tmp_path:
     if not more:
         evaluate(load_evaluate([f"run={tmp_path / 'x'}", f"out={tmp_path / 'found.json'}"]), Console(quiet=True))
         found = json.loads((tmp_path / "found.json").read_text())
-        assert found["temperatures"]["1"]["types"]["all"]["episodes"] == 8
+        assert found["temperatures"]["1"]["types"]["all"]["episodes"] == 24, "three of each task"
