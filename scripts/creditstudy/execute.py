@@ -132,7 +132,8 @@ class Execution:
 
     def _keep(self, piece: Piece) -> None:
         if isinstance(piece, Audit):
-            (found,) = (self._runs / "audits" / piece.name).glob("*/audit.json")
+            # With other settings the audit of a stage lies in another folder; the one that has just ended counts.
+            found = max((self._runs / "audits" / piece.name).glob("*/audit.json"), key=lambda file: file.stat().st_mtime)
             self._results.keep_audit(piece, read_json(found, "delete it and give the same command"))
         elif piece in self._study.runs:
             self._results.keep_run(piece, self._folder(piece))

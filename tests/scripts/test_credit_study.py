@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -177,3 +178,17 @@ def test_a_run_and_an_audit_have_names_of_their_own() -> None:
     names = [one.name for one in WHOLE.runs] + [one.name for one in WHOLE.audits]
     assert len(names) == len({*names})
     assert Run(TINY, "early", "grpo", 0).name != Audit(Run(TINY, "early", "grpo", 0), "first", ()).name
+
+
+def test_of_audits_with_other_settings_the_one_that_has_just_ended_counts(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    execution, piece = Execution(STUDY, results, tmp_path / "runs", Console(quiet=True)), STUDY.audits[0]
+    for name, at in (("new", 2000), ("old", 1000)):
+        file = tmp_path / "runs" / "audits" / piece.name / name / "audit.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"methods": [], "iteration": at, "success": 0.5, "truth": {}, "split_hash": ""}))
+        os.utime(file, (at, at))
+    execution._keep(piece)
+    found = results.of_audit(piece)
+    assert found is not None
+    assert found["iteration"] == 2000
