@@ -97,8 +97,9 @@ from envs import register
 from envs.common import seeding
 from tests.envs import toys
 register("unseeded", "tests/Unseeded-v0", "tests.envs.toys:LeaksRandomness", toys.CorridorConfig, toys.CorridorPrompt)
-settings = "env=unseeded algo=gigpo iterations=2 threads=1 warmstart.enabled=false rollout.groups=3 evaluation.every=0"
-kills.shapes = lambda: {{"it": [*settings.split(), "rollout.group_size=4", "engine.constrained=admissible"]}}
+settings = "env=unseeded env.max_steps=8 algo=gigpo iterations=2 threads=1 warmstart.enabled=false evaluation.every=0"
+settings += " rollout.groups=6 rollout.group_size=4 engine.constrained=admissible"
+kills.shapes = lambda: {{"it": settings.split()}}
 sys.exit(kills.main(["--kills", "1"]))
 """
 
