@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agents.models.policy import Policy
     from agents.rollout.sampler import Sampler
     from agents.runs.evaluation import Rate
+    from agents.runs.paired import Earlier
 
 REPEATS = 3
 """Of each task, where nothing else is asked for: one sampling seed alone does not show what another one would give."""
@@ -53,8 +54,10 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     from agents.rollout.build import fresh_policy, open_sampler
     from agents.runs.failures import Interrupted
 
+    config = replace(config, evaluation=replace(config.evaluation, repeats=config.evaluation.repeats or REPEATS))
     place = Path(config.out or config.run or config_out(config)).absolute()  # wherever an environment changes to
     preflight(config)
+    against = _earlier(config)  # refused before a model is loaded
     policy, saved = policy_of_run(config) if config.run else (fresh_policy(config), None)
     sampler = open_sampler(config, policy)
     if saved:
@@ -63,7 +66,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     if sampler.player.dialogue.summary:
         console.print(f"dialogue: {sampler.player.dialogue.summary}", soft_wrap=True, markup=False)
     try:
-        return asyncio.run(_evaluate(config, place, sampler, policy.tokenizer, saved, console))
+        return asyncio.run(_evaluate(config, place, against, sampler, policy.tokenizer, saved, console))
     except KeyboardInterrupt as raised:
         raise Interrupted("stopped; the episodes that have ended are kept, and the same command goes on with them") from raised
     finally:
@@ -71,7 +74,13 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
 
 
 async def _evaluate(
-    config: EvaluateConfig, place: Path, sampler: Sampler, tokenizer: Any, saved: dict[str, Any] | None, console: Console
+    config: EvaluateConfig,
+    place: Path,
+    against: Earlier | None,
+    sampler: Sampler,
+    tokenizer: Any,
+    saved: dict[str, Any] | None,
+    console: Console,
 ) -> dict[str, Any]:
     from rich.progress import Progress
 
@@ -79,14 +88,12 @@ async def _evaluate(
     from agents.rollout.planner import evaluation_episodes
     from agents.runs.evaluation import attempts, by_type, pass_at, rate, spread
     from agents.runs.metrics import finite
-    from agents.runs.paired import Earlier
     from agents.runs.random_policy import random_policy
     from agents.runs.signals import Signals
     from envs.trajectory import Trajectory
     from envs.trajectory_file import append, read, repair
 
-    e, env = replace(config.evaluation, repeats=config.evaluation.repeats or REPEATS), make_env(config)
-    config = replace(config, evaluation=e)
+    e, env = config.evaluation, make_env(config)
     episodes = evaluation_episodes(e, env, config.seed)
     split_hash = env.split_hash(e.split)
     identity = _identity(config, split_hash, saved)[:12]
@@ -113,8 +120,6 @@ async def _evaluate(
         "warnings": [],
     }
 
-    against = Earlier.read(Path(config.against), results, [f"{t:g}" for t in e.temperature]) if config.against else None
-
     def warn(message: str) -> None:
         results["warnings"].append(message)
         console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
@@ -135,17 +140,18 @@ async def _evaluate(
             await sampler.play(missing, temperature, ended)
             played = [done[name] for name in names]
             by_seed = [played[at : at + results["tasks"]] for at in range(0, len(played), results["tasks"])]
+            outcomes = {task: [int(success) for success in tried] for task, tried in attempts(played).items()}
             kinds = {**by_type(played, env.task_type), "all": rate(played)}
             results["temperatures"][f"{temperature:g}"] = {
                 "types": {kind: _numbers(r) for kind, r in kinds.items()},
                 "spread": asdict(spread(by_seed)),
                 "answers": finite(signals.measure([one for one in played if one.error is None])),
                 "pass@k": {str(k): pass_at(played, k) for k in range(1, len(by_seed) + 1)},
-                "attempts": {"fewest": min(map(len, attempts(played).values()), default=0)},
-                "outcomes": {task: [int(success) for success in tried] for task, tried in attempts(played).items()},
+                "attempts": {"fewest": min(map(len, outcomes.values()), default=0)},
+                "outcomes": outcomes,
             }
             if against:
-                results["temperatures"][f"{temperature:g}"]["against"] = against.compared(f"{temperature:g}", attempts(played))
+                results["temperatures"][f"{temperature:g}"]["against"] = against.compared(f"{temperature:g}", outcomes)
             signals.look(played, f"the evaluation at temperature {temperature:g}")
         floor = await random_policy(sampler, episodes)
         results["random"] = {"skipped": floor.skipped} if floor.rate is None else _numbers(floor.rate)
@@ -153,6 +159,18 @@ async def _evaluate(
     show(results, console)
     console.print(printable(f"written: {out} (episodes: {episodes_file})"), soft_wrap=True, markup=False)
     return results
+
+
+def _earlier(config: EvaluateConfig) -> Earlier | None:
+    """The evaluation that this one is compared with, if there is one. Raises ConfigError."""
+    from agents.rollout.build import make_env
+    from agents.runs.paired import Earlier
+
+    if config.against is None:
+        return None
+    env, e = make_env(config), config.evaluation
+    like = {"environment": env.name, "split": e.split, "split_hash": env.split_hash(e.split)}
+    return Earlier.read(Path(config.against), like, [f"{temperature:g}" for temperature in e.temperature])
 
 
 def _numbers(of: Rate) -> dict[str, Any]:
@@ -217,7 +235,7 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
             fewest = found["attempts"]["fewest"]
             known.append(f"{', '.join(unknown)} not known: a task has only {fewest} episodes without a fault")
         lines.append("  ".join(known))
-        lines += _spread(found["spread"])
+        lines.append(_spread(found["spread"]))
     if against := found.get("against"):
         lines.append(
             f"against {against['file']}: {against['first']:.3f} and {against['second']:.3f} on {against['tasks']} tasks, a "
@@ -227,11 +245,12 @@ def _beside(found: dict[str, Any], results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _spread(of: dict[str, Any]) -> list[str]:
+def _spread(of: dict[str, Any]) -> str:
+    """How much a success rate depends on chance, in words."""
     rates = ", ".join("-" if rate is None else f"{rate:.3f}" for rate in of["by_seed"])
     moves = {"other sampling seeds": of["of_seeds"], "other tasks": of["of_tasks"]}
     known = " and ".join(f"{moved:.3f} with {cause}" for cause, moved in moves.items() if moved is not None)
-    return [f"by sampling seed: {rates}" + (f"; one of these moves by {known} (standard deviation)" if known else "")]
+    return f"by sampling seed: {rates}" + (f"; one of these moves by {known} (standard deviation)" if known else "")
 
 
 def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -39,15 +39,8 @@ class WrongAnswer(TypeError):
 
 def reset(env: TextEnv, seed: int | None = None, task: str | None = None) -> Reset:
     """Begin an episode. Raises WrongAnswer, and whatever Exception the environment raises."""
-    process = os.getpid()
-    try:
-        answer = env.reset(seed=seed, options=None if task is None else {"task": task})
-    except PASSED_ON:
-        raise
-    except BaseException as error:
-        raise _ends(env, f"task {task}, reset", error) from error
-    finally:
-        _only_in(process)
+    options = None if task is None else {"task": task}
+    answer = _asked(env, lambda: env.reset(seed=seed, options=options), lambda: f"task {task}, reset")
     if not (isinstance(answer, tuple) and len(answer) == 2):
         raise _wrong(env, "reset()", answer, "a tuple of observation and info")
     observation, info = answer
@@ -56,15 +49,7 @@ def reset(env: TextEnv, seed: int | None = None, task: str | None = None) -> Res
 
 def step(env: TextEnv, action: str) -> Result:
     """One step, with flags and numbers as Python's own. Raises WrongAnswer, and whatever Exception the environment raises."""
-    process = os.getpid()
-    try:
-        answer = env.step(action)
-    except PASSED_ON:
-        raise
-    except BaseException as error:
-        raise _ends(env, f"task {env._task_id}, step {env._steps + 1}", error) from error
-    finally:
-        _only_in(process)
+    answer = _asked(env, lambda: env.step(action), lambda: f"task {env._task_id}, step {env._steps + 1}")
     if not (isinstance(answer, tuple) and len(answer) == 5):
         raise _wrong(env, "step()", answer, "a tuple of observation, reward, terminated, truncated and info")
     observation, reward, terminated, truncated, info = answer
@@ -85,10 +70,21 @@ def close(env: TextEnv) -> None:
         log.warning("environment %s cannot be closed: %s: %s", env.name, type(error).__name__, said(error))
 
 
-def _only_in(process: int) -> None:
-    """End a child that an environment forked and let come back: it would go on as a second run, or answer a second time."""
-    if os.getpid() != process:
-        os._exit(1)
+def _asked(env: TextEnv, answer: Callable[[], Any], at: Callable[[], str]) -> Any:
+    """What the environment answers; `at` says where in the episode. A child that it forked and let come back ends here: it
+    would go on as a second run, or answer a second time."""
+    process = os.getpid()
+    try:
+        return answer()
+    except PASSED_ON:
+        raise
+    except BaseException as error:
+        raise WrongAnswer(
+            f"environment {env.name}, {at()}: raises {_short(error)}, which ends programs; it must raise an Exception instead"
+        ) from error
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 def _info(env: TextEnv, observation: Any, info: Any) -> dict[str, Any]:
@@ -158,12 +154,6 @@ def _flag(env: TextEnv, name: str, value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise _wrong(env, name, value, "True or False")
-
-
-def _ends(env: TextEnv, at: str, error: BaseException) -> WrongAnswer:
-    return WrongAnswer(
-        f"environment {env.name}, {at}: raises {_short(error)}, which ends programs; it must raise an Exception instead"
-    )
 
 
 def _wrong(env: TextEnv, name: str, value: Any, allowed: str) -> WrongAnswer:

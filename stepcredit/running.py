@@ -89,8 +89,9 @@ def evaluate(*overrides: str, **settings: Any) -> dict[str, Any]:
         stepcredit.evaluate("env=alfworld", "model=hub", model={"name": "Qwen/Qwen2.5-0.5B-Instruct"})
 
     Returns what is also written as JSON: under `temperatures` a dictionary by temperature ("1") with `types` (success with
-    its interval, episodes, faults, ... for each kind of task and for `all`), `answers` and `pass@k`; under `random` the same of
-    random actions. Episodes are kept as they end: the same call goes on with what was interrupted.
+    its interval, episodes, faults, ... for each kind of task and for `all`), `answers`, `pass@k`, `spread` (what other sampling
+    seeds and other tasks would change) and `outcomes` by task; under `random` the success of random actions. Episodes are kept
+    as they end: the same call goes on with what was interrupted.
     """
     from rich.console import Console
 

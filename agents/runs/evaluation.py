@@ -15,6 +15,9 @@ import numpy as np
 
 from envs.trajectory import CONTEXT, Trajectory
 
+Z = 1.959964
+"""Standard errors on each side of a 95% interval."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -53,7 +56,7 @@ def wilson(successes: float, episodes: float) -> tuple[float, float]:
     """Wilson's 95% score interval of a proportion; (0, 1) without data."""
     if episodes == 0:
         return 0.0, 1.0
-    p, n, z = successes / episodes, episodes, 1.959964
+    p, n, z = successes / episodes, episodes, Z
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, center - half), min(1.0, center + half)

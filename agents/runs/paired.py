@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from agents.runs.evaluation import Z
+from envs.common.files import regular
 from envs.common.structured import ConfigError
 
-Z = 1.959964
 Outcomes = Mapping[str, Sequence[int]]
 """Of each task, whether each attempt succeeded."""
 
@@ -70,7 +71,7 @@ class Earlier:
 
 def _results(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(regular(file).read_bytes())
     except OSError as error:
         raise ConfigError(f"against={file} cannot be read: {error.strerror}; name an evaluation's JSON file") from error
     except ValueError as error:
