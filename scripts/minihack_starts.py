@@ -22,7 +22,7 @@ from envs.base import Split, TaskError
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Game
-from envs.minihack.scene import Place
+from envs.minihack.looks import Place
 from envs.minihack.starts import start
 
 

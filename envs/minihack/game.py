@@ -9,6 +9,7 @@ luck comes from the seed and not from today's moon. Texts, rewards of one's own 
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 import warnings
@@ -20,7 +21,8 @@ from envs.common.seeding import derive
 from envs.common.structured import suggestion
 from envs.minihack.compiler import Compiled
 from envs.minihack.levels import Level
-from envs.minihack.scene import GROUND, WAYS, Item, Scene, Waiting, text, texts
+from envs.minihack.looks import GROUND, Sight, text
+from envs.minihack.scene import WAYS, Item, Scene, Waiting
 
 End = Literal["won", "lost"]
 TASK_SUCCESSFUL = 2
@@ -76,6 +78,8 @@ class Game:
             raise TaskError(f"level {self.level} has none of the actions {', '.join(wanted or ())}; it has: {self._listed()}")
         self._places = {key: place for place, key in enumerate(self._nle._observation_keys)}
         self._carried_first: frozenset[str] = frozenset()
+        self._carried: tuple[bytes, tuple[Item, ...]] = b"", ()
+        self._sight = Sight()
         self._last: Scene | None = None
         self.possible = self.actions
         """What can be done now, by name: the commands, or the answers to what the game waits for."""
@@ -117,10 +121,12 @@ class Game:
             waiting = "direction"
         self.possible = self._answers(message, waiting) if waiting else self.actions
         stats = seen("blstats").copy()
+        looks, things = self._sight.update(seen("chars"), seen("screen_descriptions"))
         self._last = Scene(
             glyphs=seen("glyphs").copy(),
             chars=seen("chars").copy(),
-            descriptions=seen("screen_descriptions").copy(),
+            looks=looks,
+            things=things,
             message="" if asked else message,  # it is still that of the action before
             inventory=inventory,
             picked_up=tuple(item for item in inventory if item[0] not in self._carried_first),
@@ -142,9 +148,12 @@ class Game:
         return ", ".join(self._every)
 
     def _inventory(self) -> tuple[Item, ...]:
-        letters, words = self._seen("inv_letters"), texts(self._seen("inv_strs"))
-        (there,) = letters.nonzero()
-        return tuple(zip(letters[there].tobytes().decode("latin-1"), map(text, words[there].tolist())))
+        letters, words = self._seen("inv_letters"), self._seen("inv_strs")
+        if (raw := letters.tobytes() + words.tobytes()) != self._carried[0]:
+            (there,) = letters.nonzero()
+            named = zip(letters[there].tobytes().decode("latin-1"), map(text, map(bytes, words[there])))
+            self._carried = raw, tuple(named)
+        return self._carried[1]
 
     def _seen(self, key: str) -> Any:
         """NLE's own array, which the next step overwrites."""
@@ -193,12 +202,36 @@ def _make(level: Level, penalty: float) -> Any:
         raise TaskError(f"MiniHack has no level '{level.name}'")
     spec = gymnasium.spec(id)
     kind: Any = load_env_creator(spec.entry_point)
-    made = type(kind.__name__, (Compiled, kind), {})(
+    base: Any = importlib.import_module("minihack").MiniHack
+    made = type(kind.__name__, (Compiled, kind, type("Step", (_Step, base), {})), {})(
         **{**spec.kwargs, "observation_keys": KEYS, "penalty_step": penalty, "fix_moon_phase": True, **own}
     )
     # The time limit is the environment's own, since NLE reports one as an end.
     made._max_episode_steps = NO_LIMIT
     return made
+
+
+class _Step:
+    """Between the class of a level and MiniHack's: the same step without what nobody reads here. MiniHack and NLE each copy all
+    arrays before a step, and gather an observation after it; `Game` looks into the arrays."""
+
+    def step(self: Any, action: int) -> tuple[None, float, bool, bool, dict[str, Any]]:
+        # No reward compares with the words that were.
+        before = tuple(
+            array if key in ("screen_descriptions", "inv_strs") else array.copy()
+            for key, array in zip(self._observation_keys, self.last_observation)
+        )
+        self._previous_obs, self._previous_action = before, action
+        seen, done = self.nethack.step(self.actions[action])
+        if seen[self._program_state_index][0] == 1 or not self._allow_all_modes:  # the game is over, or may wait for a key
+            seen, done = self._perform_known_steps(seen, done)
+        self._steps += 1
+        self.last_observation = seen
+        end = self._get_end_status(seen, done)
+        reward = float(self._reward_fn(before, action, seen, end))
+        if end and not done:
+            self._quit_game(seen, done)
+        return None, reward, bool(done or end), False, {"end_status": end}
 
 
 def load() -> Any:

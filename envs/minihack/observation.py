@@ -15,7 +15,8 @@ from functools import lru_cache
 
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.game import End
-from envs.minihack.scene import GROUND, ROWS, WAYS, Item, Scene
+from envs.minihack.looks import BLANK, LOOKS
+from envs.minihack.scene import WAYS, Item, Scene
 
 TASK, MESSAGE, MAP, LEGEND, AROUND, UNDER = "Task", "Message", "Map", "Legend", "Next to you", "Under you"
 THINGS, CARRIED, PICKED_UP, STATUS, LAST = "You see", "You carry", "Picked up", "Status", "Last action"
@@ -24,6 +25,8 @@ CROP = 4
 SHOWN_OF_A_KIND = 3
 """Things of one description that are listed, the nearest; of the others only the number is told."""
 YOU = "you"
+HERE = -1
+"""No look's number: that of the agent, whatever it looks like."""
 SHORT = {"floor of a room": "floor", "dark part of a room": "dark floor", "": "unknown"}
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _HUNGER = {0: "satiated", 2: "hungry", 3: "weak with hunger", 4: "fainting", 5: "fainted", 6: "starved"}
@@ -88,52 +91,56 @@ def cropped(scene: Scene) -> Cells:
 
 def known(scene: Scene) -> Cells:
     """The smallest part of the map that holds all that is known of it."""
-    if not scene.known:
+    there = scene.chars != ord(BLANK)
+    (rows,), (columns,) = there.any(axis=1).nonzero(), there.any(axis=0).nonzero()
+    if not len(rows):
         return slice(0, 0), slice(0, 0)
-    rows, columns = zip(*scene.known)
-    return slice(rows[0], rows[-1] + 1), slice(min(columns), max(columns) + 1)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def drawn(scene: Scene, cells: Cells) -> list[str]:
     """The rows of a part of the map, in NetHack's characters."""
     rows, columns = cells
-    start = max(columns.start, 0)
-    beyond = " " * (start - columns.start)
-    part = {row: scene.chars[row, start : columns.stop].tobytes() for row in range(max(rows.start, 0), min(rows.stop, ROWS))}
-    return [(beyond + part.get(row, b"").decode("latin-1")).rstrip() for row in range(rows.start, rows.stop)]
+    top, left = max(rows.start, 0), max(columns.start, 0)
+    part = scene.chars[top : rows.stop, left : columns.stop]
+    shown, width, beyond = part.tobytes().decode("latin-1"), part.shape[1], " " * (left - columns.start)
+    lines = [(beyond + shown[at : at + width]).rstrip() for at in range(0, len(shown), width or 1)]
+    return [""] * (top - rows.start) + lines + [""] * (rows.stop - top - len(lines))
 
 
 def legend(scene: Scene, cells: Cells) -> str:
     """What the characters of a part of the map mean there: "@ you, + closed door"."""
-    (top, bottom), (left, right) = ((part.start, part.stop) for part in cells)
-    place = scene.place
-    kinds = dict.fromkeys(
-        [
-            kind if at != place else (kind[0], YOU)
-            for at, kind in scene.known.items()
-            if top <= at[0] < bottom and left <= at[1] < right
-        ]
-    )
+    rows, columns = cells
+    top, left = max(rows.start, 0), max(columns.start, 0)
+    part = scene.looks[top : rows.stop, left : columns.stop]
+    numbers = part.ravel().tolist()
+    row, column = scene.place
+    if top <= row < rows.stop and left <= column < columns.stop:
+        numbers[(row - top) * part.shape[1] + column - left] = HERE
+    return _meanings(tuple(dict.fromkeys(numbers)), chr(scene.chars[row, column]))
+
+
+@lru_cache(maxsize=4096)
+def _meanings(looks: tuple[int, ...], you: str) -> str:
     meanings: dict[str, dict[str, None]] = {}
-    for character, word in kinds:
-        meanings.setdefault(character, {})[_word(word)] = None
+    for number in looks:
+        character, word = LOOKS.of[number] if number != HERE else (you, YOU)
+        if character != BLANK:
+            meanings.setdefault(character, {})[_word(word)] = None
     return ", ".join(f"{character} {' or '.join(words)}" for character, words in meanings.items())
 
 
 def around(scene: Scene, actions: Iterable[str]) -> Mapping[str, str]:
     """What is on each neighboring cell that an action leads to."""
     row, column = scene.place
-    names = set(actions)
-    return {way: _word(scene.described(row + down, column + right)) for way, (down, right) in WAYS.items() if way in names}
+    return {way: _word(scene.described(row + down, column + right)) for way, (down, right) in WAYS.items() if way in actions}
 
 
 def things(scene: Scene) -> list[str]:
     """Things, creatures, doors and stairs in sight or remembered, the nearest first, with the way: "boulder north 2 east 1"."""
     row, column = place = scene.place
     found = [
-        (max(abs(r - row), abs(c - column)), r, c, _word(word))
-        for (r, c), (_, word) in scene.known.items()
-        if word not in GROUND and (r, c) != place
+        (max(abs(r - row), abs(c - column)), r, c, _word(word)) for (r, c), word in scene.things.items() if (r, c) != place
     ]
     listed: list[str] = []
     count: dict[str, int] = {}
@@ -162,6 +169,7 @@ def _word(description: str) -> str:
     return SHORT.get(description) or _ARTICLE.sub("", description)
 
 
+@lru_cache(maxsize=4096)
 def _way(down: int, right: int) -> str:
     """How far and which way: "north 2 east 1"."""
     parts = [f"{'south' if down > 0 else 'north'} {abs(down)}"] if down else []

@@ -16,7 +16,8 @@ import numpy as np
 from envs.base import NoOracle, Unsolvable
 from envs.minihack.game import Game, Seeds
 from envs.minihack.levels import SUPPORTED
-from envs.minihack.scene import WAYS, Place
+from envs.minihack.looks import Place
+from envs.minihack.scene import WAYS
 
 LEVELS = (
     "KeyRoom-*",

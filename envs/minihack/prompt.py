@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from envs.minihack import observation as o
-from envs.minihack.scene import COLUMNS, WAYS
+from envs.minihack.looks import COLUMNS
+from envs.minihack.scene import WAYS
 from envs.prompt import Prompt, Window
 
 _ORDINARY = frozenset(("floor", "dark floor", "unknown", "corridor", "lit corridor"))

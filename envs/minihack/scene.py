@@ -6,15 +6,16 @@ Read by `observation`, `subgoals` and `oracle`; made by `game` and nothing else.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
 
-ROWS, COLUMNS = 21, 79
-"""Size of the map."""
-FIELDS = [10, 12, 14, 21, 22, 25]
+from envs.minihack.looks import BLANK, COLUMNS, LOOKS, ROWS, Place
+
+FIELDS = np.array([10, 12, 14, 21, 22, 25])
 """Places in `stats` that tell states apart (hit points, depth, energy, hunger, burden, conditions): what happens next depends
 on them, and the map does not show them."""
 TIME = 20
@@ -31,25 +32,14 @@ WAYS: dict[str, tuple[int, int]] = {
     "northwest": (-1, -1),
 }
 """Rows and columns that a step goes."""
-GROUND = frozenset(("", "stone", "wall", "floor of a room", "dark part of a room", "corridor", "lit corridor"))
-"""NetHack's words for where nothing is."""
-
-Place = tuple[int, int]
-"""Row and column."""
 Item = tuple[str, str]
 """Letter and text of a thing that is carried: ("f", "skeleton key")."""
 Waiting = Literal["direction", "question"]
 
 
 @lru_cache(maxsize=4096)
-def text(words: bytes) -> str:
-    """NetHack's words, which are the same few again and again."""
-    return words.partition(b"\0")[0].decode("latin-1")
-
-
-def texts(words: np.ndarray) -> np.ndarray:
-    """bytes [...] of uint8 [..., W], a view; for `text`."""
-    return words.view(f"S{words.shape[-1]}")[..., 0]
+def _written(inventory: tuple[Item, ...]) -> bytes:
+    return repr(inventory).encode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +50,10 @@ class Scene:
     """int16 [21, 79]: NetHack's number of what is seen there."""
     chars: np.ndarray
     """uint8 [21, 79]: the character it is drawn with."""
-    descriptions: np.ndarray
-    """uint8 [21, 79, 80]: NetHack's words for it, ended by a zero."""
+    looks: np.ndarray
+    """int32 [21, 79]: number of its character and NetHack's words for it, in `LOOKS`."""
+    things: Mapping[Place, str]
+    """NetHack's words where something else than ground is seen or remembered."""
     message: str
     inventory: tuple[Item, ...]
     picked_up: tuple[Item, ...]
@@ -85,23 +77,21 @@ class Scene:
 
     def described(self, row: int, column: int) -> str:
         """NetHack's words for what is seen at a place: "closed door"; "" where nothing is known, or off the map."""
-        if (seen := self.known.get((row, column))) is not None:
-            return seen[1]
-        if not (0 <= row < ROWS and 0 <= column < COLUMNS):
-            return ""
-        return text(self.descriptions[row, column].tobytes())
+        return LOOKS.of[self.looks[row, column]][1] if 0 <= row < ROWS and 0 <= column < COLUMNS else ""
 
     @cached_property
     def known(self) -> dict[Place, tuple[str, str]]:
         """Character and NetHack's words of every place where something is seen or remembered, row by row."""
-        (places,) = (self.chars.ravel() != ord(" ")).nonzero()
-        words = map(text, texts(self.descriptions).ravel()[places].tolist())
-        characters = self.chars.ravel()[places].tobytes().decode("latin-1")
-        return dict(zip([divmod(place, COLUMNS) for place in places.tolist()], zip(characters, words)))
+        (places,) = (self.chars.ravel() != ord(BLANK)).nonzero()
+        return {place: LOOKS.of[self.looks[place]] for place in (divmod(at, COLUMNS) for at in places.tolist())}
+
+    def showing(self, *words: str) -> set[Place]:
+        """The places of things that are called so."""
+        return {place for place, word in self.things.items() if word in words}
 
     @property
     def key(self) -> str:
         """16 hex digits of all that is seen but the clock and the message: equal keys look equal."""
-        parts = [self.glyphs.tobytes(), self.stats[FIELDS].tobytes(), repr(self.inventory).encode()]
+        parts = [self.glyphs.tobytes(), self.stats[FIELDS].tobytes(), _written(self.inventory)]
         parts += [repr((self.place, self.beneath, self.waiting, self.message if self.waiting else "")).encode()]
         return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()

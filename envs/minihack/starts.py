@@ -10,7 +10,8 @@ import hashlib
 
 from envs.base import Split, TaskError
 from envs.minihack.game import Game, Seeds
-from envs.minihack.scene import Place, Scene
+from envs.minihack.looks import Place
+from envs.minihack.scene import Scene
 
 TRIES = 300
 """Starts after which a level is said to have none for a split; where a tenth belong to it, they fail once in 10^13 tasks."""

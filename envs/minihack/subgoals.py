@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from envs.minihack.levels import SUPPORTED
-from envs.minihack.scene import Place, Scene
+from envs.minihack.scene import Scene
 
 STAIRS, SIGHT = "reach the stairs", "see the stairs"
 
@@ -117,13 +117,13 @@ def _picks_up(word: str) -> Rule:
 def _opens_a_door(before: Scene, after: Scene) -> bool:
     """A closed or locked door became an open, a broken or no door. The message will not do: after unlocking it is "Never mind."
     That the door is gone from the map will not do either: once a game is over, NetHack shows no map."""
-    closed = _showing(before, "closed door")
-    return bool(closed and closed & _showing(after, "open door", "broken door", "doorway"))
+    closed = before.showing("closed door")
+    return bool(closed and closed & after.showing("open door", "broken door", "doorway"))
 
 
 def _sees_the_stairs(before: Scene, after: Scene) -> bool:
     """Stairs down are in sight, or remembered: the first step that shows them is the event."""
-    return bool(_showing(after, "staircase down"))
+    return bool(after.showing("staircase down"))
 
 
 def _fills(*liquids: str) -> Rule:
@@ -138,11 +138,6 @@ def _fills(*liquids: str) -> Rule:
         return pushed and after.described(*ahead) in ("floor of a room", "dark part of a room")
 
     return rule
-
-
-def _showing(scene: Scene, *descriptions: str) -> set[Place]:
-    """The places that are described so."""
-    return {place for place, (_, words) in scene.known.items() if words in descriptions}
 
 
 _RULES: dict[str, Rule] = {

@@ -18,7 +18,7 @@ import envs
 from environments.play import Row, median_speed, play, pool_speed
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.env import MiniHackEnv
-from envs.minihack.game import Game, Seeds
+from envs.minihack.game import KEYS, Game, Seeds, load
 from envs.pool import Mode
 
 LEVELS = ("KeyRoom-S5", "Room-Ultimate-15x15", "Quest-Medium")
@@ -38,7 +38,8 @@ def measure(options: argparse.Namespace) -> dict[str, list[Any]]:
 def _level(level: str, options: argparse.Namespace) -> list[Row]:
     task_ids = MiniHackEnv(MiniHackConfig([level])).tasks("train")
     rounds = [task_ids[options.number * n : options.number * (n + 1)] for n in range(options.repeats + 1)]
-    official = median_speed(rounds, partial(_bare, Game(level)))
+    commands = [*Game(level).actions.values()]
+    official = median_speed(rounds, partial(_bare, _official(level), commands))
     rows = [Row(level, "MiniHack itself", official)]
     settings: dict[str, Any] = {"levels": [level], "max_steps": MAX_STEPS}
     short = {"map": "none", "legend": False}
@@ -52,15 +53,19 @@ def _level(level: str, options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _bare(game: Game, ids: Sequence[str]) -> int:
+def _official(level: str) -> Any:
+    return load().make(f"MiniHack-{level}-v0", observation_keys=KEYS, fix_moon_phase=True).unwrapped
+
+
+def _bare(official: Any, commands: Sequence[int], ids: Sequence[str]) -> int:
     """An episode of each task in the game alone; returns the number of steps."""
-    nle, commands, steps = game._nle, list(game.actions.values()), 0
+    steps = 0
     for number, task in enumerate(ids):
         rng = random.Random(f"{task} {number}")
-        nle.seed(*Seeds.of(task), reseed=False)
-        nle.reset()
+        official.seed(*Seeds.of(task), reseed=False)
+        official.reset()
         for _ in range(MAX_STEPS):
-            _, _, over, _, _ = nle.step(commands[int(rng.random() * len(commands))])
+            _, _, over, _, _ = official.step(commands[int(rng.random() * len(commands))])
             steps += 1
             if over:
                 break

@@ -148,11 +148,10 @@ def test_what_is_carried_from_the_start_is_no_milestone() -> None:
 def test_a_door_is_open_when_it_is_closed_no_more(now: str) -> None:
     scene = Game("KeyRoom-S5").reset(Seeds.of("KeyRoom-S5/train/000000"))
     (row, column), *_ = np.argwhere(scene.chars == ord("+"))
-    descriptions = scene.descriptions.copy()
-    descriptions[row, column] = np.frombuffer(now.encode().ljust(descriptions.shape[-1], b"\0"), np.uint8)
+    things = {**scene.things, (row, column): now}
     subgoals = Subgoals("KeyRoom-S5")
     subgoals.update(None, scene, False)
-    reached = subgoals.update(scene, replace(scene, descriptions=descriptions), False)
+    reached = subgoals.update(scene, replace(scene, things=things), False)
     assert reached == (() if now == "closed door" else ("open the door",))
 
 
@@ -170,7 +169,7 @@ def test_stairs_that_were_in_sight_at_the_start_are_sighted_by_no_step() -> None
     for number in range(40):
         rng, subgoals = np.random.default_rng(number), Subgoals("CorridorBattle")
         scene = game.reset(Seeds.of(f"CorridorBattle/train/{number:06d}"))
-        first = b"staircase down" in scene.descriptions.tobytes()
+        first = "staircase down" in scene.things.values()
         subgoals.update(None, scene, False)
         for _ in range(60):
             before = scene

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +14,9 @@ from envs.minihack import observation
 from envs.minihack.config import MiniHackConfig
 from envs.minihack.env import MiniHackEnv
 from envs.minihack.game import Game, Seeds
+from envs.minihack.looks import COLUMNS, LOOKS, ROWS, WIDTH
 from envs.minihack.oracle import WAYS
-from envs.minihack.scene import COLUMNS, ROWS, Scene
+from envs.minihack.scene import Scene
 
 TASK = "KeyRoom-S5/train/000000"
 LEVELS = ["KeyRoom-S5", "KeyRoom-Dark-S15", "Room-Ultimate-15x15", "River", "Quest-Medium", "MazeWalk-Mapped-9x9"]
@@ -94,10 +94,9 @@ def test_the_legend_explains_every_character_of_the_map(level: str) -> None:
 def test_another_human_in_the_legend_is_not_the_agent() -> None:
     shown = scene("KeyRoom-S5")
     row, column = shown.place
-    chars, descriptions = shown.chars.copy(), shown.descriptions.copy()
-    chars[row, column + 1] = ord("@")
-    descriptions[row, column + 1] = np.frombuffer(b"peaceful watchman".ljust(80, b"\0"), np.uint8)
-    both = replace(shown, chars=chars, descriptions=descriptions)
+    looks = shown.looks.copy()
+    looks[row, column + 1] = LOOKS.number(ord("@"), b"peaceful watchman".ljust(WIDTH, b"\0"))
+    both = replace(shown, looks=looks)
     assert "@ you or peaceful watchman" in observation.legend(both, observation.cropped(both))
 
 
