@@ -22,6 +22,7 @@ from agents.config.audited import OWN, trainings
 from agents.config.commands import AuditConfig, TrainConfig
 from agents.config.loading import load_audit
 from agents.config.secrets import shown
+from agents.models import zoo
 from agents.runs.preflight import preflight
 from algorithms import base
 from envs.common import disk
@@ -174,7 +175,7 @@ def folder_of(config: AuditConfig, env: TextEnv, saved: Checkpoint | None) -> Pa
         about["checkpoint"] = saved.digest
     else:
         about["warmstart"] = asdict(config.warmstart)
-        if (model := Path(config.model.name)).is_dir():
+        if (model := Path(zoo.place(config.model.name))).is_dir():
             about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in model.iterdir())
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:8]
     if config.out:

@@ -23,6 +23,7 @@ from rich.text import Text
 from agents.config.commands import EvaluateConfig
 from agents.config.loading import load_evaluate, to_dict
 from agents.config.secrets import masks, shown, unresolved
+from agents.models import zoo
 from agents.runs.preflight import preflight
 from envs.common import disk
 from envs.common.text import printable
@@ -282,7 +283,7 @@ def _identity(config: EvaluateConfig, split_hash: str, saved: dict[str, Any] | N
     """What makes two evaluations the same: their episodes may then be joined."""
     about = {k: v for k, v in asdict(config).items() if k not in ("against", "out", "device", "threads")}
     about["checkpoint"] = saved["sha256"] if saved else ""
-    folder = Path(config.model.name)
+    folder = Path(zoo.place(config.model.name))
     if not config.run and folder.is_dir():
         about["files"] = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir())
     return hashlib.sha256(json.dumps([about, split_hash], sort_keys=True, default=str).encode()).hexdigest()

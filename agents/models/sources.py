@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from agents.config.commands import EvaluateConfig, TrainConfig
 from agents.config.sections import ModelConfig
-from agents.models import architecture, lora, tiny
+from agents.models import architecture, lora, tiny, zoo
 from agents.models import files as model_files
 from agents.models.policy import Policy, PolicyError
 from agents.models.precision import bfloat16_on, choose_dtype
@@ -100,15 +100,19 @@ def _pretrained(config: ModelConfig, place: torch.device, seed: int) -> tuple[An
             tokenizer = _tokenizer(str(adapter.parent), config)
         model = lora.with_adapter_of(model, config.name, name, trained=config.lora.enabled)
     elif config.lora.enabled:
-        base = str(Path(name).resolve()) if Path(name).is_dir() else name
+        base = str(Path(name).resolve()) if Path(name).is_dir() and not config.name.startswith(zoo.PREFIX) else config.name
         model = lora.with_new_adapter(model, config.lora, base, seed)
     return model, tokenizer
 
 
 def _base(config: ModelConfig) -> tuple[str, Path | None]:
     """The name of the model whose weights are read first, and the settings of the adapter that belongs on it, if one does."""
-    adapter = lora.adapter_file(config.name) if config.name != "smollm2" else None
-    return (lora.base_of(adapter), adapter) if adapter else (config.name, None)
+    try:
+        name = zoo.place(config.name)
+        adapter = lora.adapter_file(name) if name != "smollm2" else None
+        return (zoo.place(lora.base_of(adapter)), adapter) if adapter else (name, None)
+    except ValueError as error:
+        raise PolicyError(f"model.name: {error}") from error
 
 
 def _from_folder(name: str, config: ModelConfig, place: torch.device) -> tuple[Any, PreTrainedTokenizerBase]:

