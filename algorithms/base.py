@@ -15,35 +15,33 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from algorithms.batch import Batch, Bools, Floats, Ints
+from algorithms import transforms
+from algorithms.batch import Batch, Bools, Floats, Ints, Need
 from algorithms.stats import discounted_returns, episode_returns, episodes_without_signal, share
 from envs.common.registry import Registry
-from envs.common.structured import check
+from envs.common.structured import check, plain
 from envs.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Advantages", "Algorithm", "Batch", "Bools", "Floats", "Ints", "Scored", "build", "get", "names", "register"]
+__all__ = [
+    "Advantages",
+    "Algorithm",
+    "Batch",
+    "Bools",
+    "Floats",
+    "Ints",
+    "Need",
+    "Scored",
+    "build",
+    "get",
+    "names",
+    "register",
+]
 
 Entry = Literal["reward", "return", "advantage", "none"]
 """Where a shaped reward enters, see `Algorithm.shaped_at`."""
-Need = Literal[
-    "values",
-    "sum_pi_squared",
-    "greedy",
-    "token_ids",
-    "entropy",
-    "hindsight",
-    "answers",
-    "parts",
-    "state_values",
-    "prefix_values",
-    "tree",
-    "segment",
-]
-"""What a method reads of a batch beyond its steps: the fields of `Batch` with these names. The last four come from branches
-that are played for it, see `algorithms.branching`."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -87,6 +85,8 @@ class Advantages:
     step_group: Ints | None = None
     """[S] number of the group that the step was compared in, for whoever looks at single episodes."""
     metrics: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, Floats] = field(default_factory=dict)
+    """[T] what the loss reads beside the advantage, by name; from transforms."""
 
     def __post_init__(self) -> None:
         if self.defined is None:
@@ -100,21 +100,32 @@ class Advantages:
             raise ValueError(f"{len(self.values)} values and {len(self.defined)} flags for a batch of {expected} {self.level}s")
         sized: list[tuple[str, Sized | None, int]] = [("returns", self.returns, tokens), ("step_group", self.step_group, steps)]
         sized += [(f"part '{name}'", part, expected) for name, part in self.parts.items()]
+        sized += [(f"'{name}' for the loss", column, tokens) for name, column in self.beside.items()]
         for name, values, size in sized:
             if values is not None and len(values) != size:
                 raise ValueError(f"{name} has {len(values)} entries where the batch has {size}")
         if not np.isfinite(self.values[self.defined]).all():
             raise ValueError("an advantage is not finite: look for inf or nan among the rewards")
 
+    def of_tokens(self, batch: Batch) -> Advantages:
+        """The same by token: all tokens of a step have what the step has."""
+        if self.level == "token":
+            return self
+
+        def spread(of_step: Any) -> Any:
+            return np.repeat(of_step, batch.tokens)
+
+        parts = {name: spread(part) for name, part in self.parts.items()}
+        return replace(self, values=spread(self.values), defined=spread(self.defined), level="token", parts=parts)
+
     def per_token(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Values (float32) and defined (bool), [T]: every sampled token exactly once. Raises ValueError if a size is wrong."""
         import torch
 
         self.check(batch)
-        values, defined = np.where(self.defined, self.values, 0.0), self.defined
-        if self.level == "step":
-            values, defined = np.repeat(values, batch.tokens), np.repeat(defined, batch.tokens)
-        return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(defined.copy())
+        found = self.of_tokens(batch)
+        values = np.where(found.defined, found.values, 0.0)
+        return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(found.defined.copy())
 
     def per_step(self, batch: Batch) -> list[dict[str, Any]]:
         """[S] `advantage` and each part, by name: a number, or one for each sampled token; None where there is none."""
@@ -136,10 +147,14 @@ class Algorithm:
     step's advantage after normalization. none: left out. Names not given: `advantage` for invalid_action (inside a normalized
     return it becomes the whole signal where all episodes of a group fail, and training collapses), else `reward`."""
 
+    transforms: list[Any] = field(default_factory=list)
+    """What is done to the advantages afterwards, in this order: names, or mappings that hold a name and settings, for example
+    [hicra] or [{name: forking, share: 0.1}, hicra]."""
+
     min_group_size: ClassVar[int] = 1
     """Episodes of a task that the method needs."""
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """What the trainer must fill in the batch."""
+    """What the method needs in the batch beyond its steps; what is to be filled in is `reads`."""
     values_per_token: ClassVar[int] = 1
     """How many values the critic gives before each token, if the method needs any."""
     reads_shaping: ClassVar[str | None] = None
@@ -152,6 +167,9 @@ class Algorithm:
     def __post_init__(self) -> None:
         check(self)
         self.shaped_at = {"invalid_action": "advantage", **self.shaped_at}
+        self.changes = transforms.built(self.transforms)
+        """The transforms by name."""
+        self.transforms = [{"name": name, **plain(one)} for name, one in self.changes.items()]
 
     def credit(self, batch: Scored) -> Advantages:
         """Hook: the advantage of each step or token of episodes that ended without a fault.
@@ -159,6 +177,11 @@ class Algorithm:
         What enters at `advantage`, after normalization, is added to it; `zero_episodes` or `zero_tokens` joins its metrics.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define credit(batch)")
+
+    @property
+    def reads(self) -> frozenset[Need]:
+        """What the trainer must fill in the batch: for the method and for its transforms."""
+        return self.needs.union(*(one.needs for one in self.changes.values()))
 
     @property
     def discount(self) -> float:
@@ -182,8 +205,9 @@ class Algorithm:
         """Hook of methods that need `hindsight`: what the episode's prompts then say of its outcome; None: it is not needed."""
         return None
 
-    def advantages(self, batch: Batch) -> Advantages:
-        """The advantage of every step or token: `credit`, what shapings add to it, and no opinion on faulted episodes.
+    def advantages(self, batch: Batch, done: float = 0.0) -> Advantages:
+        """The advantage of every step or token: `credit`, what shapings add to it, what transforms make of it, and no opinion
+        on faulted episodes. done: share of the run's iterations before this one.
 
         Raises ValueError if a size is wrong or an advantage not finite.
         """
@@ -195,6 +219,8 @@ class Algorithm:
         found = replace(found, parts={**found.parts, "shaped": shaped})
         found.check(scored)
         found.values = np.where(found.defined, found.values + shaped, 0.0)
+        for name, one in self.changes.items():
+            found = transformed(found, name, one, scored, done)
         if found.level == "step":
             found.metrics = {**found.metrics, "zero_episodes": episodes_without_signal(scored, found.values)}
         else:
@@ -218,6 +244,26 @@ class Algorithm:
         return total
 
 
+def transformed(found: Advantages, name: str, by: transforms.Transform, batch: Batch, done: float) -> Advantages:
+    """Advantages after a transform: by token, with a part of its name, which says what it added to each advantage (nan where it
+    took a token out). Raises ValueError if a size is wrong or an advantage not finite."""
+    before = found.of_tokens(batch)
+    after = by.apply(batch, before.values, before.defined, done)
+    defined = before.defined & after.defined
+    added = np.where(defined, after.values - before.values, np.nan)
+    changed = (added != 0) & before.defined  # nan is not 0
+    found = replace(
+        before,
+        values=np.where(defined, after.values, 0.0),
+        defined=defined,
+        parts={**before.parts, name: added},
+        beside={**before.beside, **after.beside},
+        metrics={**before.metrics, f"{name}_changed": share(changed, before.defined)},
+    )
+    found.check(batch)
+    return found
+
+
 def _spread(found: Advantages, batch: Batch) -> Advantages:
     """What was found for the episodes without a fault as that of all: the others have advantage 0, undefined, and no part."""
     steps, tokens = batch.included, np.repeat(batch.included, batch.tokens)
@@ -235,6 +281,7 @@ def _spread(found: Advantages, batch: Batch) -> Advantages:
         parts={name: spread(values, places, np.nan) for name, values in found.parts.items()},
         returns=None if found.returns is None else spread(found.returns, tokens, np.nan),
         step_group=None if found.step_group is None else spread(found.step_group, steps, -1),
+        beside={name: spread(values, tokens, 0.0) for name, values in found.beside.items()},
     )
 
 
@@ -248,10 +295,12 @@ register("gigpo", "algorithms.gigpo:GiGPO")
 register("gpg", "algorithms.gpg:GPG")
 register("graphgpo", "algorithms.graphgpo:GraphGPO")
 register("grpo", "algorithms.grpo:GRPO")
+register("hapo", "algorithms.hapo:HAPO")
 register("hcapo", "algorithms.hcapo:HCAPO")
 register("hgpo", "algorithms.hgpo:HGPO")
 register("hiper", "algorithms.hiper:HiPER")
 register("igpo", "algorithms.igpo:IGPO")
+register("ma_ppo", "algorithms.macro:MacroPPO")
 register("maxrl", "algorithms.maxrl:MaxRL")
 register("opo", "algorithms.opo:OPO")
 register("oprl", "algorithms.oprl:OPRL")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from functools import cached_property
 from itertools import compress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,29 @@ from envs.trajectory import Trajectory
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+Need = Literal[
+    "values",
+    "sum_pi_squared",
+    "greedy",
+    "token_ids",
+    "token_text",
+    "entropy",
+    "divergence",
+    "influence",
+    "waad",
+    "fai",
+    "hindsight",
+    "answers",
+    "parts",
+    "state_values",
+    "prefix_values",
+    "tree",
+    "segment",
+]
+"""What a method or a transform reads of a batch beyond its steps: the fields of `Batch` with these names. The last four come
+from branches that are played for it, see `algorithms.branching`."""
 
 
 class Part(IntEnum):
@@ -90,6 +113,17 @@ class Batch:
     """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
     greedy: Floats | None = None
     """[S] return of the same task's greedy episode."""
+    token_text: list[str] | None = None
+    """[T] what each sampled token adds to the text of its response; the texts of a response's tokens are the response."""
+    divergence: Floats | None = None
+    """[T] how far the next-token distributions of the group's trajectories differ at the token's place."""
+    influence: Floats | None = None
+    """[T] how much raising the token's log-probability raises that of all tokens of the group's successes; nan where the group
+    has none."""
+    waad: Floats | None = None
+    """[T] how far back the token attends on average, in tokens, by heads that attend to what is near."""
+    fai: Floats | None = None
+    """[T] how much later tokens attend to the token on average, by heads that attend to what is far."""
     hindsight: Floats | None = None
     """[S] mean log-probability of the action's tokens where the prompt also says how the episode ended; nan where that was not
     asked."""
@@ -156,5 +190,6 @@ def following(state: Ints, length: Ints, final: Ints) -> Ints:
 SIZES = {
     **dict.fromkeys(("success", "faulted", "cut_off", "trajectories", "tree", "final_text"), "N"),
     **dict.fromkeys(("values", "parts", "logprobs", "token_ids", "segment", "prefix_values", "entropy", "sum_pi_squared"), "T"),
+    **dict.fromkeys(("token_text", "divergence", "influence", "waad", "fai"), "T"),
 }
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

@@ -55,6 +55,11 @@ def kl(logp: Tensor, ref_logp: Tensor, estimator: Estimator = "k3") -> Tensor:
     return ((-difference).exp() - 1 + difference).clamp(-10, 10)
 
 
+def outside(entropy: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """How far each entropy is outside its band from low to high: [T] -> [T] (SPINE's hinge)."""
+    return (low - entropy).clamp(min=0) + (entropy - high).clamp(min=0)
+
+
 def normalize(advantages: Tensor, defined: Tensor) -> Tensor:
     """(A - mean) / (std + 1e-8) of a mini-batch's defined [T] advantages, 0 where undefined: [T] -> [T] (POAD's trainer).
 

@@ -6,7 +6,9 @@ Torch is not imported here, so that a configuration is checked without it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from envs.common.registry import Registry
@@ -50,6 +52,8 @@ class Tokens(NamedTuple):
     advantages: Tensor
     sequence: Tensor
     """Number of the token's sequence: of its episode, or of its row."""
+    beside: Mapping[str, Tensor] = MappingProxyType({})
+    """What transforms say of the tokens beside the advantage, by name."""
 
     @property
     def log_ratio(self) -> Tensor:
@@ -85,6 +89,8 @@ class Surrogate:
 
     whole_sequences: ClassVar[bool] = False
     """All tokens of a sequence must be in one call."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Columns of `Tokens.beside` without which it makes no sense."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -99,7 +105,39 @@ class PPO(Surrogate):
     """Token ratios, clipped (PPO, arXiv 1707.06347 Eq. 7); the dual clip (arXiv 1912.09729) bounds negative advantages."""
 
     def __call__(self, tokens: Tokens) -> TokenLoss:
-        return _clipped(tokens.log_ratio, tokens.advantages, self.clip, self.clip.dual)
+        return _clipped(tokens.log_ratio, tokens.advantages, self.clip.low, self.clip.high, self.clip.dual)
+
+
+@dataclass(frozen=True)
+class HAPO(PPO):
+    """PPO with clip and advantage by the token's entropy score h (arXiv 2509.16591): wider bounds, and more or less of A.
+
+    Above 0 the upper bound is clip.high (1 + alpha h), and a ratio that has left the inner half of the token's range has
+    A (1 + beta h). At 0 and below, the lower bound is clip.low (1 - alpha h), and a ratio within that half has A (1 + beta h).
+    """
+
+    alpha: NonNegative = 1.0
+    """How much wider the clip is where |h| is 1."""
+    beta: NonNegative = 1.0
+    """How much the advantage changes there."""
+
+    reads: ClassVar[frozenset[str]] = frozenset({"entropy_score"})
+
+    def __call__(self, tokens: Tokens) -> TokenLoss:
+        low, high = self.bounds(tokens.beside["entropy_score"])
+        return _clipped(tokens.log_ratio, self.advantages(tokens), low, high, self.clip.dual)
+
+    def bounds(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """[T] how far below and above 1 a ratio may go, by the score [T]."""
+        below, above = score.clamp(max=0), score.clamp(min=0)
+        return self.clip.low * (1 - self.alpha * below), self.clip.high * (1 + self.alpha * above)
+
+    def advantages(self, tokens: Tokens) -> Tensor:
+        """[T] redistributed by score and ratio."""
+        score, ratio = tokens.beside["entropy_score"], tokens.log_ratio.detach().exp()
+        low, high = self.bounds(score)
+        near = (ratio > 1 - low / 2) & (ratio < 1 + high / 2)
+        return tokens.advantages * (1 + self.beta * score * (near != (score > 0)))
 
 
 @dataclass(frozen=True)
@@ -110,7 +148,8 @@ class SequencePPO(Surrogate):
 
     def __call__(self, tokens: Tokens) -> TokenLoss:
         total, number = sequence_sums((tokens.logp - tokens.old_logp).detach(), tokens.sequence)
-        return _clipped(_of_sequence(tokens, total[number]), tokens.advantages, self.clip, self.clip.dual)
+        log_ratio = _of_sequence(tokens, total[number])
+        return _clipped(log_ratio, tokens.advantages, self.clip.low, self.clip.high, self.clip.dual)
 
 
 @dataclass(frozen=True)
@@ -121,7 +160,7 @@ class GSPO(Surrogate):
 
     def __call__(self, tokens: Tokens) -> TokenLoss:
         whole = _sequence_mean((tokens.logp - tokens.old_logp).detach(), tokens.sequence)
-        return _clipped(_of_sequence(tokens, whole), tokens.advantages, self.clip, None)
+        return _clipped(_of_sequence(tokens, whole), tokens.advantages, self.clip.low, self.clip.high, None)
 
 
 @dataclass(frozen=True)
@@ -174,11 +213,12 @@ class GMPO(Surrogate):
         return TokenLoss(loss, (bounded != log_ratio) & (advantages != 0))
 
 
-def _clipped(log_ratio: Tensor, advantages: Tensor, clip: Clip, dual: float | None) -> TokenLoss:
-    """PPO's clipped surrogate; `dual` bounds it where the advantage is negative, as a multiple of the advantage."""
+def _clipped(log_ratio: Tensor, advantages: Tensor, low: float | Tensor, high: float | Tensor, dual: float | None) -> TokenLoss:
+    """PPO's clipped surrogate, with bounds for all tokens or for each [T]; `dual` bounds it where the advantage is negative, as
+    a multiple of the advantage."""
     ratio = log_ratio.exp()
     plain = -advantages * ratio
-    inside = -advantages * ratio.clamp(1 - clip.low, 1 + clip.high)
+    inside = -advantages * ratio.clamp(1 - low, 1 + high)  # type: ignore[arg-type] # two numbers, or two tensors
     loss, clipped = plain.maximum(inside), inside > plain
     if dual is not None:
         loss = loss.minimum(-advantages * dual).where(advantages < 0, loss)
@@ -210,6 +250,7 @@ def _sequence_mean(values: Tensor, sequence: Tensor) -> Tensor:
 _registry: Registry[type[Surrogate]] = Registry("loss", "stepcredit.losses", lazy=True, base=Surrogate)
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
 register("ppo", "algorithms.surrogates:PPO")
+register("hapo", "algorithms.surrogates:HAPO")
 register("sequence_ppo", "algorithms.surrogates:SequencePPO")
 register("gspo", "algorithms.surrogates:GSPO")
 register("cispo", "algorithms.surrogates:CISPO")

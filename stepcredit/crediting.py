@@ -26,6 +26,11 @@ READS = {
     "greedy": "the return of the greedy episode of each step's task",
     "token_ids": "the number of each token in its vocabulary",
     "entropy": "the entropy of the distribution that each token was sampled from",
+    "token_text": "what each token adds to the text of its response",
+    "divergence": "how far the next-token distributions of the task's episodes differ at each token's place",
+    "influence": "how much learning each token raises the likelihood of the task's successes, nan where there are none",
+    "waad": "how far back each token attends, by heads that attend to what is near",
+    "fai": "how much later tokens attend to each token, by heads that attend to what is far",
     "hindsight": "the mean log-probability of each step's tokens where the prompt also says how the episode ended",
     "state_values": "the mean return of episodes that were played on from before each step, nan where none was",
     "prefix_values": "the mean return of episodes that were played on from before each token, nan where none was",
@@ -34,7 +39,7 @@ READS = {
     "parts": "which part of its turn each token belongs to, and whether each turn switches to another subgoal (switches)",
     "answers": "the mean log-probability of the true answer's tokens before each step",
 }
-"""What a method may need beside the episodes (`Algorithm.needs`)."""
+"""What a method and its transforms may need beside the episodes (`Algorithm.reads`)."""
 
 
 @dataclass(eq=False)
@@ -71,6 +76,11 @@ def advantages(
     greedy: ArrayLike | None = None,
     token_ids: ArrayLike | None = None,
     entropy: ArrayLike | None = None,
+    token_text: Sequence[str] | None = None,
+    divergence: ArrayLike | None = None,
+    influence: ArrayLike | None = None,
+    waad: ArrayLike | None = None,
+    fai: ArrayLike | None = None,
     hindsight: ArrayLike | None = None,
     answers: ArrayLike | None = None,
     parts: Sequence[str] | ArrayLike | None = None,
@@ -113,6 +123,9 @@ def advantages(
         a subgoal and of deciding whether to; otb: the log-probability of the token, and the sum of the squared probabilities
         of all tokens there; tempo, and hiper with consistency_penalty: which token it is; empg: the entropy, in nats, of the
         distribution that it was sampled from.
+    token_text, divergence, influence, waad, fai: for transforms, a text or a number for each token: what it adds to its
+        response (hicra); how far the task's next-token distributions differ at its place (tw_grpo); how much learning it raises
+        the likelihood of the task's successes (thr); how far back it attends, and how much it is attended to (attention).
     greedy: for remax, the return of the task's greedy episode.
     hindsight: for hcapo, the mean log-probability of each step's tokens where the prompt also says how the episode ended; only
         that of successes is looked at.
@@ -146,6 +159,7 @@ def advantages(
     count = np.ones(size, np.int64) if tokens is None else _counts("tokens", tokens, size, "steps")
     spread = _spread(count, order)  # [T]
     per_token = {"logprobs": logprobs, "sum_pi_squared": sum_pi_squared, "entropy": entropy, "parts": _parts(parts)}
+    per_token |= {"divergence": divergence, "waad": waad, "fai": fai}
     given: dict[str, Any] = {
         key: None if each is None else _numbers(key, each, len(spread), "tokens")[spread] for key, each in per_token.items()
     }
@@ -158,8 +172,10 @@ def advantages(
     # What was not sampled has no value, and what is not known no probability.
     for key, each in {"state_values": state_values, "answers": answers}.items():
         given[key] = None if each is None else _numbers(key, each, size, "steps", True)[order]
-    if prefix_values is not None:
-        given["prefix_values"] = _numbers("prefix_values", prefix_values, len(spread), "tokens", True)[spread]
+    for key, each in {"prefix_values": prefix_values, "influence": influence}.items():
+        given[key] = None if each is None else _numbers(key, each, len(spread), "tokens", True)[spread]
+    if token_text is not None:
+        given["token_text"] = [_sized("token_text", token_text, len(spread), "tokens")[i] for i in spread.tolist()]
     if tree is not None:
         given["tree"] = _of_one("tree", tree, episode, episode_labels)
     if segment is not None:
@@ -188,6 +204,8 @@ def advantages(
         **given,
     )
     try:
+        for one in chosen.changes.values():
+            one.learn(batch)
         found = chosen.advantages(batch)
     except ValueError as error:
         left_out = [("state_key", "states", states), ("batch.action", "actions", actions)]
@@ -232,7 +250,7 @@ def _refuse_what_is_missing(
     shaped: Mapping[str, Floats],
     success: PerEpisode | None,
 ) -> None:
-    needed = {*method.needs, *({"logprobs"} if "sum_pi_squared" in method.needs else ())}
+    needed = {*method.reads, *({"logprobs"} if "sum_pi_squared" in method.needs else ())}
     needed |= {"switches"} if "parts" in method.needs else set()
     for need in sorted(needed):
         if given.get(need) is None:

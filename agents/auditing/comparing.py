@@ -88,7 +88,7 @@ async def under_other_futures(
         itself = futures == [found.trajectories[episode]]
         numbers.append([episode] if itself else list(range(audited + len(others), audited + len(others) + len(futures))))
         others += [] if itself else futures
-    experience = gathered([*copies([*found.trajectories, *others]), *greedy], training, sampler, env, made.method.needs)
+    experience = gathered([*copies([*found.trajectories, *others]), *greedy], training, sampler, env, made.method.reads)
     for name in made.shapings:
         await made.shape(name, experience)
     await made.observe(experience)

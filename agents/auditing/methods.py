@@ -34,7 +34,7 @@ from envs.base import TextEnv
 from envs.trajectory import Trajectory
 
 TOTAL = "advantage"
-READ = {"sum_pi_squared", "entropy", "hindsight"}
+READ = {"sum_pi_squared", "entropy", "hindsight", "divergence", "influence", "waad"}
 """What the policy is asked about the episodes when they are over: a further pass each."""
 
 
@@ -93,9 +93,10 @@ async def credit(
     try:
         if learned is not None:
             _load(learner, learned)
+            made.load_transforms(learned)
         elif models:
             async for iteration in past():
-                experience = gathered(copies(iteration), config, sampler, env, made.method.needs)
+                experience = gathered(copies(iteration), config, sampler, env, made.method.reads)
                 if learner.critic is None:  # what the method itself would say of these episodes teaches nobody
                     for name in made.shapings:
                         await made.shape(name, experience)
@@ -104,7 +105,7 @@ async def credit(
                     learner.critic.update(experience, fitted)
                 fitted, sampled = fitted + 1, sampled + experience.sampled
                 computed += sum(model.take_tokens() for model in models)
-        experience = experience_of(played.learned, played.greedy, config, sampler, env, made.method.needs, played.columns)
+        experience = experience_of(played.learned, played.greedy, config, sampler, env, made.method.reads, played.columns)
         await made.assign(experience)
     finally:
         await made.close()
@@ -129,7 +130,7 @@ def _beside(method: Algorithm, experience: Experience, greedy: Sequence[Trajecto
     """Tokens that the policy itself reads for a method: once for each further column that it fills, and in greedy episodes."""
     read = sum(len(row) for row in experience.plain_rows())
     played = sum(len(step.prompt_ids) + len(step.response_ids) for one in greedy for step in one.steps)
-    return len(method.needs & READ) * read + ("greedy" in method.needs) * played
+    return len(method.reads & READ) * read + ("greedy" in method.needs) * played
 
 
 @contextmanager

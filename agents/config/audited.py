@@ -60,7 +60,9 @@ def _of_run(run: str, name: str, words: Sequence[str]) -> dict[str, Any]:
         return values
     brought = base.get(values["algo"]["name"]).reads_shaping
     shaping = {key: one for key, one in (values.get("shaping") or {}).items() if key != brought}
-    others = {key: value for key, value in values.items() if key != "algo"} | {"shaping": shaping}
+    # Nothing is learned here; another method's transforms do not give what the loss of this one reads.
+    loss = {key: one for key, one in (values.get("loss") or {}).items() if key not in ("surrogate", "entropy_band")}
+    others = {key: value for key, value in values.items() if key != "algo"} | {"shaping": shaping, "loss": loss}
     return compose.joined(others, compose.method(name), words)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from agents.config.commands import AuditConfig, EvaluateConfig, JudgeRunConfig, TrainConfig
 from agents.config.judge import check_judge
 from agents.config.sections import EnvConfig
-from algorithms import base, shaping, surrogates
+from algorithms import base, shaping, surrogates, transforms
 from algorithms.branching import BRANCHED, MonteCarloMethod, TreeMethod
 from envs import registry
 from envs.base import TextEnv
@@ -22,6 +22,8 @@ from envs.common.structured import ConfigError, build, keys, not_among, plain, u
 
 LOWEST_OF_VLLM = 0.01
 """Temperature that vLLM samples with where a lower one is asked for."""
+BAND = frozenset({"entropy_low", "entropy_high"})
+"""What loss.entropy_band reads of each token."""
 EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
 Config = TrainConfig | EvaluateConfig | JudgeRunConfig | AuditConfig
 
@@ -232,11 +234,14 @@ def _check_composition(config: TrainConfig) -> None:
             raise ConfigError(f"shaping.{one}.{exc} (here algo.name={name})") from exc
     if asks_a_judge(config):
         _check_judge(config)
-    if method.needs & {"sum_pi_squared", "entropy"} and config.engine.top_p < 1:
-        raise ConfigError(
-            f"engine.top_p is {config.engine.top_p:g}, but algo.name={name} weighs tokens by probabilities of the whole "
-            "vocabulary; allowed with it: 1"
-        )
+    by_all = {f"algo.name={name}": method.needs, **{_transform(one): by.needs for one, by in built.changes.items()}}
+    for what, needs in by_all.items():
+        if needs & {"sum_pi_squared", "entropy", "divergence", "influence"} and config.engine.top_p < 1:
+            raise ConfigError(
+                f"engine.top_p is {config.engine.top_p:g}, but {what} weighs tokens by probabilities of the whole "
+                "vocabulary; allowed with it: 1"
+            )
+    _check_beside(config, built)
     below_zero = getattr(config.env.settings, "pays_below_zero", None)
     if method.divides_by_rewards and below_zero:
         raise ConfigError(f"{below_zero}, but algo.name={name} divides by a task's mean return, which must be at least 0")
@@ -254,12 +259,41 @@ def _check_composition(config: TrainConfig) -> None:
             f"engine.top_p is {config.engine.top_p:g}, but with engine.constrained=scored no token is drawn; allowed with it: 1"
         )
     by_token = [f"algo.name={name}"] if built.credits_tokens or method.needs & {"entropy", "hindsight"} else []
+    by_token += [_transform(one) for one in built.changes]
     by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model == "tokens"]
     if by_token:
         raise ConfigError(
             f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
             "tokens; allowed with it: none, admissible (with a critic, algo=ppo algo.level=action goes with scored: twosome)"
         )
+
+
+def _transform(name: str) -> str:
+    return f"algo.transforms=[{name}]"
+
+
+def _check_beside(config: TrainConfig, method: base.Algorithm) -> None:
+    """What the loss reads beside the advantage must be given by a transform, and what is given must be read."""
+    loss = config.loss
+    with suppress(ImportError, AttributeError):
+        reads = {f"loss.surrogate={loss.surrogate}": surrogates.get(loss.surrogate).reads}
+        reads |= {f"loss.entropy_band={loss.entropy_band:g}": BAND} if loss.entropy_band else {}
+        given = {name: one.gives for name, one in method.changes.items() if one.gives}
+        for what, columns in reads.items():
+            if missing := columns - frozenset().union(*given.values()):
+                able = [one for one in transforms.names() if missing & transforms.get(one).gives]
+                raise ConfigError(
+                    f"{what} reads {', '.join(sorted(missing))} of each token, which no transform of this run gives: add "
+                    f"{' or '.join(map(_transform, able)) or 'one that does'}"
+                )
+        for name, columns in given.items():
+            if not columns & frozenset().union(*reads.values()):
+                able = [f"loss.surrogate={one}" for one in surrogates.names() if columns & surrogates.get(one).reads]
+                able += ["loss.entropy_band above 0"] if columns & BAND else []
+                raise ConfigError(
+                    f"{_transform(name)} gives {', '.join(sorted(columns))} of each token to the loss, which does not read it: "
+                    f"set {' or '.join(able) or 'a loss that does'}"
+                )
 
 
 def _check_answers(config: TrainConfig) -> None:

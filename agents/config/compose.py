@@ -44,7 +44,7 @@ FIXED = {
     **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
 }
 """Keys that cannot be given with resume=, and why."""
-PLUGIN_GROUPS = tuple(f"stepcredit.{kind}" for kind in ("envs", "algorithms", "shaping", "losses", "engines"))
+PLUGIN_GROUPS = tuple(f"stepcredit.{kind}" for kind in ("envs", "algorithms", "shaping", "transforms", "losses", "engines"))
 
 
 def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from agents.config.commands import COMMANDS, Job
 from agents.config.loading import composed, finish, to_dict
 from agents.config.overrides import command_line
 from agents.config.sections import EnvConfig
-from algorithms import base, shaping, surrogates
+from algorithms import base, shaping, surrogates, transforms
 from envs import registry
 from envs.common.structured import ConfigError, describe, plain, suggestion
 
@@ -202,6 +202,10 @@ def _section(section: str, known: Sequence[Key]) -> list[str]:
         lines += ["", "loss.surrogate, all with a ratio r = pi / pi_old of a token or a sequence:"]
         for name in surrogates.names():
             lines += _entry(f"  {name}", _option_text("loss", name))
+    if section == "algo":
+        lines += ["", "algo.transforms, applied to the advantages of any method in the order given:"]
+        for name in transforms.names():
+            lines += _entry(f"  {name}", _option_text("transforms", name))
     if section in CHOICES:
         available = compose.options(section, compose.groups().get(section, []))
         another = f"Settings of another {CHOICES[section]}: --help {section} {section}=<one of {', '.join(available)}>"
@@ -248,8 +252,8 @@ def _registered_class(group: str, name: str, settings: bool = False) -> type | N
     try:
         if group == "env" and name in registry.names():
             return registry.spec(name).config if settings else registry.spec(name).env
-        if group in ("algo", "shaping", "loss"):
-            named: Any = {"algo": base, "shaping": shaping, "loss": surrogates}[group]
+        if group in ("algo", "shaping", "transforms", "loss"):
+            named: Any = {"algo": base, "shaping": shaping, "transforms": transforms, "loss": surrogates}[group]
             found: type | None = named.get(name) if name in named.names() else None
             return found
     except Exception:  # a stranger's code may fail in any way; the others must still be listed

@@ -289,6 +289,8 @@ class LossConfig:
     are left out of both statistics."""
     entropy: NonNegative = 0.0
     """Coefficient of the entropy bonus."""
+    entropy_band: NonNegative = 0.0
+    """Coefficient of the distance of a token's entropy from the band that a transform gives it (spine)."""
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     skip_zero: bool = True
     """Leave rows without any advantage out of the forward pass where that changes nothing in the loss."""
@@ -296,7 +298,8 @@ class LossConfig:
 
 @dataclass
 class CriticConfig:
-    """The value function of the methods that need one (ppo, poad, ntpo, archer, twosome, steppo, bi_level_gae, spa, hiper)."""
+    """The value function of the methods that need one (ppo, ma_ppo, poad, ntpo, archer, twosome, steppo, bi_level_gae, spa,
+    hiper)."""
 
     trains: Literal["head", "all"] = "head"
     """head: an MLP on the hidden states of the policy as it was before RL, which stays frozen (POAD); all: a copy of that

@@ -138,12 +138,15 @@ class Actor:
             sums["mismatch_max"] = max(sums["mismatch_max"], float(gap.max()) if len(gap) else 0.0)
         # Tokens that are not trained on stand apart, so that they enter no ratio of a sequence.
         sequence = torch.where(trained, self._sequence(experience)[batch.tokens].to(device), -1)
-        result = self.surrogate(surrogates.Tokens(logp, old, advantage, sequence))
+        beside = {name: column[batch.tokens].to(device) for name, column in experience.beside.items()}
+        result = self.surrogate(surrogates.Tokens(logp, old, advantage, sequence, beside))
         loss = result.loss
         if target.correction is not None:
             loss = loss * target.correction[batch.tokens].to(device)
         if self.loss.entropy:
             loss = loss - self.loss.entropy * entropy
+        if self.loss.entropy_band:
+            loss = loss + self.loss.entropy_band * losses.outside(entropy, beside["entropy_low"], beside["entropy_high"])
         if self.loss.kl.kind != "none":
             penalty = losses.kl(logp, self._reference_logprobs(batch), self.loss.kl.kind)
             loss = loss + self.loss.kl.coefficient * penalty
@@ -174,6 +177,7 @@ class Actor:
         """With target_kl, tokens that push nothing still tell how far the policy went."""
         return (
             not self.loss.entropy
+            and not self.loss.entropy_band
             and self.loss.target_kl is None
             and not (self.loss.kl.kind != "none" and self.loss.kl.coefficient)
         )

@@ -6,11 +6,12 @@ It asks the method and the shapings what they need, and knows none of them by na
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents import judges
 from agents.config.commands import TrainConfig
@@ -50,10 +51,11 @@ class Credit:
                 self.judge = self.judge or build_judge()
                 one.judge, one.discount = self.judge, self.method.discount
 
-    async def assign(self, experience: Experience) -> dict[str, float]:
+    async def assign(self, experience: Experience, done: float = 0.0) -> dict[str, float]:
         """Write shaped rewards, advantages and returns into the experience, and into its steps what one looks at afterwards.
 
-        Returns metrics. Raises ValueError for a method that needs values and gives no returns to fit them to.
+        done: share of the run's iterations before this one. Returns metrics. Raises ValueError for a method that needs values
+        and gives no returns to fit them to.
         """
         metrics: dict[str, float] = {}
         started = time.perf_counter()
@@ -62,11 +64,14 @@ class Credit:
         shaped = time.perf_counter()
         await self.observe(experience)
         observed = time.perf_counter()
-        found = self.method.advantages(experience)
+        for one in self.method.changes.values():
+            one.learn(experience)
+        found = self.method.advantages(experience, done)
         if "values" in self.method.needs and found.returns is None:
             raise ValueError(f"{type(self.method).__name__} needs values, but gives no `returns` to fit them to")
         experience.advantages, experience.defined = found.per_token(experience)
         experience.returns = found.returns
+        experience.beside = {name: torch.from_numpy(column).float() for name, column in found.beside.items()}
         credited = time.perf_counter()
         for step, credit in zip(experience.steps, found.per_step(experience), strict=True):
             step.credit = credit
@@ -79,7 +84,7 @@ class Credit:
 
     async def observe(self, experience: Experience) -> None:
         """Fill the columns that the method reads and a model computes."""
-        await self._aside.run(partial(self.learner.observe, experience, self.method.needs, self._with_notes(experience)))
+        await self._aside.run(partial(self.learner.observe, experience, self.method.reads, self._with_notes(experience)))
 
     def _with_notes(self, experience: Experience) -> list[Row]:
         """For a method that judges actions in hindsight: the rows of the episodes of which it has something to say."""
@@ -111,8 +116,18 @@ class Credit:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must go on with."""
-        return {} if self.judge is None else {"judge": self.judge.state()}
+        state: dict[str, Any] = {} if self.judge is None else {"judge": self.judge.state()}
+        if remembered := {name: kept for name, one in self.method.changes.items() if (kept := one.state())}:
+            state["transforms"] = remembered
+        return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         if self.judge is not None:
             self.judge.load_state(state["judge"])
+        self.load_transforms(state)
+
+    def load_transforms(self, state: Mapping[str, Any]) -> None:
+        """What transforms remember; one that is new in a resumed run remembers nothing."""
+        for name, remembered in state.get("transforms", {}).items():
+            if name in self.method.changes:
+                self.method.changes[name].load_state(remembered)

@@ -6,7 +6,7 @@ Sampled tokens are numbered trajectory by trajectory, step by step, everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
@@ -53,6 +53,8 @@ class Experience(Batch):
     """[N] ids of the response that gives the task's true answer: what leads to it, and the answer; empty if it is not known."""
     returns: Floats | None = None
     """[T] what the critic is to predict before each token; nan where it has no target there."""
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    """[T] what transforms say of each token to the loss, by name, float32."""
 
     @classmethod
     def of(

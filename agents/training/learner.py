@@ -15,12 +15,16 @@ from agents.config.commands import TrainConfig
 from agents.models.policy import Policy
 from agents.training.actor import Actor
 from agents.training.answers import answer_logprobs
+from agents.training.attention import attention
 from agents.training.critic import Critic
+from agents.training.divergence import divergence
 from agents.training.experience import Experience
 from agents.training.hindsight import by_step
+from agents.training.influence import influence
 from agents.training.packing import Row, rebuild_tokens
 from agents.training.passes import MicroBatch, logprobs, passes, per_token, sum_pi_squared
 from agents.training.reward_model import RewardModel
+from agents.training.spelling import spelled
 from agents.training.step_model import StepModel
 from algorithms.base import Floats, Need
 
@@ -76,7 +80,7 @@ class Learner:
 
         noted: rows whose prompts also say how the episode ended, for `hindsight`.
         """
-        temperature = self.config.engine.temperature
+        temperature, budget = self.config.engine.temperature, self.config.optim.tokens_per_microbatch
         if self.critic is not None and "values" in needs:
             experience.values = self.critic.values(experience)
         if "sum_pi_squared" in needs:
@@ -91,8 +95,15 @@ class Learner:
             known = self._ask(experience, noted, lambda one: logprobs(self.policy, one, temperature)[0], forced=0.0)
             experience.hindsight = by_step(experience, known)
         if "answers" in needs:
-            budget = self.config.optim.tokens_per_microbatch
             experience.answers = answer_logprobs(experience, self.policy, budget, temperature)
+        if "token_text" in needs:
+            experience.token_text = spelled(experience.steps, self.policy.tokenizer)
+        if "divergence" in needs:
+            experience.divergence = divergence(experience, self.policy, budget, temperature)
+        if "influence" in needs:
+            experience.influence = influence(experience, self.policy, budget, temperature)
+        if "waad" in needs:
+            experience.waad, experience.fai = attention(experience, self.policy)
 
     def _ask(self, experience: Experience, rows: Sequence[Row], of: Callable[[MicroBatch], Tensor], forced: float) -> Floats:
         """[T] what the policy says of the sampled tokens in some rows; `forced` of tokens that had no alternative, nan where a

@@ -74,7 +74,7 @@ class Trainer:
         plays_on = partial(continued, sampler, temperature=config.engine.temperature)
         self.branches = Branches.of(method, plays_on, config.seed, partial(learnable, config=config))
         """If the method has episodes played on from inside."""
-        self._needs = method.needs
+        self._needs = method.reads
         self.stream: Stream | None = None
         """With overlap: what is played ahead."""
         if rollout.overlap:
@@ -230,7 +230,7 @@ class Trainer:
             await self.aside.run(write)
         try:
             experience = gather(played, iteration, self.config, self.sampler, self.env, self._needs)
-            metrics = await self.credit.assign(experience)
+            metrics = await self.credit.assign(experience, (iteration - 1) / self.config.iterations)
         finally:
             await self.aside.run(write)  # with each step's credit, if it came to that
         if self.stream is None:  # and no judge asks any more

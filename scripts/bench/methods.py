@@ -226,7 +226,7 @@ def measure(config: TrainConfig, start: Path, episodes: Path, repeats: int) -> d
         iteration = config.critic.warmup + 1
         with np.load(episodes / BRANCHED) as columns:
             played = Collected([sampled], [], greedy, columns=dict(columns))
-        experience = gather(played, iteration, config, sampler, env, credit.method.needs)
+        experience = gather(played, iteration, config, sampler, env, credit.method.reads)
         metrics = asyncio.run(credit.assign(experience)) | learner.update(experience, iteration)
         whole, work = clock.spent()
         seconds = {name: metrics.get(f"time/{name}", 0.0) for name in PARTS}

@@ -10,6 +10,7 @@ from algorithms.gigpo import GiGPO
 from algorithms.gpg import GPG
 from algorithms.graphgpo import GraphGPO
 from algorithms.grpo import GRPO
+from algorithms.hapo import HAPO
 from algorithms.hcapo import HCAPO
 from algorithms.hgpo import HGPO
 from algorithms.igpo import IGPO
@@ -36,6 +37,8 @@ METHODS: dict[str, Algorithm] = {
     "gigpo shaped": GiGPO(shaped_at={"invalid_action": "return", "subgoal": "reward"}),
     "grpo": GRPO(),
     "grpo mean": GRPO(normalize="mean"),
+    "hapo": HAPO(),
+    "hapo bounded": HAPO(bound=1.0, singleton_group="raw"),
     "rloo": RLOO(),
     "rloo official": RLOO(episode_stats="rows", singleton_group="raw"),
     "reinforce_pp_baseline": ReinforceBaseline(),

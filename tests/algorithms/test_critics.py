@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from algorithms.base import Batch, Floats
 from algorithms.bi_level import BiLevelGAE
 from algorithms.critics import CriticMethod
+from algorithms.macro import MacroPPO
 from algorithms.poad import POAD
 from algorithms.ppo import PPO
 from algorithms.stats import gae
@@ -27,6 +28,7 @@ METHODS: dict[str, CriticMethod] = {
     "ppo action": PPO(level="action"),
     "steppo": StepPO(),
     "bi-level": BiLevelGAE(),
+    "macro actions": MacroPPO(n=2),
 }
 BY_ACTION = METHODS["ppo action"], METHODS["steppo"]
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

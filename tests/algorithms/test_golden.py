@@ -30,11 +30,13 @@ from tests.algorithms.golden_graphs import g2po, graphgpo, proxmo, salt
 from tests.algorithms.golden_hiper import hiper_hae
 from tests.algorithms.golden_igpo import igpo
 from tests.algorithms.golden_istar import istar_advantage, istar_prm_loss, istar_step_reward
+from tests.algorithms.golden_macro import marlhf_macro_actions
 from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_poad_losses import poad_losses
 from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token
 from tests.algorithms.golden_signals import empg, hcapo, maxrl, tempo
 from tests.algorithms.golden_spa import spa_rl
+from tests.algorithms.golden_transforms import attention_credit, d3s, hapo_heterogeneous, hicra, tw_grpo
 from tests.algorithms.golden_turns import ragen_bi_level_gae, steppo
 
 # -- GiGPO and GRPO ---------------------------------------------------------------------------------------------------------
@@ -198,6 +200,12 @@ CHECKS: dict[str, Check] = {
     "verl_policy_losses": verl_policy_losses,
     "verl_rollout_correction": verl_rollout_correction,
     "empg": empg,
+    "attention_credit": attention_credit,
+    "d3s": d3s,
+    "hapo_heterogeneous": hapo_heterogeneous,
+    "hicra": hicra,
+    "tw_grpo": tw_grpo,
+    "marlhf_macro_actions": marlhf_macro_actions,
     "hcapo": hcapo,
     "maxrl": maxrl,
     "ragen_bi_level_gae": ragen_bi_level_gae,
@@ -236,6 +244,23 @@ def test_the_library_agrees_with_the_recorded_figures(file: str, case: Case, tol
     if file not in CHECKS:
         pytest.skip(f"{file}.json has no implementation yet")
     CHECKS[file](case, tolerance)
+
+
+def moved(value: Any) -> Any:
+    """An output with its first number moved."""
+    if isinstance(value, list):
+        return [moved(value[0]), *value[1:]]
+    return value + 1 if isinstance(value, int) else value * 1.01 + 0.01
+
+
+@pytest.mark.parametrize("file", ["attention_credit", "d3s", "hapo_heterogeneous", "hicra", "marlhf_macro_actions", "tw_grpo"])
+def test_a_moved_figure_is_noticed(file: str) -> None:
+    content = json.loads((FOLDER / f"{file}.json").read_text())
+    case = content["cases"][0]
+    for name, value in case["outputs"].items():
+        wrong = {**case, "outputs": {**case["outputs"], name: moved(value)}}
+        with pytest.raises(AssertionError):
+            CHECKS[file](wrong, content["abs_tolerance"])
 
 
 def test_there_are_golden_files() -> None:

@@ -16,6 +16,7 @@ from algorithms.surrogates import CISPO, GMPO, PPO, Clip, SequencePPO, TokenLoss
 
 MODES = get_args(surrogates.Aggregation)
 modes = pytest.mark.parametrize("mode", MODES)
+
 every = pytest.mark.parametrize("name", surrogates.names())
 quick = settings(max_examples=20, deadline=None)
 
@@ -26,6 +27,11 @@ def tokens(n: int, seed: int = 0, spread: float = 1.0) -> tuple[Tensor, Tensor, 
     old = -torch.rand(n, generator=draw, dtype=torch.float64) * 3
     new = old + spread * torch.randn(n, generator=draw, dtype=torch.float64)
     return new, old, torch.randn(n, generator=draw, dtype=torch.float64)
+
+
+def beside(name: str, values: Tensor) -> dict[str, Tensor]:
+    """The same numbers [T] for each column that a loss reads beside the advantage."""
+    return dict.fromkeys(surrogates.get(name).reads, values)
 
 
 def ppo(logp: Tensor, old: Tensor, advantages: Tensor, clip: Clip | None = None) -> TokenLoss:
@@ -65,7 +71,7 @@ def test_the_gradient_at_the_old_policy_is_the_policy_gradient(name: str) -> Non
     sequence = torch.arange(64) // 4
     advantages = torch.linspace(-2, 2, 16, dtype=torch.float64)[sequence]  # one a sequence, as gmpo has it
     new = old.clone().requires_grad_()
-    result = surrogates.get(name)()(Tokens(new, old, advantages, sequence))
+    result = surrogates.get(name)()(Tokens(new, old, advantages, sequence, beside(name, torch.zeros(64))))
     (found,) = torch.autograd.grad(result.loss.sum(), new)
     assert torch.allclose(found, -advantages)
 
@@ -85,10 +91,12 @@ def test_a_surrogates_gradient_is_that_of_its_value(name: str) -> None:
 def test_a_surrogate_sees_no_other_sequence(name: str) -> None:
     new, old, advantages = tokens(60)
     sequence = torch.arange(60) % 7
-    whole = surrogates.get(name)()(Tokens(new, old, advantages, sequence)).loss
+    score = torch.linspace(-1, 1, 60)
+    whole = surrogates.get(name)()(Tokens(new, old, advantages, sequence, beside(name, score))).loss
     for number in range(7):
         of = sequence == number
-        alone = surrogates.get(name)()(Tokens(new[of], old[of], advantages[of], sequence[of])).loss
+        some = Tokens(new[of], old[of], advantages[of], sequence[of], beside(name, score[of]))
+        alone = surrogates.get(name)()(some).loss
         assert torch.allclose(alone, whole[of])
 
 
@@ -137,7 +145,9 @@ def test_the_dual_clip_bounds_the_loss_of_a_bad_action_and_leaves_good_ones_alon
 def test_an_extreme_log_ratio_stays_finite() -> None:
     new, old = torch.tensor([0.0, -2000.0], requires_grad=True), torch.tensor([-2000.0, 0.0])
     for name in surrogates.names():
-        loss = surrogates.get(name)(Clip(dual=None))(Tokens(new, old, torch.tensor([-1.0, -1.0]), torch.tensor([0, 1]))).loss
+        more = beside(name, torch.tensor([1.0, -1.0]))
+        both = Tokens(new, old, torch.tensor([-1.0, -1.0]), torch.tensor([0, 1]), more)
+        loss = surrogates.get(name)(Clip(dual=None))(both).loss
         (gradient,) = torch.autograd.grad(loss.sum(), new)
         assert bool(torch.isfinite(loss).all() & torch.isfinite(gradient).all())
     assert bool(torch.isfinite(losses.kl(new, old, "k3")).all())

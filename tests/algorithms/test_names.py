@@ -110,7 +110,7 @@ def test_a_users_loss_is_found_by_its_entry_point_and_not_imported_before_it_is_
         "else: raise AssertionError('an unknown loss was taken')\n"
         "assert 'torch' not in sys.modules\n"
         "shown = help.text('train', ['loss'])\n"
-        "assert 'gspo, mine, ppo, sapo, sequence_ppo' in ' '.join(shown.split()), shown\n"
+        "assert 'gspo, hapo, mine, ppo, sapo, sequence_ppo' in ' '.join(shown.split()), shown\n"
         "assert 'The return itself' in shown, shown\n"
         "assert loading.load(['loss.surrogate=mine']).loss.surrogate == 'mine'\n"
     )
