@@ -13,7 +13,7 @@ from agents.config import loading
 from agents.config.commands import TrainConfig
 from agents.config.compose import groups
 from agents.config.sections import LossConfig
-from algorithms import base, surrogates
+from algorithms import base, surrogates, transforms
 from tests.algorithms.batches import as_batch
 from tests.algorithms.examples import episode
 
@@ -25,8 +25,14 @@ def test_every_method_stands_in_the_table_and_nothing_else() -> None:
     assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == groups()["algo"]
 
 
+def test_every_transform_stands_in_its_table_and_nothing_else() -> None:
+    rows = [line.split("|")[2] for line in DOCUMENT.splitlines() if line.startswith("| ") and line.count("|") >= 6]
+    names = [name for cell in rows for name in re.findall(r"^ `(\w+)` $", cell)]
+    assert sorted(names) == transforms.names()
+
+
 def test_every_file_it_names_is_there() -> None:
-    for path in re.findall(r"`(algorithms/\w+\.py)`", DOCUMENT):
+    for path in re.findall(r"`(algorithms/[\w/]+\.py)`", DOCUMENT):
         assert (Path(__file__).resolve().parents[1] / path).is_file(), path
 
 
