@@ -17,7 +17,7 @@ import numpy as np
 
 from algorithms import transforms
 from algorithms.batch import Batch, Bools, Floats, Ints, Need
-from algorithms.stats import discounted_returns, episode_returns, episodes_without_signal, share
+from algorithms.stats import discounted_returns, episode_returns, episodes_without_signal, share, step_sums
 from envs.common.registry import Registry
 from envs.common.structured import check, plain
 from envs.trajectory import Trajectory
@@ -58,6 +58,8 @@ class Scored(Batch):
     """[S] the environment's reward and what enters as `reward`: the part of `reward` that earlier steps' returns get too."""
     own: Floats
     """[S] what enters as `return`: it belongs to its own step's return alone."""
+    by_token: Floats
+    """[T] the part of `reward` that was paid to single tokens, at these; the rest is the step's as a whole."""
 
     def returns(self, gamma: float) -> Floats:
         """[S] discounted return from each step on."""
@@ -214,8 +216,11 @@ class Algorithm:
         scored = self.score(batch)
         found = self.credit(scored)
         shaped = self.shaped_rewards(scored, "advantage")
+        if any(self._enters(name) == "advantage" for name in scored.shaped_tokens):
+            found = found.of_tokens(scored)
         if found.level == "token":
-            shaped = np.repeat(shaped, scored.tokens)
+            by_token = self.shaped_by_token(scored, "advantage")
+            shaped = np.repeat(shaped - step_sums(scored, by_token), scored.tokens) + by_token
         found = replace(found, parts={**found.parts, "shaped": shaped})
         found.check(scored)
         found.values = np.where(found.defined, found.values + shaped, 0.0)
@@ -233,15 +238,28 @@ class Algorithm:
         environment = columns.pop("reward")
         kept = Batch(reward=environment, **columns)
         backed_up, own = environment + self.shaped_rewards(kept, "reward"), self.shaped_rewards(kept, "return")
-        return Scored(**columns, reward=backed_up + own, environment=environment, backed_up=backed_up, own=own)
+        by_token = self.shaped_by_token(kept, "reward") + self.shaped_by_token(kept, "return")
+        entered = {"environment": environment, "backed_up": backed_up, "own": own, "by_token": by_token}
+        return Scored(**columns, reward=backed_up + own, **entered)
 
     def shaped_rewards(self, batch: Batch, where: Entry) -> Floats:
         """[S] sum of the shaped rewards that enter at `where`."""
         total = np.zeros(len(batch.reward))
         for name, values in batch.shaped.items():
-            if self.shaped_at.get(name, "reward") == where:
+            if self._enters(name) == where:
                 total += values
         return total
+
+    def shaped_by_token(self, batch: Batch, where: Entry) -> Floats:
+        """[T] the part of them that was paid to single tokens."""
+        total = np.zeros(int(batch.tokens.sum()))
+        for name, values in batch.shaped_tokens.items():
+            if self._enters(name) == where:
+                total += values
+        return total
+
+    def _enters(self, name: str) -> Entry:
+        return self.shaped_at.get(name, "reward")
 
 
 def transformed(found: Advantages, name: str, by: transforms.Transform, batch: Batch, done: float) -> Advantages:
@@ -314,6 +332,7 @@ register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("remax", "algorithms.remax:ReMax")
 register("rloo", "algorithms.rloo:RLOO")
 register("salt", "algorithms.salt:SALT")
+register("shaped", "algorithms.shaped:Shaped")
 register("spo_chain", "algorithms.spo_chain:SPOChain")
 register("spo_tree", "algorithms.spo_tree:SPOTree")
 register("steppo", "algorithms.steppo:StepPO")

@@ -82,6 +82,8 @@ class Batch:
     """[N] the episodes themselves, for judges and reward models; a batch made of columns alone has none."""
     shaped: dict[str, Floats] = field(default_factory=dict)
     """[S] further rewards by name; 0 where a step has none."""
+    shaped_tokens: dict[str, Floats] = field(default_factory=dict)
+    """[T] how those of `shaped` that reward single tokens are divided among them: each step's sum to its entry there."""
     state_text: list[str] | None = None
     """[S] the step's observation, for grouping by similarity."""
     next_state: Ints | None = None
@@ -173,7 +175,7 @@ class Batch:
         columns["episode"] = (np.cumsum(kept["N"]) - 1)[self.episode]
         for name, value in columns.items():
             of = kept[SIZES.get(name, "S")]
-            if name == "shaped":
+            if isinstance(value, dict):
                 columns[name] = {key: values[of] for key, values in value.items()}
             elif value is not None and len(value):
                 columns[name] = value[of] if isinstance(value, np.ndarray) else list(compress(value, of))
@@ -191,5 +193,6 @@ SIZES = {
     **dict.fromkeys(("success", "faulted", "cut_off", "trajectories", "tree", "final_text"), "N"),
     **dict.fromkeys(("values", "parts", "logprobs", "token_ids", "segment", "prefix_values", "entropy", "sum_pi_squared"), "T"),
     **dict.fromkeys(("token_text", "divergence", "influence", "waad", "fai"), "T"),
+    "shaped_tokens": "T",
 }
 """What the fields of a batch count, where that is not steps [S]: trajectories [N], sampled tokens [T]."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from algorithms.base import Advantages, Algorithm, Batch, Floats, Need, Scored
-from algorithms.stats import gae, normalize_tokens
+from algorithms.stats import gae, normalize_tokens, step_sums
 from envs.common.structured import Fraction
 
 
@@ -63,6 +63,11 @@ def estimate_by_actions(batch: Scored, values: Floats, gamma: float, lam: float)
     returns = np.full(len(values), np.nan)
     returns[first] = advantage + values[first]
     return np.repeat(advantage, batch.tokens), returns
+
+
+def token_rewards(batch: Scored) -> Floats:
+    """[T] what each token is paid: a step's reward stands at its last one, but for what single tokens were paid."""
+    return batch.by_token + at_last_token(batch, batch.reward - step_sums(batch, batch.by_token))
 
 
 def at_last_token(batch: Batch, values: Floats) -> Floats:

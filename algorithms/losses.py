@@ -60,6 +60,15 @@ def outside(entropy: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (low - entropy).clamp(min=0) + (entropy - high).clamp(min=0)
 
 
+def contrast(toward: Tensor, away: Tensor, strength: float | Tensor) -> Tensor:
+    """log softmax(z + strength (z - z')) of two models' log-probabilities, `toward` and `away`: [D, V] -> [D, V].
+
+    strength: a number, or one for each place [D, 1]. What may not be said at a place has -inf in both, and in the result.
+    """
+    lifted = toward + strength * (toward - away)
+    return torch.log_softmax(lifted.masked_fill(toward == -torch.inf, -torch.inf), -1)
+
+
 def normalize(advantages: Tensor, defined: Tensor) -> Tensor:
     """(A - mean) / (std + 1e-8) of a mini-batch's defined [T] advantages, 0 where undefined: [T] -> [T] (POAD's trainer).
 

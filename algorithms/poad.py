@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from algorithms.base import Floats, Scored
-from algorithms.critics import CriticMethod, at_last_token
+from algorithms.critics import CriticMethod, token_rewards
 from algorithms.stats import gae
 from envs.common.structured import Fraction
 
@@ -40,5 +40,5 @@ class POAD(CriticMethod):
         if self.next_value == "action":
             next_values[last[:-1]] = values[last[1:]]  # after a trajectory's last action nothing follows: gae puts 0 there
         episode = np.repeat(batch.episode, batch.tokens)
-        advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam, next_values)
+        advantage = gae(token_rewards(batch), values, discount, episode, self.lam, next_values)
         return advantage, advantage + values

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from algorithms.base import Floats, Scored
-from algorithms.critics import CriticMethod, at_last_token, estimate_by_actions
+from algorithms.critics import CriticMethod, estimate_by_actions, token_rewards
 from algorithms.stats import gae
 from envs.common.structured import Fraction
 
@@ -37,5 +37,5 @@ class PPO(CriticMethod):
             return estimate_by_actions(batch, values, self.gamma, self.lam)
         episode = np.repeat(batch.episode, batch.tokens)
         discount = np.full(len(values), self.gamma)
-        advantage = gae(at_last_token(batch, batch.reward), values, discount, episode, self.lam)
+        advantage = gae(token_rewards(batch), values, discount, episode, self.lam)
         return advantage, advantage + values

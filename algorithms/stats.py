@@ -29,6 +29,12 @@ def episode_returns(batch: Batch, reward: Floats) -> Floats:
     return total[batch.episode]
 
 
+def step_sums(batch: Batch, values: Floats) -> Floats:
+    """[S] sum over the tokens of each step. values [T]."""
+    steps = len(batch.tokens)
+    return np.bincount(np.repeat(np.arange(steps), batch.tokens), values, steps).astype(np.float64)
+
+
 def discounted_sums(values: Floats, discount: Floats, episode: Ints) -> Floats:
     """G = value + discount * G of the next place, over places [P] (tokens or steps), trajectory by trajectory; all [P].
 

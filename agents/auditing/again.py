@@ -87,8 +87,8 @@ def regrouped(batch: Batch, groups: Sequence[Ints], chosen: Bools) -> tuple[Batc
     columns: dict[str, Any] = {}
     for field in fields(Batch):
         value, of = getattr(batch, field.name), taken[SIZES.get(field.name, "S")]
-        if field.name == "shaped":
-            columns["shaped"] = {name: one[of] for name, one in value.items()}
+        if isinstance(value, dict):
+            columns[field.name] = {name: one[of] for name, one in value.items()}
         elif value is None or not len(value):
             columns[field.name] = value
         else:

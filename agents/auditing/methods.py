@@ -86,7 +86,7 @@ async def credit(
         build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
         made = Credit(learner, config, build_judge, sampler.player.dialogue.noted)
     for one in made.shapings.values():
-        if one.learns and one.needs_model == "tokens":
+        if one.learns and one.needs_model != "steps":
             one.model = AsSampled(one.model)
     models = [one for one in (learner.critic, *learner.reward_models.values()) if one is not None]
     fitted, computed, sampled = 0, 0, 0
@@ -176,6 +176,15 @@ class AsSampled(TokenModel):
     def rollout_logprobs(self, batch: Batch) -> Floats:
         assert batch.logprobs is not None
         return batch.logprobs
+
+    def reference_logprobs(self, batch: Batch) -> Floats:
+        return self.model.reference_logprobs(batch)
+
+    def told_logprobs(self, batch: Batch, note: str) -> Floats:
+        return self.model.told_logprobs(batch, note)
+
+    def contrasted(self, batch: Batch, other: TokenModel, strength: float) -> Floats:
+        return self.model.contrasted(batch, other, strength)
 
     def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
         return self.model.descend(batch, gradient)

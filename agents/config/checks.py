@@ -260,7 +260,7 @@ def _check_composition(config: TrainConfig) -> None:
         )
     by_token = [f"algo.name={name}"] if built.credits_tokens or method.needs & {"entropy", "hindsight"} else []
     by_token += [_transform(one) for one in built.changes]
-    by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model == "tokens"]
+    by_token += [f"shaping.{one}" for one in config.shaping if shaping.get(one).needs_model in ("tokens", "policy")]
     if by_token:
         raise ConfigError(
             f"engine.constrained is 'scored', where an action is drawn as a whole, but {by_token[0]} looks at its single "
@@ -363,6 +363,11 @@ def _check_reference(config: TrainConfig) -> None:
                 f"shaping.{name}.trains is 'head' with model.lora.enabled=true and a warm start: its model reads hidden states "
                 f"of the model without adapters, which the warm start never saw. Set shaping.{name}.trains=all, or "
                 "warmstart.enabled=false, or train without LoRA"
+            )
+        if built.learns and built.reads_reference:
+            raise ConfigError(
+                f"shaping.{name} compares with the policy before RL, and with model.lora.enabled=true and a warm start that is "
+                "the model without adapters, which the warm start never saw. Set warmstart.enabled=false, or train without LoRA"
             )
         if settings.get("kind") == "adapter":
             raise ConfigError(

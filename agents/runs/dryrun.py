@@ -162,9 +162,10 @@ def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> d
         built = shaping.build(name, settings)
         if not built.learns:
             continue
-        whole = settings["kind"] == "copy" if built.needs_model == "tokens" else settings["trains"] == "all"
-        memory[f"reward model of {name}"] = parameters * state if whole else 0
-        asks += [] if whole else [name]
+        whole = settings.get("kind") == "copy" or settings.get("trains") == "all"
+        if built.needs_model != "policy":
+            memory[f"reward model of {name}"] = parameters * state * (1 + built.needs_other) if whole else 0
+        asks += [] if whole and not built.reads_reference else [name]
     if asks and not config.model.lora.enabled:
         memory["frozen copy of the policy"] = parameters * size
     return memory

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from agents.config.sections import LossConfig, OptimConfig
-from agents.models.policy import Policy
+from agents.models.policy import Policy, token_logprobs
 from agents.training.experience import Experience
 from agents.training.optimizer import Optimizer
-from agents.training.passes import MicroBatch, logprobs, passes, per_token
+from agents.training.passes import MicroBatch, distributions, logprobs, passes, per_token
 from agents.training.target import Target, corrected
 from algorithms import losses, surrogates
 
 Sums = defaultdict[str, float]
 """Metrics of an update, summed over tokens or mini-batches."""
+
+
+Teacher = Callable[[MicroBatch, Tensor], Tensor]
+"""Gives a loss at each of a micro-batch's distinct places [D] from the policy's log-probabilities there [D, V]."""
 
 
 class Actor:
@@ -36,6 +41,8 @@ class Actor:
         self.optimizer = Optimizer(policy.trainable(), optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
         clip = surrogates.Clip(loss.clip_low, loss.clip_high, loss.dual_clip)
         self.surrogate = surrogates.build(loss.surrogate, {"clip": clip})
+        self.teachers: list[Teacher] = []
+        """What the policy is distilled from, beside its advantages."""
         self.reference: Policy | None = None
         if loss.kl.kind != "none" and policy.model is policy.causal:
             self.reference = policy.frozen()
@@ -126,7 +133,7 @@ class Actor:
         fresh: bool,
     ) -> Tensor:
         """Adds to the gradient. Returns [2]: sum of the trained tokens' KL from the sampling policy, and their number."""
-        logp, entropy = logprobs(self.policy, batch, self.temperature)
+        logp, entropy, taught = self._said(batch)
         device = logp.device
         old, advantage, weight = (x[batch.tokens].to(device) for x in (target.old, advantages, weights))
         trained = target.trained[batch.tokens].to(device)
@@ -151,6 +158,9 @@ class Actor:
             penalty = losses.kl(logp, self._reference_logprobs(batch), self.loss.kl.kind)
             loss = loss + self.loss.kl.coefficient * penalty
             sums["kl"] += float((weight * penalty.detach()).sum())
+        if taught is not None:
+            loss = loss + taught
+            sums["distillation"] += float((weight * taught.detach()).sum())
         total = (weight * loss).sum()
         total.backward()
         self.optimizer.collect()
@@ -163,6 +173,14 @@ class Actor:
         sums["padded_tokens"] += batch.ids.numel()
         moved = losses.kl(old, logp.detach(), "k3")[trained]
         return torch.tensor([float(moved.sum()), len(moved)])
+
+    def _said(self, batch: MicroBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """[M] log-probability and entropy, as `logprobs`, and the loss of all teachers if there are any."""
+        if not self.teachers:
+            return *logprobs(self.policy, batch, self.temperature), None
+        student = distributions(self.policy, batch, self.temperature)
+        taught = torch.stack([teacher(batch, student) for teacher in self.teachers]).sum(0)
+        return *token_logprobs(student, batch.targets, None, which=batch.which), taught[batch.which]
 
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor:
@@ -178,6 +196,7 @@ class Actor:
         return (
             not self.loss.entropy
             and not self.loss.entropy_band
+            and not self.teachers
             and self.loss.target_kl is None
             and not (self.loss.kl.kind != "none" and self.loss.kl.coefficient)
         )
@@ -197,6 +216,8 @@ class Actor:
         }
         if self.loss.target_kl is not None:
             metrics["stopped"] = sums["stopped"]
+        if self.teachers:
+            metrics["distillation"] = sums["distillation"] / minibatches
         if "kl" in sums:
             metrics["kl_to_reference"] = sums["kl"] / minibatches
         return metrics

@@ -23,6 +23,7 @@ from agents.training.packing import Row
 from algorithms import base as algorithms
 from algorithms import shaping
 from algorithms.shaping import Shaping
+from algorithms.stats import step_sums
 
 
 class Credit:
@@ -46,7 +47,11 @@ class Credit:
             learner.add_critic(self.method.values_per_token)
         for name, one in self.shapings.items():
             if one.learns:
-                one.model = learner.add_reward_model(name, one)
+                one.model = learner.add_reward_model(name, one, noted)
+                if one.needs_other:
+                    one.other = learner.add_reward_model(f"{name} other", one)
+                if one.distills:
+                    learner.distill(one)
             if one.needs_judge:
                 self.judge = self.judge or build_judge()
                 one.judge, one.discount = self.judge, self.method.discount
@@ -94,10 +99,15 @@ class Credit:
         return list(rows_with_notes(experience, notes, self._noted, self.learner.policy.max_length))
 
     async def shape(self, name: str, experience: Experience) -> dict[str, float]:
-        """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience."""
+        """Rewards of one shaping, into the steps that have one and, with 0 elsewhere, into the experience. A step's reward is
+        the sum over its tokens where these are what is rewarded."""
         one = self.shapings[name]
         shaping = one.shape(experience)
-        rewards = await (self._aside.finish(shaping) if one.learns and not one.needs_judge else shaping)  # [S]
+        rewards = await (self._aside.finish(shaping) if one.learns and not one.needs_judge else shaping)  # [S] or [T]
+        if one.rewards_tokens:
+            by_token = np.nan_to_num(rewards)
+            experience.shaped_tokens = {**experience.shaped_tokens, name: by_token}
+            rewards = step_sums(experience, by_token)
         has = ~np.isnan(rewards)
         if has.any():
             # In the order of names, in which they are summed.

@@ -19,11 +19,11 @@ from agents.training.attention import attention
 from agents.training.critic import Critic
 from agents.training.divergence import divergence
 from agents.training.experience import Experience
-from agents.training.hindsight import by_step
+from agents.training.hindsight import Noted, by_step
 from agents.training.influence import influence
 from agents.training.packing import Row, rebuild_tokens
 from agents.training.passes import MicroBatch, logprobs, passes, per_token, sum_pi_squared
-from agents.training.reward_model import RewardModel
+from agents.training.reward_model import PolicyReader, RewardModel
 from agents.training.spelling import spelled
 from agents.training.step_model import StepModel
 from algorithms.base import Floats, Need
@@ -58,22 +58,33 @@ class Learner:
             loss = replace(loss, correction=replace(loss.correction, kind="token"))
         self.actor = Actor(policy, config.optim, loss, config.iterations, config.seed, config.engine.temperature)
         self.critic: Critic | None = None
-        self.reward_models: dict[str, RewardModel | StepModel] = {}
+        self.reward_models: dict[str, PolicyReader | StepModel] = {}
 
     def add_critic(self, values: int = 1) -> None:
         """For methods that need values, how many of them before each token; before anything is learned."""
         self.critic = Critic(self.policy, self.config.critic, self.config.optim, self.config.seed, values)
 
-    def add_reward_model(self, name: str, settings: Any) -> RewardModel | StepModel:
-        """For a shaping that learns, of tokens or of steps; before anything is learned."""
+    def add_reward_model(self, name: str, settings: Any, noted: Noted | None = None) -> PolicyReader | StepModel:
+        """For a shaping that asks for a model of tokens, of steps, or the policy itself; before anything is learned."""
         optim, temperature, seed = self.config.optim, self.config.engine.temperature, self.config.seed
-        made: RewardModel | StepModel
+        made: PolicyReader | StepModel
         if settings.needs_model == "steps":
             made = StepModel(self.policy, settings, name, optim.tokens_per_microbatch, seed)
+        elif settings.needs_model == "policy":
+            made = PolicyReader(self.policy, optim.tokens_per_microbatch, temperature, noted, settings.reads_reference)
         else:
             made = RewardModel(self.policy, settings, optim.lr, optim.tokens_per_microbatch, temperature, seed)
         self.reward_models[name] = made
         return made
+
+    def distill(self, settings: Any) -> None:
+        """Move the policy towards what a shaping makes of both of its models; before anything is learned."""
+
+        def teacher(batch: MicroBatch, student: Tensor) -> Tensor:
+            loss: Tensor = settings.distill(student, settings.model.distributions(batch), settings.other.distributions(batch))
+            return loss
+
+        self.actor.teachers.append(teacher)
 
     def observe(self, experience: Experience, needs: Collection[Need], noted: Sequence[Row] = ()) -> None:
         """Fill the columns that a method reads and a model computes, before any update.

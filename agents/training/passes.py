@@ -76,6 +76,14 @@ def logprobs(model: Policy, batch: MicroBatch, temperature: float) -> tuple[Tens
     return batch.choices.decide(candidates, temperature)
 
 
+def distributions(model: Policy, batch: MicroBatch, temperature: float) -> Tensor:
+    """[D, V] log-probabilities of all tokens at the batch's distinct places; -inf of those that could not be sampled."""
+    logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
+    if batch.allowed is not None:
+        logits = logits.masked_fill(~batch.allowed, -torch.inf)
+    return torch.log_softmax(logits, -1)
+
+
 def sum_pi_squared(model: Policy, batch: MicroBatch, temperature: float) -> Tensor:
     """[M] sum of the squared probabilities of all tokens: the probability that two draws at this place are equal."""
     logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature

@@ -7,25 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from algorithms.base import Algorithm, Batch, Floats
 from envs.common.registry import Registry
 from envs.common.structured import check
 from envs.trajectory import Trajectory
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class TokenModel(Protocol):
+NeedsModel = Literal["tokens", "steps", "policy"] | None
+
+
+class PolicyReader(Protocol):
+    """What the policy makes of the sampled tokens [T] of a batch: as it sampled them, before RL, and told something."""
+
+    def rollout_logprobs(self, batch: Batch) -> Floats:
+        """[T] log-probabilities under the policy that sampled."""
+
+    def reference_logprobs(self, batch: Batch) -> Floats:
+        """[T] under the policy as it was before RL; only for shapings that say so (`reads_reference`)."""
+
+    def told_logprobs(self, batch: Batch, note: str) -> Floats:
+        """[T] under the policy that sampled, with `note` in its prompts; nan where that got too long."""
+
+
+class TokenModel(PolicyReader, Protocol):
     """A language model that a shaping learns with: log-probabilities of sampled tokens, and a step along a gradient of them.
 
-    [T]: all sampled tokens of the batch. The shaping carries the settings of the model among its own.
+    All are computed alike: where two models are the same, so are the numbers, exactly. The shaping carries the settings of the
+    model among its own.
     """
 
     def logprobs(self, batch: Batch) -> Floats:
         """[T] under the model as it is now."""
 
-    def rollout_logprobs(self, batch: Batch) -> Floats:
-        """[T] under the policy that sampled, computed as `logprobs` are: where both models are the same, exactly the same."""
+    def contrasted(self, batch: Batch, other: TokenModel, strength: float) -> Floats:
+        """[T] under softmax(z + strength (z - z')): z the logits of this model, z' those of the other."""
 
     def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
         """One optimizer step on a loss whose derivative with respect to `logprobs` is `gradient` [T]. Returns metrics."""
@@ -56,8 +75,14 @@ class Shaping:
 
     needs_judge: ClassVar[bool] = False
     """The trainer sets `judge` and `discount` before the first iteration."""
-    needs_model: ClassVar[Literal["tokens", "steps"] | None] = None
-    """The trainer sets `model` before the first iteration: a TokenModel or a StepModel."""
+    needs_model: ClassVar[NeedsModel] = None
+    """The trainer sets `model` before the first iteration: a TokenModel, a StepModel, or for `policy` a PolicyReader."""
+    needs_other: ClassVar[bool] = False
+    """It learns with two TokenModels: the trainer also sets `other`."""
+    rewards_tokens: ClassVar[bool] = False
+    """`shape` gives a reward to each sampled token [T], not to each step."""
+    distills: ClassVar[bool] = False
+    """The update also moves the policy towards what `distill` makes of both models."""
     min_group_size: ClassVar[int] = 1
     """Episodes of a task that the shaping needs."""
     shapes_weights: ClassVar[tuple[str, ...]] = ()
@@ -68,6 +93,8 @@ class Shaping:
     """Discount of the return that the method maximizes."""
     model: Any = field(default=None, init=False, repr=False, compare=False)
     """What `needs_model` names."""
+    other: Any = field(default=None, init=False, repr=False, compare=False)
+    """With `needs_other`: a second model of the same kind."""
     metrics: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Of the last call of `shape`."""
 
@@ -79,17 +106,35 @@ class Shaping:
         """Whether it uses the model that `needs_model` names; a subclass may have settings with which it does not."""
         return self.needs_model is not None
 
+    @property
+    def reads_reference(self) -> bool:
+        """Whether it asks its model for `reference_logprobs`."""
+        return False
+
     def check(self, method: Algorithm) -> None:
         """Hook: raise ValueError for a method that would not feel the reward."""
 
     async def shape(self, batch: Batch) -> Floats:
-        """Hook: [S] the reward of each step; nan where a step has none. Faulted episodes enter no statistic."""
+        """Hook: [S] the reward of each step, or with `rewards_tokens` [T] of each token; nan where there is none. Faulted
+        episodes enter no statistic."""
         raise NotImplementedError(f"{type(self).__name__} does not define shape(batch)")
+
+    def distill(self, student: Tensor, toward: Tensor, away: Tensor) -> Tensor:
+        """Hook of shapings with `distills`: [D] the loss at each of some places, with the gradient of `student`.
+
+        All [D, V]: log-probabilities of what may be said there, by the policy, by `model` and by `other`; -inf of what may not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define distill(student, toward, away)")
 
 
 _registry: Registry[type[Shaping]] = Registry("shaping", "stepcredit.shaping", base=Shaping)
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
+register("aligndistil", "algorithms.shaping.aligndistil:AlignDistil")
 register("calm", "algorithms.shaping.calm:Calm")
+register("cdpo", "algorithms.shaping.cdpo:CDPO")
 register("implicit_prm", "algorithms.shaping.implicit_prm:ImplicitPRM")
 register("invalid_action", "algorithms.shaping.invalid_action:InvalidAction")
 register("progress", "algorithms.shaping.progress:Progress")
+register("t_reg", "algorithms.shaping.t_reg:TREG")
+register("tgdpo", "algorithms.shaping.tgdpo:TGDPO")
+register("token_reward", "algorithms.shaping.token_reward:TokenReward")

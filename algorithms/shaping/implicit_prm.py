@@ -11,21 +11,22 @@ beta log(1 / eps).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from algorithms.base import Batch, Floats
-from algorithms.shaping import Shaping, TokenModel
+from algorithms.shaping.outcome_model import OutcomeModel, everywhere
 from algorithms.shaping.preference import BestOf, Fit, cross_entropy, detached_dpo, dpo
-from envs.common.structured import AboveZero, Positive
+from algorithms.stats import step_sums
+from envs.common.structured import AboveZero
 
 NAME = "implicit_prm"
 
 
 @dataclass
-class ImplicitPRM(Shaping):
+class ImplicitPRM(OutcomeModel):
     """beta (log pi_phi - log pi_old) of the step's sampled tokens, fitted as it goes."""
 
     beta: AboveZero = 0.05
@@ -44,30 +45,6 @@ class ImplicitPRM(Shaping):
     """Of a trajectory in dpo: the sum of its steps' scores (Eq. 2), or their mean (official)."""
     best_of: BestOf = "none"
     """Weights of detached_dpo: alike, or as the best of a group would be drawn by reward or by outcome."""
-    score_threshold: float | None = None
-    """A trajectory is positive if its score is above this (SOTOPIA: 6); null: if it is a success."""
-    epochs: Positive = 1
-    """Optimizer steps an iteration, each on all of its trajectories."""
-    lr: AboveZero | None = None
-    """Learning rate of the reward model; null: twice the policy's (paper), or, of an adapter beside a policy that is trained
-    whole, ten times, since low-rank weights need a higher one. The same in every iteration: of the policy's schedule it is the
-    peak."""
-    grad_clip: AboveZero = 10.0
-    """Largest norm of its gradient (paper)."""
-    kind: Literal["adapter", "copy"] = "adapter"
-    """adapter: the policy as it was before RL, frozen, plus low-rank weights (with model.lora the frozen model is the policy's
-    own, and memory stays near one model); copy: a second model that starts as the policy, the same weights of it trained
-    (paper)."""
-    rank: Positive = 16
-    """Rank of the adapter."""
-    alpha: AboveZero = 32.0
-    """The adapter's output is multiplied by alpha / rank."""
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
-    """Names of the linear layers that the adapter adds to."""
-
-    min_group_size: ClassVar[int] = 2
-    needs_model: ClassVar[Literal["tokens", "steps"] | None] = "tokens"
-    shapes_weights: ClassVar[tuple[str, ...]] = ("kind", "rank", "targets")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,43 +54,17 @@ class ImplicitPRM(Shaping):
                 f"label is 'score', but {given}, which divides episodes into positive and negative ones; allowed with it: "
                 "loss ce or detached_dpo, without a score_threshold"
             )
-        if not self.targets:
-            raise ValueError("targets is empty; name the linear layers that get an adapter, for example q_proj")
 
     async def shape(self, batch: Batch) -> Floats:
         """[S] the reward of each step, after the model was fitted to the outcomes. Faulted episodes take no part.
 
         metrics: loss, number and accuracy of pairs (of episodes the model has not seen), mean |reward|.
         """
-        if self.model is None:
-            raise ValueError(f"shaping {NAME} has no model; the trainer sets it before the first iteration")
-        model: TokenModel = self.model
-        counted = np.repeat(batch.included, batch.tokens)  # [T]
-        played, old = Batch(**batch.finished()), model.rollout_logprobs(batch)
-        label = self.labels(played)
-
-        def ratio() -> Floats:
-            return (model.logprobs(batch) - old)[counted]
-
-        def descend(gradient: Floats) -> dict[str, float]:
-            slope = np.zeros(len(counted))
-            slope[counted] = gradient
-            return model.descend(batch, slope)
-
-        before = ratio()
-        fit, gradient = self.fit(played, label, before)
-        rewards, self.metrics = self.rewards(played, before), {"pairs": float(fit.compared)}
-        if fit.compared:
-            self.metrics |= {"loss": fit.loss, "accuracy": fit.accuracy} | descend(gradient)
-            for _ in range(self.epochs - 1):
-                _, gradient = self.fit(played, label, ratio())
-                descend(gradient)
-            if self.reward == "updated":
-                rewards = self.rewards(played, ratio())
-        self.metrics["reward_size"] = float(np.abs(rewards).mean()) if len(rewards) else 0.0
-        found = np.full(len(batch.reward), np.nan)
-        found[batch.included] = rewards
-        return found
+        old = self.of_trainer(self.model).rollout_logprobs(batch)
+        learned = self.learned(batch, old, after=self.reward == "updated")
+        rewards = self.rewards(Batch(**batch.finished()), learned.after)
+        self.metrics = {**learned.metrics, "reward_size": float(np.abs(rewards).mean()) if len(rewards) else 0.0}
+        return everywhere(rewards, batch.included)
 
     def labels(self, batch: Batch) -> Floats:
         """[N] what the model is to learn of each trajectory: above 0 if it is to prefer it. Raises ValueError."""
@@ -125,9 +76,7 @@ class ImplicitPRM(Shaping):
                         "score must be within 0 and 1. Set label=outcome, with a score_threshold if success says too little"
                     )
             return np.array([one.score for one in batch.trajectories], dtype=np.float64)
-        if self.score_threshold is None:
-            return batch.success.astype(np.float64)
-        return np.array([one.score > self.score_threshold for one in batch.trajectories], dtype=np.float64)
+        return super().labels(batch)
 
     def fit(self, batch: Batch, label: Floats, ratio: Floats) -> tuple[Fit, Floats]:
         """The loss, and its gradient [T] with respect to the log-ratios `ratio` [T]. label: [N]."""
@@ -149,6 +98,4 @@ class ImplicitPRM(Shaping):
 
     def _scores(self, batch: Batch, ratio: Floats) -> Floats:
         """[S] beta times the sum of the log-ratios of each step's tokens."""
-        steps = len(batch.tokens)
-        total = np.bincount(np.repeat(np.arange(steps), batch.tokens), ratio, steps).astype(np.float64)
-        return self.beta * total
+        return self.beta * step_sums(batch, ratio)

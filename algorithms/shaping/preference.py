@@ -38,18 +38,18 @@ def dpo(score: Floats, positive: Bools, group: Ints) -> Fit:
     if not len(better):
         return Fit(0.0, np.zeros(len(score)), 0, 0.0)
     margin = score[better] - score[worse]
-    slope = -_sigmoid(-margin) / len(margin)
+    slope = -sigmoid(-margin) / len(margin)
     gradient = np.zeros(len(score))
     np.add.at(gradient, better, slope)
     np.subtract.at(gradient, worse, slope)
-    return Fit(float(_softplus(-margin).mean()), gradient, len(margin), _right(margin))
+    return Fit(float(softplus(-margin).mean()), gradient, len(margin), right_share(margin))
 
 
 def cross_entropy(score: Floats, label: Floats) -> Fit:
     """Mean binary cross-entropy of sigmoid(score) and a label within 0 and 1 (PRIME, arXiv 2502.01456). All [U]."""
-    right, wrong = label * _sigmoid(-score), (1 - label) * _sigmoid(score)
-    loss = label * _softplus(-score) + (1 - label) * _softplus(score)
-    return Fit(float(loss.mean()), (wrong - right) / len(score), len(score), _right((2 * label - 1) * score))
+    right, wrong = label * sigmoid(-score), (1 - label) * sigmoid(score)
+    loss = label * softplus(-score) + (1 - label) * softplus(score)
+    return Fit(float(loss.mean()), (wrong - right) / len(score), len(score), right_share((2 * label - 1) * score))
 
 
 def detached_dpo(score: Floats, label: Floats, group: Ints, best_of: BestOf = "none") -> Fit:
@@ -72,19 +72,22 @@ def detached_dpo(score: Floats, label: Floats, group: Ints, best_of: BestOf = "n
             ranked = (score if best_of == "reward" else label)[members]
             weight[members] = n * (np.searchsorted(np.sort(ranked), ranked, side="right") / n) ** (n - 1)
     margin = sign * (score - others)
-    gradient = -sign * weight * _sigmoid(-margin)
-    return Fit(float((weight * _softplus(-margin)).sum()), gradient, len(margin), _right(margin))
+    gradient = -sign * weight * sigmoid(-margin)
+    return Fit(float((weight * softplus(-margin)).sum()), gradient, len(margin), right_share(margin))
 
 
-def _softplus(x: Floats) -> Floats:
+def softplus(x: Floats) -> Floats:
+    """log(1 + exp(x)), without overflow."""
     found: Floats = np.logaddexp(0.0, x)
     return found
 
 
-def _sigmoid(x: Floats) -> Floats:
-    found: Floats = np.exp(-_softplus(-x))
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)), without overflow."""
+    found: Floats = np.exp(-softplus(-x))
     return found
 
 
-def _right(margin: Floats) -> float:
+def right_share(margin: Floats) -> float:
+    """Share of margins above 0; a tie is half right."""
     return float(((margin > 0) + 0.5 * (margin == 0)).mean())

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from algorithms.base import Algorithm, Batch, Floats
-from algorithms.shaping import Shaping, StepModel
+from algorithms.shaping import NeedsModel, Shaping, StepModel
 from algorithms.stats import deviations, episode_returns
 from envs.common.structured import AboveZero, AtLeast, NonNegative, Positive
 
@@ -45,7 +45,7 @@ class Progress(Shaping):
     hidden: Annotated[list[int], AtLeast(1)] = field(default_factory=lambda: [256])
     """Widths of the MLP's inner layers; []: a linear one."""
 
-    needs_model: ClassVar[Literal["tokens", "steps"] | None] = "steps"
+    needs_model: ClassVar[NeedsModel] = "steps"
     shapes_weights: ClassVar[tuple[str, ...]] = ("trains", "hidden")
 
     @property

@@ -28,13 +28,17 @@ FEW_BRANCHES = {
 WEBSHOP = ["env=webshop", "env.max_steps=6", "warmstart.steps=20", "warmstart.demonstrations=24"]
 ELSEWHERE = {name: WEBSHOP for name in METHODS if name.startswith("igpo")}
 """Methods that ask for what the usual environment lacks, and where they are tried."""
+OF_PAIRS = ("aligndistil", "cdpo", "cdpo_official", "r_to_q", "rto", "t_reg", "tgdpo")
+"""Methods that learn from pairs of a better and a worse episode."""
+UNSURE = ["engine.temperature=2"]
+"""With which there are some."""
 CONSTANT = ["optim.warmup=0", "optim.schedule=constant", "critic.lr=1e-3", "evaluation.every=0", "evaluation.before=false"]
 
 
 def settings(method: str) -> list[str]:
     """A small run with a method."""
     usual = [word for word in SMALL if method not in ELSEWHERE or not word.startswith(("env", "warmstart", "algo"))]
-    few = FEW_BRANCHES.get(method.removesuffix("_official"), ())
+    few = [*FEW_BRANCHES.get(method.removesuffix("_official"), ()), *(UNSURE if method in OF_PAIRS else ())]
     return [*usual, *CONSTANT, *ELSEWHERE.get(method, ()), f"algo={method}", *few]
 
 
@@ -64,8 +68,10 @@ def test_it_trains(method: str, tmp_path: Path) -> None:
     credits = [step.credit["advantage"] for t in played for step in t.steps if step.credit is not None]
     flat = [value for one in credits for value in (one if isinstance(one, list) else [one])]
     assert credits
-    # Pass@k credits only a group's one best episode, and in these few groups there may be none.
-    assert any(value not in (None, 0.0) for value in flat) or method == "passk_grpo" or rows[-1]["train/reward"] in (0.0, 10.0)
+    # Pass@k credits only a group's one best episode, and in these few groups there may be none; a distillation credits none.
+    silent = method in ("passk_grpo", "aligndistil") or rows[-1]["train/reward"] in (0.0, 10.0)
+    assert any(value not in (None, 0.0) for value in flat) or silent
+    assert method not in OF_PAIRS or sum(value for row in rows[1:] for key, value in row.items() if key.endswith("/pairs")) > 0
 
 
 @pytest.mark.parametrize("method", ["vineppo", "spo_chain", "spo_tree", "tree_grpo"])
@@ -91,18 +97,36 @@ def test_branches_are_on_disk_and_apart_in_every_count(method: str, tmp_path: Pa
         assert all(step.credit is not None for t in gone_on for step in t.steps)
 
 
-@pytest.mark.parametrize("method", ["poad", "oprl", "spa", "hiper", "vineppo", "spo_tree", "tree_grpo"])
-def test_what_learns_or_is_played_beside_goes_on_too(method: str, tmp_path: Path) -> None:
-    small = (*settings(method), "evaluation.after=false")
-    whole = train(tmp_path, "whole", *small, "iterations=3")
+def stopped_and_resumed(tmp_path: Path, small: list[str], iterations: int) -> list[dict[str, float]]:
+    """The rows of a run, after one that was stopped at iteration 1 went on to the same numbers and weights."""
+    whole = train(tmp_path, "whole", *small, f"iterations={iterations}")
     train(tmp_path, "stopped", *small, "iterations=1")
-    agents.train.train(loading.load([f"resume={tmp_path / 'stopped'}", "iterations=3"]))
+    agents.train.train(loading.load([f"resume={tmp_path / 'stopped'}", f"iterations={iterations}"]))
     resumed = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
     for before, after in zip(whole, resumed, strict=True):
         same = {key for key in before if not key.startswith(("time/", "warmstart/", "tokens_per_s"))}
         assert {key: after[key] for key in same} == {key: before[key] for key in same}
     left, right = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(left[name], right[name]) for name in left)
+    return whole
+
+
+@pytest.mark.parametrize("method", ["poad", "oprl", "spa", "hiper", "vineppo", "spo_tree", "tree_grpo"])
+def test_what_learns_or_is_played_beside_goes_on_too(method: str, tmp_path: Path) -> None:
+    stopped_and_resumed(tmp_path, [*settings(method), "evaluation.after=false"], iterations=3)
+
+
+@pytest.mark.parametrize("method", ["gigpo", "ppo"])
+def test_objectives_on_pairs_go_beside_a_method_and_each_other(method: str, tmp_path: Path) -> None:
+    names = ["token_reward", "tgdpo", "cdpo", "t_reg", "aligndistil"]
+    entering = [f"algo.shaped_at.{name}=advantage" for name in ("tgdpo", "cdpo", "t_reg")]
+    chosen = [*settings(method), *UNSURE, f"shaping=[{','.join(names)}]", *entering, "evaluation.after=false"]
+    rows = stopped_and_resumed(tmp_path, chosen, iterations=2)
+    assert all(sum(row[f"{name}/pairs"] for row in rows[1:]) > 0 for name in names)
+    assert all(row["update/distillation"] > 0 for row in rows[1:])
+    steps = [step for t in episodes(tmp_path / "whole", 2) for step in t.steps if step.credit is not None]
+    assert all(set(names[:4]) <= set(step.shaped_rewards) for step in steps)
+    assert any(len(set(step.credit["shaped"])) > 1 for step in steps if step.credit), "tokens of a step differ"
 
 
 def test_every_registered_method_has_settings_to_choose() -> None:

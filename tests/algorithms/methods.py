@@ -23,6 +23,7 @@ from algorithms.reinforce import ReinforceBaseline, ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
 from algorithms.salt import SALT
+from algorithms.shaped import Shaped
 from algorithms.spo_chain import SPOChain
 from algorithms.spo_tree import SPOTree
 from algorithms.tempo import TEMPO
@@ -61,6 +62,7 @@ METHODS: dict[str, Algorithm] = {
     "proxmo exact": ProxMO(grouping="exact", normalize="std"),
     "salt": SALT(),
     "salt rloo": SALT(estimator="rloo", history=1),
+    "shaped": Shaped(shaped_at={"subgoal": "advantage"}),
     "oprl": OPRL(),
     "oprl official": OPRL(**official("oprl")),
     "oprl scaled": OPRL(estimator="grpo"),

@@ -31,6 +31,7 @@ from tests.algorithms.golden_hiper import hiper_hae
 from tests.algorithms.golden_igpo import igpo
 from tests.algorithms.golden_istar import istar_advantage, istar_prm_loss, istar_step_reward
 from tests.algorithms.golden_macro import marlhf_macro_actions
+from tests.algorithms.golden_pairs import aligndistil, cdpo, rto_token_rewards, t_reg, tgdpo
 from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_poad_losses import poad_losses
 from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token
@@ -176,6 +177,11 @@ def kl_penalty(case: Case, tolerance: float) -> None:
 
 CHECKS: dict[str, Check] = {
     "poad_losses": poad_losses,
+    "aligndistil": aligndistil,
+    "cdpo": cdpo,
+    "rto_token_rewards": rto_token_rewards,
+    "t_reg": t_reg,
+    "tgdpo": tgdpo,
     "calm_reward": calm_reward,
     "gigpo_step_returns": gigpo_step_returns,
     "gigpo_step_groups": gigpo_step_groups,

@@ -52,7 +52,17 @@ def test_a_name_cannot_be_taken_twice() -> None:
 
 
 def test_shapings_are_found_by_name() -> None:
-    assert shaping.names() == ["calm", "implicit_prm", "invalid_action", "progress"]
+    assert shaping.names() == [
+        "aligndistil",
+        "calm",
+        "cdpo",
+        "implicit_prm",
+        "invalid_action",
+        "progress",
+        "t_reg",
+        "tgdpo",
+        "token_reward",
+    ]
     assert shaping.build("invalid_action", {"coefficient": 0.2}) == InvalidAction(0.2)
     with pytest.raises(ValueError, match="coefficient is -1"):
         shaping.build("invalid_action", {"coefficient": -1})

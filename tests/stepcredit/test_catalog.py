@@ -57,8 +57,10 @@ def test_a_mistyped_setting_or_name_is_answered_with_the_nearest() -> None:
 def test_names_are_those_that_the_command_line_knows() -> None:
     assert {"alfworld", "webshop", "minihack", "minihack/river"} <= set(stepcredit.environments())
     assert {"gigpo", "ppo", "dapo"} <= set(stepcredit.methods())
+    asked = {"igpo": "env=webshop", "igpo_official": "env=webshop", "igpo_first_release": "env=webshop"}
+    asked["shaped"] = "shaping=aligndistil"
     for name in stepcredit.methods():
-        loading.load([f"algo={name}", *(["env=webshop"] if name.startswith("igpo") else [])])
+        loading.load([f"algo={name}", *([asked[name]] if name in asked else [])])
 
 
 def test_an_environment_of_ones_own_is_found_by_make_gymnasium_and_training() -> None:

@@ -135,6 +135,18 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
         (["env=alfworld", "algo=igpo"], ["algo.name=igpo", "env.name=alfworld have none", "webshop"]),
         (["algo=hiper", "engine.constrained=admissible"], ["engine.constrained is 'admissible'", "env.hierarchy=true", "none"]),
         (["algo=hiper", "env.hierarchy=false"], ["env.hierarchy is false", "algo.name=hiper", "true"]),
+        (["algo=tgdpo", "rollout.group_size=1"], ["rollout.group_size is 1", "shaping.tgdpo compares", "at least 2"]),
+        (["algo=rto", "rollout.group_size=1"], ["rollout.group_size is 1", "shaping.token_reward", "at least 2"]),
+        (["algo=gigpo", "shaping=cdpo"], ["algo.shaped_at.cdpo is 'reward'", "set algo.shaped_at.cdpo=advantage"]),
+        (["algo=r_to_q", "algo.shaped_at.token_reward=reward"], ["'shaped'", "set algo.shaped_at.token_reward=advantage"]),
+        (["algo=t_reg", "~shaping.t_reg"], ["algo.name is 'shaped'", "algo=tgdpo", "algo=gigpo"]),
+        (
+            ["algo=t_reg", "model.lora.enabled=true"],
+            ["shaping.t_reg compares with the policy before RL", "warmstart.enabled=false"],
+        ),
+        (["algo=rto", "engine.constrained=scored"], ["engine.constrained is 'scored'", "admissible"]),
+        (["algo=gigpo", "shaping=aligndistil", "engine.constrained=scored"], ["'scored'", "shaping.aligndistil"]),
+        (["algo=rto", "shaping.token_reward.against=rollout"], ["shaping.token_reward", "kl is 0.01", "allowed with it: 0"]),
         (["algo=oprl", "model.lora.enabled=true"], ["shaping.implicit_prm.kind is 'adapter'", "kind=copy"]),
         (
             ["+experiment=gigpo_alfworld_qwen2.5_1.5b", "algo=poad"],
