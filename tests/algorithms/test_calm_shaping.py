@@ -104,7 +104,7 @@ def grown_alone(played: list[Trajectory]) -> Batch:
 def test_the_additive_form_reaches_every_method_that_needs_nothing_beyond_the_episodes() -> None:
     for name in base.names():
         method = base.get(name)()
-        if method.needs or method.reads_shaping:
+        if method.needs or method.reads_shaping or name == "shaped":  # which has no credit of its own
             continue
         played, _ = shaped(Calm(), [[("key",), (), ()], [(), (), ()]], [0.0, 0.0, 0.0])
         found = method.advantages(as_batch(played)).values
