@@ -57,8 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             report(config)
             return streams.code()
+        from agents.runs import launcher
+
+        if launcher.starts(config):
+            return launcher.launch(config, options.overrides)
+        if config.launcher.name == "torchrun":
+            return _as_rank(config)
         tell(train(config).last_lines())
     return outcome.code
+
+
+def _as_rank(config: TrainConfig) -> int:
+    """Be one of several processes that somebody has started; returns the exit code."""
+    from agents.models import ranks
+    from agents.training.following import follow, joined
+
+    with joined(config):
+        if ranks.rank() > 0:
+            follow(config)
+            return 0
+        folder = train(config)
+    return tell(folder.last_lines())
 
 
 def train(config: TrainConfig, stop: threading.Event | None = None) -> RunFolder:

@@ -116,6 +116,7 @@ def check(config: Config) -> None:
     if isinstance(config, AuditConfig):
         _check_audit(config)
     if isinstance(config, TrainConfig):
+        _check_launcher(config)
         _check_surrogate(config)
         _check_reference(config)
         _check_trackers(config)
@@ -319,6 +320,31 @@ def _check_judge(config: TrainConfig) -> None:
         raise ConfigError(
             f"judge.kind is 'policy', but model.name={config.model.name} with model.prompt=plain has no chat template to be "
             "asked in; allowed with it: rules, model, endpoint (judge=smollm2)"
+        )
+
+
+ON_ONE_RANK: frozenset[str] = frozenset({"divergence", "influence", "waad", "fai", "answers"})
+"""What a method or its transforms may read and ranks do not compute together."""
+
+
+def _check_launcher(config: TrainConfig) -> None:
+    if config.launcher.name == "here":
+        if config.launcher.processes > 1:
+            raise ConfigError(f"launcher.processes is {config.launcher.processes}, which needs launcher=torchrun")
+        return
+    if config.rollout.overlap:
+        raise ConfigError(
+            f"rollout.overlap is {config.rollout.overlap}, but ranks (launcher=torchrun) update between rollouts: set "
+            "rollout.overlap=0"
+        )
+    method = base.build(config.algo)
+    alone = [f"algo.name={config.algo['name']} with its transforms"] * bool(method.reads & ON_ONE_RANK)
+    alone += [f"shaping.{name}" for name in config.shaping if shaping.get(name).needs_model == "policy"]
+    alone += [f"shaping.{name}" for name in config.shaping if shaping.get(name).needs_other or shaping.get(name).distills]
+    if alone:
+        raise ConfigError(
+            f"{alone[0]} reads numbers that only one process computes so far, and launcher is 'torchrun'; allowed with it: "
+            "launcher=here"
         )
 
 

@@ -16,6 +16,7 @@ from agents.config.sections import (
     EvalConfig,
     FormsConfig,
     JudgeConfig,
+    LauncherConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -46,6 +47,7 @@ class TrainConfig:
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
     seed: Natural = 0
     """Root of all randomness."""
     iterations: Natural = 100

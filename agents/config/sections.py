@@ -406,6 +406,21 @@ class TensorboardConfig:
 
 
 @dataclass
+class LauncherConfig:
+    """The processes that train together."""
+
+    name: Literal["here", "torchrun"] = "here"
+    """here: this process alone; torchrun: ranks that share the learner's weights (FSDP2), started by this command, or by
+    torchrun or a cluster that sets its variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
+    processes: Natural = 0
+    """name=torchrun: ranks that this command starts; 0: one for each GPU, on a machine without one 1."""
+    offload: bool = False
+    """name=torchrun: keep each rank's share of weights, gradients and moments in the CPU's memory."""
+    timeout_s: AboveZero = 1800.0
+    """name=torchrun: seconds after which a rank that the others wait for in an update counts as lost."""
+
+
+@dataclass
 class TrackerConfig:
     """Where metrics go besides metrics.jsonl, which is always written. A section that is null is off."""
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from agents.models import architecture
+from agents.models import architecture, ranks
 from agents.models.blocks import Blocks
 
 REFERENCE = "reference"
@@ -45,7 +45,7 @@ class Policy:
         slots = architecture.own_cache(self.causal.config, self.max_length, self.attention) is None
         self.kept: architecture.Kept = "slots" if slots else "chunks"
         """What keeps its sessions while they are sampled; with slots, texts that begin alike may share tokens, too."""
-        self._head_is_plain = self._probe_head()
+        self.trunk = Trunk(self.causal, self._probe_head())
         self._takes_blocks = self.attention == "sdpa" and self._probe_blocks()
         self._frozen: Policy | None = None
 
@@ -95,11 +95,8 @@ class Policy:
         `mask` is None (causal; right padding needs nothing else), boolean [B, 1, L, K], or blocks over a single row. Only
         selected places go through the output head, which for a large vocabulary costs more than the rest of a small model.
         """
-        if self._head_is_plain:
-            hidden = hidden_states(self.causal, ids, positions, mask, cache)
-            return self.causal.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[select]).float()
-        logits = self.causal(**_inputs(self.causal, ids, positions, mask, cache)).logits
-        return logits.reshape(-1, logits.shape[-1])[select].float()
+        found: Tensor = self.trunk(ids, positions, mask, select, cache)
+        return found
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -141,12 +138,13 @@ class Policy:
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model, shared)
         twin.causal = _unwrapped(twin.model)
+        twin.trunk = Trunk(twin.causal, self.trunk.head_is_plain)
         twin._frozen = None
         return twin
 
     def named_tensors(self) -> dict[str, Tensor]:
         """The weights by the model's own names, by reference; those below a LoRA adapter are merged with it, in new tensors."""
-        found = {name: p.detach() for name, p in self._published(adapter=False).items()}
+        found = {name: ranks.full(p.detach()) for name, p in self._published(adapter=False).items()}
         for path, module in self.causal.named_modules():
             if hasattr(module, "get_delta_weight"):
                 found[f"{path}.weight"] = found[f"{path}.weight"] + module.get_delta_weight("default").detach()
@@ -189,20 +187,32 @@ class Policy:
             if not adapter and hasattr(module, "get_delta_weight"):
                 module.enable_adapters(False)
 
+    def weights(self) -> dict[str, Tensor]:
+        """All weights and buffers by the names of `model`, gathered where ranks share them."""
+        return {name: ranks.full(tensor.detach()) for name, tensor in self.model.state_dict().items()}
+
     @property
-    def frozen_weights(self) -> dict[str, Tensor] | None:
-        """Weights of the frozen copy, for checkpoints; None if nobody has asked for one."""
-        return None if self._frozen is None else self._frozen.model.state_dict()
+    def has_frozen(self) -> bool:
+        """Whether somebody has asked for the frozen copy."""
+        return self._frozen is not None
 
     def save(self, folder: Path) -> None:
-        """Write the model and tokenizer by `save_pretrained`: of LoRA the adapter, merged where its base could not be found."""
-        if self.model is self.causal:
+        """Write the model and tokenizer by `save_pretrained`: of LoRA the adapter, merged where its base could not be found.
+
+        All ranks gather, and rank 0 writes."""
+        if self.model is not self.causal and self.model.peft_config["default"].base_model_name_or_path:
+            if ranks.rank() == 0:
+                self.model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+        elif ranks.size() > 1:
+            weights = self.named_tensors()  # tied ones once
+            if ranks.rank() == 0:
+                self.causal.save_pretrained(folder, state_dict=weights)
+        elif self.model is self.causal:
             self.model.save_pretrained(folder)
-        elif self.model.peft_config["default"].base_model_name_or_path:
-            self.model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
         else:
             copy.deepcopy(self.model).merge_and_unload().save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        if ranks.rank() == 0:
+            self.tokenizer.save_pretrained(folder)
 
     @torch.no_grad()
     def _probe_head(self) -> bool:
@@ -228,6 +238,40 @@ class Policy:
         alone = hidden_states(self.causal, ids[:, [0, 1, 4, 5]], None, None)[0, 2:]
         following = hidden_states(self.causal, ids, None, None)[0, 4:]
         return float((found - alone).norm()) < 0.3 * float((following - alone).norm())
+
+
+class Trunk(nn.Module):
+    """A transformers model as one module, through which all passes of the learner go: ranks gather its weights there."""
+
+    def __init__(self, causal: Any, head_is_plain: bool = True) -> None:
+        """head_is_plain: logits are just the output embedding of the last hidden state."""
+        super().__init__()
+        self.causal, self.head_is_plain = causal, head_is_plain
+
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor | None,
+        mask: Tensor | Blocks | None,
+        select: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
+        """Logits [M, V] in float32 at the flat places `select` [M], or without them the last layer's states [B, L, H]."""
+        if select is None or self.head_is_plain:
+            hidden = hidden_states(self.causal, ids, positions, mask, cache)
+            if select is None:
+                return hidden
+            logits: Tensor = self.causal.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[select])
+            return logits.float()
+        logits = self.causal(**_inputs(self.causal, ids, positions, mask, cache)).logits
+        return logits.reshape(-1, logits.shape[-1])[select].float()
+
+    def shard(self, offload: bool) -> None:
+        """Deal the weights out to the ranks, but for adapters, which all hold whole."""
+        names = set(getattr(self.causal, "_no_split_modules", None) or ())
+        layers = [module for module in self.causal.modules() if type(module).__name__ in names]
+        kept = {p for name, p in self.causal.named_parameters() if ".lora_" in name}
+        ranks.shard(self, layers, kept, offload)
 
 
 def hidden_states(

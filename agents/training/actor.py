@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.config.sections import LossConfig, OptimConfig
+from agents.models import ranks
 from agents.models.policy import Policy, token_logprobs
 from agents.training.experience import Experience
 from agents.training.optimizer import Optimizer
@@ -24,6 +25,11 @@ from algorithms import losses, surrogates
 
 Sums = defaultdict[str, float]
 """Metrics of an update, summed over tokens or mini-batches."""
+OF_TOKENS = (
+    *("loss", "entropy", "clipped", "kl_old", "kl", "choices", "computed_tokens", "padded_tokens"),
+    *("mismatch_sum", "mismatch_tokens"),
+)
+"""Sums over the tokens that a rank had; the others are the same on all ranks."""
 
 
 Teacher = Callable[[MicroBatch, Tensor], Tensor]
@@ -38,7 +44,7 @@ class Actor:
     ) -> None:
         self.policy, self.optim, self.loss = policy, optim, loss
         self.iterations, self.seed, self.temperature = iterations, seed, temperature
-        self.optimizer = Optimizer(policy.trainable(), optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
+        self.optimizer = Optimizer(policy.trainable, optim.lr, (optim.betas[0], optim.betas[1]), optim.weight_decay)
         clip = surrogates.Clip(loss.clip_low, loss.clip_high, loss.dual_clip)
         self.surrogate = surrogates.build(loss.surrogate, {"clip": clip})
         self.teachers: list[Teacher] = []
@@ -67,6 +73,9 @@ class Actor:
             if not self._step(experience, target, members, sums, fresh=number == 0):
                 sums["stopped"] += 1
                 break
+        if ranks.size() > 1:
+            sums |= ranks.added_up_numbers(sums, OF_TOKENS)
+            sums["mismatch_max"] = ranks.largest(sums["mismatch_max"])
         return {**self._summary(sums), **target.metrics, "learning_rate": lr}
 
     def _target(self, experience: Experience, version: int) -> Target:
@@ -112,6 +121,7 @@ class Actor:
             for batch in passes(experience, rows, self.policy, self.optim.tokens_per_microbatch):
                 moved += self._backward(batch, experience, target, advantages, weights, sums, fresh)
         sums["minibatches"] += 1
+        moved = ranks.added_up(moved)
         if self.loss.target_kl is not None and float(moved[0]) > self.loss.target_kl * float(moved[1]):
             return False
         norm = self.optimizer.step(self.optim.grad_clip)
@@ -134,6 +144,12 @@ class Actor:
     ) -> Tensor:
         """Adds to the gradient. Returns [2]: sum of the trained tokens' KL from the sampling policy, and their number."""
         logp, entropy, taught = self._said(batch)
+        if not len(batch.tokens):  # a pass of other ranks, who need this one's part of the weights
+            if self.loss.kl.kind != "none":
+                self._reference_logprobs(batch)
+            logp.sum().backward()
+            self.optimizer.collect()
+            return torch.zeros(2)
         device = logp.device
         old, advantage, weight = (x[batch.tokens].to(device) for x in (target.old, advantages, weights))
         trained = target.trained[batch.tokens].to(device)
@@ -218,6 +234,6 @@ class Actor:
             metrics["stopped"] = sums["stopped"]
         if self.teachers:
             metrics["distillation"] = sums["distillation"] / minibatches
-        if "kl" in sums:
+        if self.loss.kl.kind != "none":
             metrics["kl_to_reference"] = sums["kl"] / minibatches
         return metrics

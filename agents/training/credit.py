@@ -15,6 +15,7 @@ import torch
 
 from agents import judges
 from agents.config.commands import TrainConfig
+from agents.models import ranks
 from agents.training.aside import IN_TURN, Aside
 from agents.training.experience import Experience
 from agents.training.hindsight import Noted, rows_with_notes
@@ -47,7 +48,8 @@ class Credit:
             learner.add_critic(self.method.values_per_token)
         for name, one in self.shapings.items():
             if one.learns:
-                one.model = learner.add_reward_model(name, one, noted)
+                made = learner.add_reward_model(name, one, noted)
+                one.model = ranks.led(["learner", "reward_models", name], made)
                 if one.needs_other:
                     one.other = learner.add_reward_model(f"{name} other", one)
                 if one.distills:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.config.sections import CriticConfig, OptimConfig
+from agents.models import ranks
 from agents.models.policy import Policy
 from agents.training.experience import Experience
 from agents.training.head import Head
@@ -73,6 +74,7 @@ class Critic:
                 (self.config.coefficient * loss).backward()
                 self.head.optimizer.collect()
                 total += float(loss.detach())
+        total = ranks.added_up_numbers({"loss": total}, ["loss"])["loss"]
         if self.head.optimizer.step(self.config.grad_clip) is None:
             return 0.0, False
         return total, True

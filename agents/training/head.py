@@ -15,11 +15,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from agents.models.policy import Policy, hidden_states
+from agents.models import ranks
+from agents.models.policy import Policy, Trunk
 from agents.training.experience import Experience
 from agents.training.optimizer import Optimizer
 from agents.training.packing import Row
-from agents.training.passes import MicroBatch, passes
+from agents.training.passes import MicroBatch, joined, passes
 from envs.common.seeding import derive
 
 
@@ -46,28 +47,32 @@ class Head:
         self.whole = settings.trains == "all"
         self._adapters = policy.model is not policy.causal and not self.whole
         if self.whole:
-            base = copy.deepcopy(policy.causal).requires_grad_(True).eval()
+            self.trunk = Trunk(copy.deepcopy(policy.causal).requires_grad_(True).eval())
         else:
-            base = policy.causal if self._adapters else policy.frozen().causal
-        self.base: Any = base
-        width, widths = int(base.config.get_text_config().hidden_size), [*settings.hidden, outputs]
+            self.trunk = policy.trunk if self._adapters else policy.frozen().trunk
+        width, widths = int(self.trunk.causal.config.get_text_config().hidden_size), [*settings.hidden, outputs]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, name, "weights"))
             layers = [nn.Linear(a, b, bias=False) for a, b in pairwise([width, *widths])]
         nn.init.zeros_(layers[-1].weight)  # before it has learned anything it has no opinion
         joined = [part for layer in layers for part in (layer, nn.ReLU())][:-1]
         self.mlp = nn.Sequential(*joined).to(policy.device)
-        parameters = [(f"head.{key}", p) for key, p in self.mlp.named_parameters()]
-        if self.whole:
-            parameters += [(f"base.{key}", p) for key, p in base.base_model.named_parameters()]
-        self.optimizer = Optimizer(parameters, lr)
+        self.optimizer = Optimizer(self._parameters, lr)
         self._tokens = 0
         self._kept: Tensor | None = None
         """[P, H] on the CPU: the frozen base's hidden states of the places that were read."""
+        self._mine = torch.zeros(0, dtype=torch.bool)
+        """[P] the places whose states are kept here, and not by another rank."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[M, outputs] for hidden states [M, H]."""
         found: Tensor = self.mlp(hidden.float())
+        return found
+
+    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
+        found = [(f"head.{key}", p) for key, p in self.mlp.named_parameters()]
+        if self.whole:
+            found += [(f"base.{key}", p) for key, p in self.trunk.causal.base_model.named_parameters()]
         return found
 
     @torch.no_grad()
@@ -76,19 +81,24 @@ class Head:
         outputs = int(self.mlp[-1].out_features)  # type: ignore[arg-type]
         found = torch.zeros(places, outputs)
         self._kept = kept = None
+        self._mine = mine = torch.zeros(places, dtype=torch.bool)
         for numbers, hidden in self._pass(experience, rows):
             found[numbers] = self(hidden).cpu()
+            mine[numbers] = True
             if not self.whole:
                 kept = torch.empty(places, hidden.shape[1], dtype=hidden.dtype) if kept is None else kept
                 kept[numbers] = hidden.cpu()
         self._kept = kept
-        return found.double()
+        return joined(found.double(), mine)
 
     def states(self, experience: Experience, rows: Sequence[Row], numbers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Numbers [M] and hidden states [M, H] of the places `numbers`, which are those of `rows`, by micro-batch."""
+        """Numbers [M] and hidden states [M, H] of the places `numbers`, which are those of `rows`, by micro-batch; of this
+        rank's share."""
         if self._kept is None:
             yield from self._pass(experience, rows)
             return
+        if ranks.size() > 1:
+            numbers = numbers[self._mine[numbers]]
         for part in numbers.split(self._tokens_per_microbatch):
             yield part, self._kept[part].to(self._policy.device)
 
@@ -99,9 +109,9 @@ class Head:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Within it, a base that is trained is in training mode: gradient checkpointing works in no other."""
-        self.base.train(self.whole)
+        self.trunk.causal.train(self.whole)
         yield
-        self.base.eval()
+        self.trunk.causal.eval()
 
     def take_tokens(self) -> int:
         """Tokens that went through the base since the last call."""
@@ -116,7 +126,7 @@ class Head:
     def _forward(self, batch: MicroBatch) -> Tensor:
         frozen: AbstractContextManager[Any] = nullcontext() if self.whole else torch.no_grad()
         with frozen, self._policy.reference() if self._adapters else nullcontext():
-            hidden = hidden_states(self.base, batch.ids, batch.positions, batch.mask)
+            hidden = self.trunk(batch.ids, batch.positions, batch.mask)
         return hidden.reshape(-1, hidden.shape[-1])[batch.before][batch.which]
 
     # -- state ----------------------------------------------------------------------------------------------------------
@@ -125,11 +135,11 @@ class Head:
         """Everything that the next numbers and steps depend on."""
         state: dict[str, Any] = {"head": self.mlp.state_dict(), "optimizer": self.optimizer.state()}
         if self.whole:
-            state["base"] = self.base.state_dict()
+            state["base"] = ranks.full_tree(dict(self.trunk.causal.state_dict()))
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.mlp.load_state_dict(state["head"])
         if self.whole:
-            self.base.load_state_dict(state["base"])
+            ranks.put(state["base"], self.trunk.causal.state_dict())
         self.optimizer.load_state(state["optimizer"])

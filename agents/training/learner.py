@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.config.commands import TrainConfig
+from agents.models import ranks
 from agents.models.policy import Policy
 from agents.training.actor import Actor
 from agents.training.answers import answer_logprobs
@@ -86,6 +87,15 @@ class Learner:
 
         self.actor.teachers.append(teacher)
 
+    def shard(self, offload: bool) -> None:
+        """Deal out the weights of all models to the ranks, once all of them are made and before anything is learned."""
+        trunks = [self.policy.trunk, *(model.trunk for model in self.reward_models.values())]
+        trunks += [self.critic.head.trunk] if self.critic is not None else []
+        if self.policy.has_frozen:
+            trunks.append(self.policy.frozen().trunk)
+        for trunk in dict.fromkeys(trunks):
+            trunk.shard(offload)
+
     def observe(self, experience: Experience, needs: Collection[Need], noted: Sequence[Row] = ()) -> None:
         """Fill the columns that a method reads and a model computes, before any update.
 
@@ -141,6 +151,7 @@ class Learner:
             self._stop_at_mismatch(found["mismatch_mean"], found["mismatch_max"])
             metrics |= {f"update/{key}": value for key, value in found.items()}
         beside = float(sum(one.take_tokens() for one in (self.critic, *self.reward_models.values()) if one is not None))
+        beside = ranks.added_up_numbers({"tokens": beside}, ["tokens"])["tokens"]
         metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + beside
         metrics["tokens/rebuild_update"] = float(rebuild_tokens(experience.trajectories) * self.config.optim.epochs)
         return metrics
@@ -165,8 +176,8 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on besides the policy's weights."""
         state: dict[str, Any] = {"learner": {"optimizer": self.actor.optimizer.state()}}
-        if self.policy.frozen_weights is not None:
-            state["frozen"] = self.policy.frozen_weights
+        if self.policy.has_frozen:
+            state["frozen"] = self.policy.frozen().weights()
         if self.critic is not None:
             state["critic"] = self.critic.state()
         if self.reward_models:
@@ -174,8 +185,8 @@ class Learner:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        if self.policy.frozen_weights is not None:
-            self.policy.frozen().model.load_state_dict(state["frozen"])
+        if self.policy.has_frozen:
+            ranks.put(state["frozen"], self.policy.frozen().model.state_dict())
         self.actor.optimizer.load_state(state["learner"]["optimizer"])
         if self.critic is not None:
             self.critic.load_state(state["critic"])

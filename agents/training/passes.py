@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.models import ranks
 from agents.models.blocks import Blocks, sees
 from agents.models.policy import Policy, token_logprobs
 from agents.rollout.choice import ActionChoices
@@ -59,11 +60,13 @@ def passes(
 
     Tokens that constrained sampling forced (probability 1, no gradient) are left out unless `forced`, and so is a micro-batch
     that holds no others.
+
+    Of several ranks each gets its share, and all get equally many, since they gather weights together: some without rows.
     """
     groups, tree = micro_batches(rows, tokens_per_microbatch, model)
-    for group in groups:
-        batch = collate(group, model, tree, None if forced else experience.allowed)
-        if len(batch.tokens):
+    for group in ranks.dealt(groups, [sum(map(len, group)) for group in groups]):
+        batch = _empty(model) if group is None else collate(group, model, tree, None if forced else experience.allowed)
+        if len(batch.tokens) or ranks.size() > 1:
             yield batch
 
 
@@ -98,9 +101,20 @@ def per_token(
 ) -> Tensor:
     """[T] float64 on the CPU: what `of` gives [M] for each batch; `otherwise` where a token is in none."""
     found = torch.full((experience.sampled,), otherwise, dtype=torch.float64)
+    mine = torch.zeros(experience.sampled, dtype=torch.bool)
     for batch in batches:
         found[batch.tokens] = of(batch).double().cpu()
-    return found
+        mine[batch.tokens] = True
+    return joined(found, mine)
+
+
+def joined(found: Tensor, mine: Tensor) -> Tensor:
+    """`found` [P, ...] with what each rank has in its places `mine` [P] (bool), where no other rank has anything."""
+    if ranks.size() == 1:
+        return found
+    theirs = ranks.added_up(mine.double()) > 0
+    total = ranks.added_up(torch.where(mine.view(-1, *[1] * (found.dim() - 1)), found, torch.zeros_like(found)))
+    return torch.where(theirs.view(-1, *[1] * (found.dim() - 1)), total, found)
 
 
 def micro_batches(rows: Sequence[Row], tokens_per_microbatch: int, model: Policy) -> tuple[list[list[Row]], bool]:
@@ -212,6 +226,13 @@ def collate(
         choices=ActionChoices.of(choices, device) if choices else None,
         allowed=possible,
     )
+
+
+def _empty(model: Policy) -> MicroBatch:
+    """A micro-batch that nothing is read from."""
+    nothing, one = torch.zeros(0, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long)
+    there = nothing.to(model.device)
+    return MicroBatch(one.to(model.device), None, None, there, there, there, nothing, 0)
 
 
 def _possible(ids: Ints, offsets: Ints, sets: Ints, vocabulary: int) -> Tensor:

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from agents.models import ranks
 from agents.models.adapter import Adapter
-from agents.models.policy import Policy, PolicyError
+from agents.models.policy import Policy, PolicyError, Trunk
 from agents.training.experience import Experience, experienced
 from agents.training.hindsight import Noted, rows_with_notes
 from agents.training.optimizer import Optimizer
@@ -52,6 +53,11 @@ class PolicyReader:
         self._tokens = 0
         if reads_reference and policy.model is policy.causal:
             policy.frozen()  # now, before it learns
+
+    @property
+    def trunk(self) -> Trunk:
+        """What its passes go through."""
+        return self._policy.trunk
 
     def rollout_logprobs(self, batch: Batch) -> Floats:
         """[T] log-probability of every sampled token under the policy as it is: before its update, that is the one that
@@ -122,16 +128,22 @@ class RewardModel(PolicyReader):
             except ValueError as error:
                 raise PolicyError(f"targets of the reward model: {error}") from error
             self._adapter = adapter
-            parameters = list(adapter.named_parameters())
         else:
             self._shared = False
             self._own = Policy(copy.deepcopy(policy.model), policy.tokenizer, policy.device)
-            parameters = self._own.trainable()
         # Low-rank weights need some times the rate of whole ones, which the policy's is if it is trained whole: with 5 the tiny
         # model's pairs are told apart as well as by a copy, with 10 its step rewards become so large that training collapses.
         usual = lr * (5 if self._adapter is not None and policy.model is policy.causal else 1)
         rate = 2 * usual if settings.lr is None else settings.lr
-        self.optimizer = Optimizer(parameters, rate)
+        self.optimizer = Optimizer(self._trained, rate)
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return self._own.trainable() if self._adapter is None else list(self._adapter.named_parameters())
+
+    @property
+    def trunk(self) -> Trunk:
+        """What its passes go through."""
+        return self._own.trunk
 
     def logprobs(self, batch: Batch) -> Floats:
         """[T] log-probability of every sampled token under this model; forced tokens have 0. batch: an Experience."""
@@ -161,7 +173,8 @@ class RewardModel(PolicyReader):
         """One step along `gradient` [T], the derivative of a loss with respect to `logprobs`. Returns the gradient's norm."""
         slope = torch.from_numpy(gradient).float()
         self.optimizer.clear()
-        trained = [p for _, p in self.optimizer.parameters]  # and no others: the policy's weights gather no gradient here
+        # Of an adapter only its own weights: those of a policy that is an adapter too gather no gradient here.
+        trained = None if self._adapter is None else [p for _, p in self.optimizer.parameters]
         with self._own.training(), self._adapted():
             experience = experienced(batch)
             rows = [row for row in experience.plain_rows() if bool((slope[row.tokens] != 0).any())]
@@ -184,11 +197,10 @@ class RewardModel(PolicyReader):
 
     def state(self) -> dict[str, Any]:
         """Everything that the next rewards and updates depend on, besides the weights of the policy and of its frozen copy."""
-        state: dict[str, Any] = {"weights": {name: p.detach() for name, p in self.optimizer.parameters}}
+        state: dict[str, Any] = {"weights": {name: ranks.full(p.detach()) for name, p in self.optimizer.parameters}}
         return {**state, "optimizer": self.optimizer.state()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
-        for name, p in self.optimizer.parameters:
-            p.copy_(state["weights"][name])
+        ranks.put(state["weights"], dict(self.optimizer.parameters))
         self.optimizer.load_state(state["optimizer"])

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.models.policy import Policy
+from agents.models import ranks
+from agents.models.policy import Policy, Trunk
 from agents.training.experience import Experience, experienced
 from agents.training.head import Head
 from agents.training.packing import Row
+from agents.training.passes import joined
 from algorithms.base import Batch, Floats
 from algorithms.shaping.progress import Progress
 
@@ -28,18 +30,28 @@ class StepModel:
         self.settings = settings
         self.head = Head(policy, settings, settings.lr, 1, tokens_per_microbatch, name, seed)
 
-    def fit(self, batch: Batch, gradient: Callable[[Floats], Floats], epochs: int) -> tuple[Floats, Floats, dict[str, float]]:
-        """Optimizer steps, each on the whole batch, an Experience. Returns the numbers [S] before and after, and metrics."""
+    def fit(
+        self, batch: Batch, gradient: Callable[[Floats], Floats] | None, epochs: int
+    ) -> tuple[Floats, Floats, dict[str, float]]:
+        """Optimizer steps, each on the whole batch, an Experience. Returns the numbers [S] before and after, and metrics.
+
+        gradient: only rank 0 has it."""
         experience = experienced(batch)
         rows, steps = experience.acted_rows(), torch.arange(len(experience.tokens))
         before = found = self.head.read(experience, rows, len(steps))[:, 0].numpy()
         norm, skipped = 0.0, 0
         for _ in range(epochs):
-            taken = self._descend(experience, rows, steps, torch.from_numpy(gradient(found)).float())
+            slope = ranks.told(gradient(found) if gradient else found)
+            taken = self._descend(experience, rows, steps, torch.from_numpy(slope).float())
             norm, skipped = norm + (taken or 0.0), skipped + (taken is None)
             found = self._numbers(experience, rows, steps)
         self.head.forget()
         return before, found, {"grad_norm": norm / max(1, epochs - skipped), "skipped_steps": float(skipped)}
+
+    @property
+    def trunk(self) -> Trunk:
+        """What its passes go through."""
+        return self.head.trunk
 
     def take_tokens(self) -> int:
         """Tokens that went through the base since the last call."""
@@ -56,10 +68,10 @@ class StepModel:
 
     @torch.no_grad()
     def _numbers(self, experience: Experience, rows: list[Row], steps: Tensor) -> Floats:
-        found = torch.zeros(len(steps), dtype=torch.float64)
+        found, mine = torch.zeros(len(steps), dtype=torch.float64), torch.zeros(len(steps), dtype=torch.bool)
         for part, hidden in self.head.states(experience, rows, steps):
-            found[part] = self.head(hidden)[:, 0].double().cpu()
-        return found.numpy()
+            found[part], mine[part] = self.head(hidden)[:, 0].double().cpu(), True
+        return joined(found, mine).numpy()
 
     # -- state ----------------------------------------------------------------------------------------------------------
 

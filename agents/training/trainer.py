@@ -14,6 +14,7 @@ from functools import partial
 
 from agents import judges
 from agents.config.commands import TrainConfig
+from agents.models import ranks
 from agents.models.policy import Policy
 from agents.rollout.branching import continued
 from agents.rollout.collect import Collected, collect
@@ -62,11 +63,16 @@ class Trainer:
         rollout = config.rollout
         self.planner = Planner(env.tasks("train"), rollout.groups, rollout.group_size, config.seed)
         self.held_out = evaluation_episodes(config.evaluation, env, config.seed)
-        self.learner = Learner(policy, config)
+        with ranks.together("the beginning"):
+            ranks.told(None)
+            ranks.alike(policy.model)
+        self.learner = ranks.led(["learner"], Learner(policy, config))
+        self._led_policy = ranks.led(["policy"], policy)
         self.aside = Aside(threaded=rollout.overlap > 0)
         build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
         self.credit = Credit(self.learner, config, build_judge, sampler.player.dialogue.noted, self.aside)
-        self.store = WeightStore(policy, [sampler.player.engine], copies=rollout.overlap > 0)
+        self.learner.shard(config.launcher.offload)
+        self.store = WeightStore(self._led_policy, [sampler.player.engine], copies=rollout.overlap > 0)
         self.signals = Signals(config, policy.tokenizer, self._warn)
         sampler.faults.say = self._set_aside
         method = self.credit.method
@@ -121,7 +127,7 @@ class Trainer:
                 )
             self.folder.refuse_if_gone()
             with disk.aside(self.folder.model) as model:
-                self.policy.save(model)
+                self._led_policy.save(model)
             plot_run(self.folder.metrics, self.folder.plots)
             status = "finished"
         except KeyboardInterrupt:
@@ -287,8 +293,7 @@ class Trainer:
             "update": self.learner.state() | self.credit.state(),
             "random": checkpoint.random_states(),
         } | ({} if self.stream is None else {"stream": self.stream.state()})
-        weights = {name: p.detach() for name, p in self.policy.model.state_dict().items()}
-        checkpoint.save(target, weights, state, self.config.checkpoint.keep)
+        checkpoint.save(target, self._led_policy.weights(), state, self.config.checkpoint.keep)
         self.saved = self.iteration
         self.trackers.artifact(target)
 

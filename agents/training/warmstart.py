@@ -97,7 +97,7 @@ def clone(
     Action tokens weigh 1, the others `observation_weight`. Learning rate: 5% linear warm-up,
     then cosine to a tenth.
     """
-    optimizer = Optimizer(policy.trainable(), config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = Optimizer(policy.trainable, config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     draw = generator(seed, "warmstart", "batches")
     losses: list[float] = []
     for step in range(config.steps):

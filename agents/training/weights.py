@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from agents.models import ranks
 from agents.models.policy import Policy
 from agents.rollout.engines.base import Engine, Weights
 
@@ -44,6 +45,8 @@ class WeightStore:
         """Tensors that no update changes."""
         if not self._copies:
             return tensors
+        if ranks.size() > 1:
+            return tensors  # gathered for this version
         trained = {p.data_ptr() for _, p in self._policy.trainable()}
         return {name: tensor.clone() if tensor.data_ptr() in trained else tensor for name, tensor in tensors.items()}
 
