@@ -163,6 +163,8 @@ class Algorithm:
     """A shaping without which the method makes no sense."""
     divides_by_rewards: ClassVar[bool] = False
     """No episode may return less than 0."""
+    reads_sources: ClassVar[bool] = False
+    """Whether it reads what shapings add apart from the environment's own reward."""
     credits_steps: ClassVar[bool] = True
     """Whether it matters at which step of an episode a reward was paid, beyond those that enter after normalization."""
 
@@ -306,10 +308,12 @@ def _spread(found: Advantages, batch: Batch) -> Advantages:
 _registry: Registry[type[Algorithm]] = Registry("method", "stepcredit.algorithms", base=Algorithm)
 register, names, get = _registry.register, _registry.names, _registry.get
 register("bi_level_gae", "algorithms.bi_level:BiLevelGAE")
+register("brpo", "algorithms.brpo:BRPO")
 register("empg", "algorithms.empg:EMPG")
 register("g2po", "algorithms.g2po:G2PO")
 register("gdpo", "algorithms.gdpo:GDPO")
 register("gigpo", "algorithms.gigpo:GiGPO")
+register("grounded_prm", "algorithms.grounded:GroundedPRM")
 register("gpg", "algorithms.gpg:GPG")
 register("graphgpo", "algorithms.graphgpo:GraphGPO")
 register("grpo", "algorithms.grpo:GRPO")
@@ -327,6 +331,7 @@ register("passk_grpo", "algorithms.passk:PassKGRPO")
 register("poad", "algorithms.poad:POAD")
 register("ppo", "algorithms.ppo:PPO")
 register("proxmo", "algorithms.proxmo:ProxMO")
+register("pure", "algorithms.pure:PURE")
 register("reinforce_pp", "algorithms.reinforce:ReinforcePP")
 register("reinforce_pp_baseline", "algorithms.reinforce:ReinforceBaseline")
 register("remax", "algorithms.remax:ReMax")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class GDPO(OutcomeMethod):
     """std: divide by the group's standard deviation (ddof 1) plus epsilon; mean: only subtract the mean (F = 1)."""
     epsilon: NonNegative = 1e-6
     """Added to the standard deviation."""
+
+    reads_sources: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

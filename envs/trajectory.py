@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, SupportsFloat
 
-CONTEXT, NO_ACTIONS = "context", "no_actions"
+CONTEXT, NO_ACTIONS, BUDGET = "context", "no_actions", "budget"
 """Reasons why a rollout cuts an episode off, beside the environment's own (time_limit): the conversation outgrew what the model
-can read; the environment lists no action where one is to be chosen."""
+can read; the environment lists no action where one is to be chosen; the turns that it was planned with are over."""
+BY_ROLLOUT = (CONTEXT, NO_ACTIONS, BUDGET)
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class Trajectory:
     """Why the episode was cut off by a fault (timeout, crash); None for an episode that the environment ended or timed out, or
     that outgrew the context."""
     reason: str | None = None
-    """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS or another; see `cut_off`."""
+    """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS, BUDGET or another; see `cut_off`."""
     final_observation: str | None = None
     """What was seen after the last step."""
     final_state_key: str = ""
@@ -128,6 +129,10 @@ class Trajectory:
     """What no other episode of its run is called: "group/number"; longer for one that was branched. "": nobody named it."""
     parent: tuple[str, int] | None = None
     """Name of the episode that it was branched from, and the step before which it goes its own way; earlier ones are shared."""
+    turn_budget: int | None = None
+    """Steps that it was planned to take at most; None: as many as the environment allows."""
+    token_budget: int | None = None
+    """Tokens that each of its answers was planned to have at most; None: as many as the engine allows."""
     reseeded: list[tuple[int, int]] = field(default_factory=list)
     """(step, seed) where chance went on by another seed from before a step on: to replay it, `reseed` there."""
 
@@ -138,7 +143,7 @@ class Trajectory:
 
     @property
     def cut_off(self) -> str | None:
-        """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS or another reason; else None.
+        """Why it was stopped before the environment ended it: time_limit, CONTEXT, NO_ACTIONS, BUDGET or another; else None.
 
         Such an episode is lost, and no fault: it counts in every rate.
         """

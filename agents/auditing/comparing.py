@@ -78,7 +78,7 @@ async def under_other_futures(
     """Bias and deviation of a method's credit; None where its models would have to learn anew in each future, or branches would
     have to be played anew: with those of another future its credit would lack their chance."""
     made, audited = method.credit, len(found.trajectories)
-    learns = any(one.learns or one.needs_judge for one in made.shapings.values())
+    learns = any(one.learns or one.asks for one in made.shapings.values())
     if not len(found.again) or learns or made.method.needs & BRANCHED:
         return None
     others: list[Trajectory] = []

@@ -10,7 +10,7 @@ from agents.config import compose
 from agents.config.commands import AuditConfig, TrainConfig
 from agents.config.loading import finish, load
 from agents.config.overrides import parse
-from algorithms import base
+from algorithms import base, shaping
 from algorithms.branching import BRANCHED
 from envs.common.structured import ConfigError, keys, not_among
 
@@ -41,10 +41,12 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
         except ConfigError as error:
             raise ConfigError(f"method {name}: {error}") from error
         needs = base.get(made.algo["name"]).needs
-        if "values" in needs and (branched := sorted(needs & BRANCHED)):
+        learns = "a critic" if "values" in needs else None
+        learns = next((f"shaping.{one}" for one in made.shaping if shaping.get(one).reads_branches), learns)
+        if learns and (branched := sorted(needs & BRANCHED)):
             raise ConfigError(
-                f"method {name} has a critic, and episodes played on from inside ({', '.join(branched)}); of the episodes that "
-                "a critic learns from first an audit plays on none: leave it out"
+                f"method {name} has {learns}, and episodes played on from inside ({', '.join(branched)}); of the episodes that "
+                "such a model learns from first an audit plays on none: leave it out"
             )
         for section in PLAYS:
             _refuse_other(name, section, getattr(config, section), getattr(made, section))

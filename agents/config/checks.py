@@ -123,6 +123,7 @@ def check(config: Config) -> None:
         _check_groups(config)
         _check_resampling(config)
         _check_branches(config)
+        _check_curriculum(config)
         _check_composition(config)
 
 
@@ -162,8 +163,10 @@ def _check_vllm(config: Config) -> None:
             raise ConfigError(f"{key} is {value:g}, which vLLM would raise to {LOWEST_OF_VLLM:g}; allowed: that and more")
 
 
-def asks_a_judge(config: TrainConfig) -> bool:
-    return any(shaping.get(name).needs_judge for name in config.shaping)
+def asks_a_judge(config: TrainConfig) -> set[str | None]:
+    """What the run asks its judge for; nothing: it needs none."""
+    built = (shaping.build(name, settings) for name, settings in config.shaping.items())
+    return {one.needs_judge for one in built if one.asks}
 
 
 def _check_groups(config: TrainConfig) -> None:
@@ -206,6 +209,45 @@ def _check_branches(config: TrainConfig) -> None:
         raise ConfigError(
             f"rollout.dynamic_sampling.rounds is {rollout.dynamic_sampling.rounds}, but algo.name={name} compares leaves of "
             "trees, which do not stand yet when groups are replaced; allowed with it: 0"
+        )
+
+
+def _check_curriculum(config: TrainConfig) -> None:
+    """A budget of training episodes, and what rewards by it."""
+    curriculum, unit = config.rollout.curriculum, config.rollout.curriculum.unit
+    if unit == "none":
+        given = [key for key in ("first", "last", "iterations") if getattr(curriculum, key) is not None]
+        if given:
+            raise ConfigError(
+                f"rollout.curriculum.{given[0]} is set, but rollout.curriculum.unit is 'none'; set turns or tokens"
+            )
+        if "length" in config.shaping:
+            raise ConfigError(
+                "shaping.length rewards episodes by their budget, and rollout.curriculum.unit is 'none': set "
+                "rollout.curriculum.unit=turns (or tokens) and rollout.curriculum.last=<the budget at the end>"
+            )
+        return
+    if curriculum.last is None:
+        raise ConfigError(
+            f"rollout.curriculum.last has no value, with unit={unit}; set it, for example rollout.curriculum.last=10"
+        )
+    limit = "env.max_steps" if unit == "turns" else "engine.max_tokens"
+    longest = getattr(config.env.settings, "max_steps", None) if unit == "turns" else config.engine.max_tokens
+    for key in ("first", "last"):
+        size = getattr(curriculum, key)
+        if curriculum.enforced and longest is not None and size is not None and size > longest:
+            raise ConfigError(
+                f"rollout.curriculum.{key} is {size}, which {limit}={longest} never lets happen; allowed: up to that"
+            )
+    if curriculum.enforced and unit == "tokens" and config.engine.constrained != "none":
+        raise ConfigError(
+            f"rollout.curriculum.unit is 'tokens', but with engine.constrained={config.engine.constrained} an action is never "
+            "cut off; allowed with it: turns, or rollout.curriculum.enforced=false"
+        )
+    if curriculum.enforced and base.get(config.algo["name"]).needs & BRANCHED:
+        raise ConfigError(
+            f"rollout.curriculum.unit is '{unit}', but algo.name={config.algo['name']} plays episodes on from inside, which "
+            "have no budget; allowed with it: none, or rollout.curriculum.enforced=false"
         )
 
 
@@ -316,6 +358,11 @@ def _check_answers(config: TrainConfig) -> None:
 
 def _check_judge(config: TrainConfig) -> None:
     check_judge(config.judge)
+    if config.judge.kind == "rules" and "factors" in asks_a_judge(config):
+        raise ConfigError(
+            "shaping.latent.factors is null, so the judge is to write them, and judge.kind is 'rules', which write nothing: "
+            "set judge=smollm2, endpoint or policy, or give them, for example shaping.latent.factors=[new_subgoals,valid]"
+        )
     if config.judge.kind == "policy" and config.model.prompt == "plain":
         raise ConfigError(
             f"judge.kind is 'policy', but model.name={config.model.name} with model.prompt=plain has no chat template to be "
@@ -339,7 +386,7 @@ def _check_launcher(config: TrainConfig) -> None:
         )
     method = base.build(config.algo)
     alone = [f"algo.name={config.algo['name']} with its transforms"] * bool(method.reads & ON_ONE_RANK)
-    alone += [f"shaping.{name}" for name in config.shaping if shaping.get(name).needs_model == "policy"]
+    alone += [f"shaping.{name}" for name in config.shaping if shaping.get(name).needs_model in ("policy", "factors")]
     alone += [f"shaping.{name}" for name in config.shaping if shaping.get(name).needs_other or shaping.get(name).distills]
     if alone:
         raise ConfigError(

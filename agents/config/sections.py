@@ -177,6 +177,28 @@ class DynamicSamplingConfig:
 
 
 @dataclass
+class CurriculumConfig:
+    """A budget of each training episode that changes over a training: long episodes first, short ones later. Evaluations have
+    none."""
+
+    unit: Literal["none", "turns", "tokens"] = "none"
+    """Of what there is a budget. turns: steps of an episode; tokens: the length of each answer."""
+    first: Positive | None = None
+    """Budget of the first iteration; null: env.max_steps (turns) or engine.max_tokens (tokens)."""
+    last: Positive | None = None
+    """Budget at the end of the curriculum, and from then on; must be given."""
+    iterations: Positive | None = None
+    """Length of the curriculum; null: the whole training."""
+    every: Positive = 1
+    """Iterations between two changes of the budget."""
+    course: Literal["linear", "exponential"] = "linear"
+    """By equal differences, or by equal factors."""
+    enforced: bool = True
+    """An episode ends when its turns are over, an answer when its tokens are. False: the budget is only what shaping=length
+    rewards by."""
+
+
+@dataclass
 class RolloutConfig:
     """How many episodes an iteration plays: groups x group_size, and whether updates wait for them."""
 
@@ -195,6 +217,7 @@ class RolloutConfig:
     """overlap: what becomes of groups that take so long that they would be too old. wait: the update waits for them; drop: they
     are ended, counted (train/too_old) and replaced by others, which is faster, and learns less from long episodes."""
     dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     out_of_context: Literal["lose", "drop"] = "lose"
     """Episodes that outgrow model.max_length. lose: they count as lost, and are learned from; drop: they are not learned from.
     Either way they are counted (train/cut_off/context)."""
@@ -431,7 +454,8 @@ class TrackerConfig:
 
 @dataclass
 class JudgeConfig:
-    """The judge, which decides which subgoals a step achieved (shaping=calm, agents.judge)."""
+    """The judge, which decides which subgoals a step achieved (shaping=calm, agents.judge), which steps were wrong
+    (shaping=critique), or what a reward is made of (shaping=latent)."""
 
     kind: Literal["rules", "policy", "model", "endpoint"] = "rules"
     """rules: the environment's own; policy: the model that is trained; model: another one on this machine; endpoint: a
@@ -453,6 +477,9 @@ class JudgeConfig:
     """Show the action, besides the observations before and after it."""
     noise: Fraction = 0.0
     """kind=rules: share of wrong verdicts on judged steps, to test how good a judge has to be."""
+    temperature: AboveZero = 1.0
+    """Sampling temperature where a model is asked the same several times (shaping=critique, factors of shaping=latent);
+    verdicts on subgoals are the likeliest answers."""
     max_tokens: Positive = 160
     """Longest answer in tokens; a model that thinks before it answers needs many more."""
     concurrency: Positive = 8

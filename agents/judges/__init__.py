@@ -1,6 +1,7 @@
-"""Judges say which subgoals each step of an episode achieved: the environment's rules, or a language model that is asked.
+"""Judges are asked about episodes, the environment's rules or a language model: which subgoals each step achieved, which steps
+were wrong, or, a model only, what a reward is made of.
 
-What a verdict is worth is left to `algorithms.shaping.calm`, how good a judge is to `agents.judge`. Nothing heavy is imported
+What is made of it is left to `algorithms.shaping`, how good a judge is to `agents.judge`. Nothing heavy is imported
 before `build` needs it.
 """
 
@@ -51,7 +52,8 @@ class Judge(shaping.Judge, Protocol):
 def build(config: JudgeConfig, run: TrainConfig | EvaluateConfig, env: TextEnv, sampler: Sampler, policy: Policy) -> Judge:
     """The judge of a configuration, for the run whose episodes `sampler` plays. Raises ConfigError."""
     check_judge(config)
-    if config.subgoals == "preset" and not any(env.subgoals(task) for split in SPLITS for task in env.tasks(split)):
+    named = config.subgoals == "proposed" or any(env.subgoals(task) for split in SPLITS for task in env.tasks(split))
+    if "subgoals" in _asked(run) and not named:
         raise ConfigError(f"environment '{env.name}' names no subgoals of its own: set judge.subgoals=proposed")
     if config.kind == "rules":
         from agents.judges.rules import Rules
@@ -66,7 +68,14 @@ def build(config: JudgeConfig, run: TrainConfig | EvaluateConfig, env: TextEnv, 
     client = _client(config, run, sampler, policy)
     cache = AnswerCache(_folder() / "answers.sqlite3") if config.cache and client.identity is not None else None
     asking = RetryingClient(client, cache, config.concurrency, config.retries, config.budget)
-    return TextJudge(asking, sampler.player.prompt, subgoals, config.window, config.actions)
+    return TextJudge(asking, sampler.player.prompt, subgoals, config.window, config.actions, config.temperature)
+
+
+def _asked(run: TrainConfig | EvaluateConfig) -> set[str | None]:
+    """What a run asks its judge for; one that is only measured is asked for subgoals."""
+    shapings = run.shaping if isinstance(run, TrainConfig) else {}
+    asking = [shaping.build(name, settings) for name, settings in shapings.items()]
+    return {one.needs_judge for one in asking if one.asks} or {"subgoals"}
 
 
 def proposals_file(config: JudgeConfig, env: str, policy: str) -> Path:

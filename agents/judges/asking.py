@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from agents.judges.cache import AnswerCache
-from agents.judges.client import HOPELESS, Client, ClientError, Kind
+from agents.judges.client import HOPELESS, Client, ClientError, Draw, Kind
 
 log = logging.getLogger("stepcredit.judge")
 
@@ -59,18 +59,19 @@ class RetryingClient:
         self._told_of_budget = False
         self._counts: Counter[str] = Counter()
 
-    async def ask(self, prompts: Iterable[str]) -> dict[str, Answer]:
-        """The answers to different questions. After an outage the first one alone tries whether it is over."""
-        answers = {prompt: self._kept(prompt) for prompt in prompts}
+    async def ask(self, prompts: Iterable[str], draw: Draw | None = None) -> dict[str, Answer]:
+        """The answers to different questions, the likeliest or sampled ones. After an outage the first one alone tries whether
+        it is over."""
+        answers = {prompt: self._kept(prompt, draw) for prompt in prompts}
         missing = [prompt for prompt, answer in answers.items() if answer.fate == "open"]
         if self._out and missing:
-            answers[missing[0]] = await self._put(missing[0], probe=True)
+            answers[missing[0]] = await self._put(missing[0], draw, probe=True)
             missing = missing[1:]  # while it is still out, they are left open one by one
         places = asyncio.Semaphore(self._concurrency)
 
         async def one(prompt: str) -> None:
             async with places:
-                answers[prompt] = await self._put(prompt)
+                answers[prompt] = await self._put(prompt, draw)
 
         async with asyncio.TaskGroup() as tasks:
             for prompt in missing:
@@ -90,14 +91,22 @@ class RetryingClient:
         if self._cache is not None:
             self._cache.close()
 
-    def _kept(self, prompt: str) -> Answer:
-        if self._cache is None or self._client.identity is None:
+    def _identity(self, draw: Draw | None) -> str | None:
+        """What an answer depends on besides the question; None: it is not kept."""
+        identity = self._client.identity
+        if identity is None or draw is None:
+            return identity
+        return f"{identity} at {draw.temperature:g}, draw {draw.number}"
+
+    def _kept(self, prompt: str, draw: Draw | None) -> Answer:
+        identity = self._identity(draw)
+        if self._cache is None or identity is None:
             return Answer("open")
-        text = self._cache.get(self._client.identity, prompt)
+        text = self._cache.get(identity, prompt)
         self._counts["cached"] += text is not None
         return Answer("open") if text is None else Answer("cached", text)
 
-    async def _put(self, prompt: str, probe: bool = False) -> Answer:
+    async def _put(self, prompt: str, draw: Draw | None, probe: bool = False) -> Answer:
         for attempt in range(self._retries + 1):
             if (self._out and not probe) or self._spent():
                 return Answer("failed" if attempt else "open")
@@ -105,7 +114,7 @@ class RetryingClient:
             self._counts["calls"] += 1
             started = time.perf_counter()
             try:
-                said = await self._client.ask(prompt)
+                said = await (self._client.ask(prompt) if draw is None else self._client.ask(prompt, draw))
             except ClientError as error:
                 self._counts[f"failed_{error.kind}"] += 1
                 if probe or attempt == self._retries or error.kind in HOPELESS:
@@ -117,8 +126,9 @@ class RetryingClient:
                 self.seconds.append(time.perf_counter() - started)
                 self._counts["prompt_tokens"] += said.prompt_tokens
                 self._counts["answer_tokens"] += said.answer_tokens
-                if self._cache is not None and self._client.identity is not None:
-                    self._cache.put(self._client.identity, prompt, said.text)
+                identity = self._identity(draw)
+                if self._cache is not None and identity is not None:
+                    self._cache.put(identity, prompt, said.text)
                 return Answer("answered", said.text)
         return Answer("failed")
 

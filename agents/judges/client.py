@@ -31,13 +31,22 @@ class Reply:
     answer_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Which of a question's sampled answers is asked for."""
+
+    number: int
+    """Equal numbers are to give equal answers, as far as the model can."""
+    temperature: float
+
+
 class Client(Protocol):
     """A model that answers one question at a time; any number may be under way."""
 
     identity: str | None
     """Everything besides the question that the answer depends on; None: it changes, so that no answer may be kept."""
 
-    async def ask(self, prompt: str) -> Reply:
-        """The answer to `prompt`, the likeliest one (temperature 0). Raises ClientError."""
+    async def ask(self, prompt: str, draw: Draw | None = None) -> Reply:
+        """The answer to `prompt`: the likeliest one (temperature 0), or one that is sampled. Raises ClientError."""
 
     async def close(self) -> None: ...

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 from agents.config.secrets import SHORTEST
-from agents.judges.client import ClientError, Reply
+from agents.judges.client import ClientError, Draw, Reply
 from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
@@ -74,12 +74,18 @@ class Endpoint:
             ) from None
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # which logs addresses, with what their query holds
         self._options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": 0.0}
+        self._refused: set[str] = set()
+        """Options that the server does not know."""
         self.identity: str | None = f"endpoint {(base_url or OPENAI).rstrip('/')}/ {model} {max_tokens}"
 
-    async def ask(self, prompt: str) -> Reply:
-        """The answer; a call ends after the timeout, however slowly the server goes on. Raises ClientError."""
+    async def ask(self, prompt: str, draw: Draw | None = None) -> Reply:
+        """The answer; a call ends after the timeout, however slowly the server goes on. Raises ClientError.
+
+        A drawn answer comes with a seed, which not every server heeds.
+        """
         while True:
-            options = dict(self._options)
+            drawn = {} if draw is None else {"temperature": draw.temperature, "seed": draw.number}
+            options = self._options | {name: value for name, value in drawn.items() if name not in self._refused}
             try:
                 async with asyncio.timeout(self._timeout_s):
                     status, wait, body = await self._post({**self._asked(prompt), **options})
@@ -125,6 +131,7 @@ class Endpoint:
         if named not in options or named == "max_completion_tokens":
             return False
         value = self._options.pop(named, None)
+        self._refused.add(named)
         if named == "max_tokens" and value is not None:
             self._options["max_completion_tokens"] = value
         return True

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import torch
 
-from agents.judges.client import ClientError, Reply
+from agents.judges.client import ClientError, Draw, Reply
 from agents.models.policy import Policy
 from agents.models.template import Template
 from agents.rollout.engines.base import Engine, Request, Sampling, new_session
@@ -25,13 +26,14 @@ class Local:
         self._engine, self._template, self._owned = engine, template, owned
         self._sampling = Sampling(temperature=0.0, max_tokens=max_tokens, stop=template.stop, stop_ids=template.stop_ids)
 
-    async def ask(self, prompt: str) -> Reply:
-        """The likeliest answer, without its thoughts. Raises ClientError if the question is longer than the model can read,
-        or out of memory."""
+    async def ask(self, prompt: str, draw: Draw | None = None) -> Reply:
+        """The likeliest answer, or one that is sampled, without its thoughts. Raises ClientError if the question is longer than
+        the model can read, or out of memory."""
         ids = self._template.opening(prompt)
         session = new_session()
+        sampling = self._sampling if draw is None else replace(self._sampling, temperature=draw.temperature)
         try:
-            done = await self._engine.generate(Request(session, ids, self._sampling, seed=0))
+            done = await self._engine.generate(Request(session, ids, sampling, seed=0 if draw is None else draw.number))
         except torch.OutOfMemoryError as error:
             raise ClientError("other", f"out of memory for a question of {len(ids)} tokens") from error
         finally:

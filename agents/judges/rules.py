@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from algorithms.segments import reached
+from algorithms.shaping.critique import wrong_by_rules
 from envs.common.seeding import derive
 from envs.trajectory import Trajectory
 
@@ -32,6 +35,24 @@ class Rules:
             "achieved": float(sum(len(names) for episode in verdicts for names in episode)),
         }
         return verdicts
+
+    async def critiques(self, trajectories: Sequence[Trajectory], count: int) -> list[list[tuple[int, ...] | None]]:
+        said: list[list[tuple[int, ...] | None]] = []
+        for one in trajectories:
+            wrong = wrong_by_rules(one)
+            moves = [(one.task_id, step.state_key, step.action) for step in one.steps]
+            errs = (
+                [bool(self._noise) and self._errs(*move, f"critique {number}") for move in moves] for number in range(count)
+            )
+            said.append([tuple(np.flatnonzero(wrong != np.array(flipped, dtype=bool)).tolist()) for flipped in errs])
+        self.metrics = {"steps": float(sum(len(one.steps) for one in trajectories))}
+        return said
+
+    async def factors(
+        self, trajectories: Sequence[Trajectory], fault: Callable[[str], str | None], proposals: int, repairs: int
+    ) -> list[str]:
+        """Rules write nothing."""
+        return []
 
     def _episode(self, trajectory: Trajectory) -> list[tuple[str, ...]]:
         verdicts: list[tuple[str, ...]] = []

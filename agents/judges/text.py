@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.judges.asking import RetryingClient
+from agents.judges.client import Draw
+from agents.judges.critique import critique, wrong_steps
+from agents.judges.factors import write
 from agents.judges.proposal import Proposals, key, named, proposal
 from agents.judges.question import question, verdict
 from agents.judges.transitions import transitions
@@ -31,10 +34,12 @@ class TextJudge:
         subgoals: Callable[[str], Sequence[str]] | Proposals,
         window: int = 1,
         actions: bool = True,
+        temperature: float = 1.0,
     ) -> None:
-        """subgoals: from a task's id to the names of its subgoals, or a file of proposed ones."""
+        """subgoals: from a task's id to the names of its subgoals, or a file of proposed ones. temperature: of answers that are
+        sampled."""
         self._client, self._prompt, self._subgoals = client, prompt, subgoals
-        self._window, self._actions = window, actions
+        self._window, self._actions, self._temperature = window, actions, temperature
         self.metrics: dict[str, float] = {}
         self.seconds: list[float] = []
         """Of each call of the last `judge` that was answered."""
@@ -60,17 +65,63 @@ class TextJudge:
             said = verdict(answer.text, names[episode], moves)
             fates["broken" if said is None else "judged"] += 1
             verdicts[episode][step] = said or ()
+        self._measure(
+            trajectories,
+            fates,
+            started,
+            achieved=float(sum(len(names) for episode in verdicts for names in episode)),
+            questions=float(len(answers)),
+            without_subgoals=float(sum(not found for found in names)),
+        )
+        return verdicts
+
+    async def critiques(self, trajectories: Sequence[Trajectory], count: int) -> list[list[tuple[int, ...] | None]]:
+        started = time.perf_counter()
+        texts = [
+            critique(one, self._prompt.task(one.steps[0].observation), self._prompt.legend(one.steps[0].observation))
+            for one in trajectories
+            if one.steps
+        ]
+        said: list[list[tuple[int, ...] | None]] = [[] for _ in trajectories]
+        fates = Counter({"judged": 0, "broken": 0, "failed": 0, "open": 0})
+        for number in range(count):
+            answers = await self._client.ask(texts, Draw(number, self._temperature))
+            left = iter(texts)
+            for one, critiques in zip(trajectories, said, strict=True):
+                answer = answers[next(left)] if one.steps else None
+                wrong = wrong_steps(answer.text, len(one.steps)) if answer and answer.text is not None else None
+                if answer is not None and answer.text is None:
+                    fates[answer.fate] += 1
+                elif answer is not None:
+                    fates["broken" if wrong is None else "judged"] += 1
+                critiques.append(wrong)
+        self._measure(trajectories, fates, started, questions=float(len(set(texts)) * count))
+        return said
+
+    async def factors(
+        self, trajectories: Sequence[Trajectory], fault: Callable[[str], str | None], proposals: int, repairs: int
+    ) -> list[str]:
+        started = time.perf_counter()
+        one = next((one for one in trajectories if one.steps), None)
+        if one is None:
+            return []
+        first, known = one.steps[0].observation, self._subgoals
+        subgoals = () if isinstance(known, Proposals) else tuple(known(one.task_id))
+        arguments = self._prompt.task(first), first, subgoals, fault, proposals, repairs, self._temperature
+        found = await write(self._client, *arguments)
+        self._measure(trajectories, Counter(), started, written=float(len(found)))
+        return found
+
+    def _measure(self, trajectories: Sequence[Trajectory], fates: Counter[str], started: float, **more: float) -> None:
+        """What the call that began at `started` cost, and what became of its questions."""
         self.metrics = {
             "steps": float(sum(len(trajectory.steps) for trajectory in trajectories)),
-            **{fate: float(steps) for fate, steps in fates.items()},
-            "achieved": float(sum(len(names) for episode in verdicts for names in episode)),
-            "questions": float(len(answers)),
-            "without_subgoals": float(sum(not found for found in names)),
+            **{fate: float(count) for fate, count in fates.items()},
+            **more,
             **self._client.take(),
             "seconds": time.perf_counter() - started,
         }
         self.seconds, self._client.seconds = self._client.seconds, []
-        return verdicts
 
     async def _names(self, trajectories: Sequence[Trajectory], tasks: Sequence[str]) -> list[tuple[str, ...]]:
         """The subgoals of each episode's task; () where there are none, or where a proposal has failed for now."""

@@ -25,10 +25,10 @@ def transitions(trajectory: Trajectory, window: int) -> Iterator[tuple[int, Tran
         after = steps[t + 1].observation if t + 1 < len(steps) else trajectory.final_observation
         if after is not None and step.changed:
             shown = steps[max(0, t + 1 - window) : t + 1]
-            yield t, Transition(tuple((one.observation, _done(one)) for one in shown), after)
+            yield t, Transition(tuple((one.observation, done(one)) for one in shown), after)
 
 
-def _done(step: Step) -> str:
+def done(step: Step) -> str:
     """The action in the environment's own words: of one that it did not understand, what the policy wrote is kept out."""
     understood = step.valid or step.action in (step.admissible_actions or ())
     return step.action if understood else "(something impossible)"

@@ -90,7 +90,7 @@ async def collect(
     groups, dropped = kept + left[:missing], left[missing:]
     compared: list[Trajectory] = []
     if greedy:
-        compared = [one for [one] in await _play(sampler, planner.greedy(groups), 0.0, watch)]
+        compared = [one for [one] in await _play(sampler, planner.greedy(groups, planner.budget(iteration)), 0.0, watch)]
     return Collected(groups, dropped, compared)
 
 

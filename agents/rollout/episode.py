@@ -18,7 +18,7 @@ from agents.rollout.planner import Branch, Episode, Kept
 from agents.rollout.prefix import BranchError, begin
 from envs.pool import Slot
 from envs.prompt import Prompt, Window
-from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
+from envs.trajectory import BUDGET, CONTEXT, NO_ACTIONS, Step, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ class Player:
                 else:
                     _cut_off(trajectory, NO_ACTIONS, observation, info)
                 return
-            done = await self._respond(session, ids, admissible, derive_seed(episode.sample_seed, t), kept)
+            seed = derive_seed(episode.sample_seed, t)
+            done = await self._respond(session, ids, admissible, seed, kept, episode.budget.most_tokens)
             if isnan(sum(done.logprobs)):
                 raise EngineError("the model's probabilities are nan: its weights or activations are no numbers any more")
             if not done.ids:
@@ -124,17 +125,24 @@ class Player:
                 _end(trajectory, observation, info)
                 yield step
                 return
+            if episode.budget.most_turns is not None and len(trajectory.steps) >= episode.budget.most_turns:
+                _cut_off(trajectory, BUDGET, observation, info)
+                yield trajectory.steps[-1]
+                return
             yield step
 
     def _pursued(self, response_ids: Sequence[int], before: str) -> str:
         """The subgoal that an episode has after a turn, from the one that it had `before`; "" where turns name none."""
         return (self.dialogue.parts(response_ids)[1].subgoal or before) if self.prompt.hierarchy else ""
 
-    async def _respond(self, session: str, ids: list[int], admissible: list[str] | None, seed: int, kept: Kept) -> Completion:
-        """A response that was sampled token by token from what is `kept` on, or chosen as a whole."""
+    async def _respond(
+        self, session: str, ids: list[int], admissible: list[str] | None, seed: int, kept: Kept, most: int | None
+    ) -> Completion:
+        """A response that was sampled token by token from what is `kept` on, or chosen as a whole. most: tokens of it."""
         if self.scoring is None or not admissible:
             trie = self.dialogue.tries.trie(admissible) if self.constrained and admissible else None
-            done = await self.engine.generate(Request(session, ids, self.sampling, seed, trie, kept.ids))
+            sampling = self.sampling if most is None else replace(self.sampling, max_tokens=min(most, self.sampling.max_tokens))
+            done = await self.engine.generate(Request(session, ids, sampling, seed, trie, kept.ids))
             joined = [*kept.ids, *done.ids], [*kept.logprobs, *done.logprobs], [*kept.versions, *done.versions]
             return Completion(joined[0], joined[1], done.stop_reason, joined[2])
         responses, lengths = self.scoring.candidates(admissible)

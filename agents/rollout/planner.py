@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.config.sections import EvalConfig
+from agents.rollout.curriculum import UNLIMITED, Budget, Curriculum
 from envs.base import TextEnv
 from envs.common.seeding import derive, generator, sequence
 from envs.trajectory import Trajectory
@@ -88,6 +89,7 @@ class Episode:
     """Its number in the group."""
     branch: Branch | None = None
     """What it continues; None: it begins at the beginning."""
+    budget: Budget = UNLIMITED
 
     @classmethod
     def continuing(cls, branch: Branch) -> Episode:
@@ -106,10 +108,13 @@ class Episode:
             context,
             attempt=attempt,
             name=f"{self.group_id}/{self.member}",
+            turn_budget=self.budget.turns,
+            token_budget=self.budget.tokens,
         )
         if self.branch is not None:
             parent, step = self.branch.parent, self.branch.step
             made.name, made.parent = self.branch.name, (parent.called, step)
+            made.turn_budget, made.token_budget = parent.turn_budget, parent.token_budget
             made.steps = parent.steps[:step]
         return made
 
@@ -124,10 +129,17 @@ class Planner:
     group_size: int
     seed: int
     """Root seed of the run."""
+    curriculum: Curriculum | None = None
+    """How many turns or tokens episodes may take; None: no limit of its own."""
+
+    def budget(self, iteration: int) -> Budget:
+        """Of the episodes of an iteration."""
+        return UNLIMITED if self.curriculum is None else self.curriculum.budget(iteration)
 
     def episodes(self, iteration: int) -> list[Episode]:
         """The episodes of an iteration, group by group."""
-        return group_episodes(self.seed, "train", iteration, self.tasks(iteration), self.group_size, "train")
+        budget = self.budget(iteration)
+        return group_episodes(self.seed, "train", iteration, self.tasks(iteration), self.group_size, "train", budget)
 
     def group(self, number: int) -> list[Episode]:
         """The episodes of a group; 0, 1, ... are those of iteration 1, and so on."""
@@ -147,17 +159,24 @@ class Planner:
         """`missing` groups of other tasks, drawn from the whole split, for round 0, 1, ... of dynamic sampling."""
         draw = generator(self.seed, "panel", "resample", iteration, round_)
         tasks = [self.train[int(i)] for i in draw.integers(len(self.train), size=missing)]
-        return group_episodes(self.seed, "train", f"{iteration}+{round_ + 1}", tasks, self.group_size, "train")
+        index, budget = f"{iteration}+{round_ + 1}", self.budget(iteration)
+        return group_episodes(self.seed, "train", index, tasks, self.group_size, "train", budget)
 
     @staticmethod
-    def greedy(groups: Sequence[Sequence[Trajectory | Episode]]) -> list[Episode]:
+    def greedy(groups: Sequence[Sequence[Trajectory | Episode]], budget: Budget = UNLIMITED) -> list[Episode]:
         """An episode for each group, in the same task and environment, to be played at temperature 0."""
         firsts = [group[0] for group in groups]
-        return [Episode(t.task_id, f"{t.group_id}{GREEDY}", t.seed, 0, t.split) for t in firsts]
+        return [Episode(t.task_id, f"{t.group_id}{GREEDY}", t.seed, 0, t.split, budget=budget) for t in firsts]
 
 
 def group_episodes(
-    root: int, stage: str, index: int | str, task_ids: Sequence[str], group_size: int, split: str
+    root: int,
+    stage: str,
+    index: int | str,
+    task_ids: Sequence[str],
+    group_size: int,
+    split: str,
+    budget: Budget = UNLIMITED,
 ) -> list[Episode]:
     """`group_size` episodes for each task; seeds are derived from `root` by name, so no order of calls matters."""
     return [
@@ -168,6 +187,7 @@ def group_episodes(
             sample_seed=derive(root, stage, index, "sample", place, member),
             split=split,
             member=member,
+            budget=budget,
         )
         for place, task_id in enumerate(task_ids)
         for member in range(group_size)

@@ -162,7 +162,7 @@ class Stream:
 
     async def _play(self, one: _Open) -> tuple[Group, list[Trajectory]]:
         episodes = self._planner.group(one.number)
-        compared = self._planner.greedy([episodes]) if self._greedy else []
+        compared = self._planner.greedy([episodes], episodes[0].budget) if self._greedy else []
         async with asyncio.TaskGroup() as tasks:
             sampled, greedy = (
                 tasks.create_task(

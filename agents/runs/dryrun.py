@@ -160,7 +160,7 @@ def _learners(config: TrainConfig, parameters: int, hidden: int, size: int) -> d
     asks = ["critic"] if "critic" in memory and config.critic.trains == "head" else []
     for name, settings in config.shaping.items():
         built = shaping.build(name, settings)
-        if not built.learns:
+        if not built.learns or built.needs_model == "factors":  # a decoder of a few numbers takes next to nothing
             continue
         whole = settings.get("kind") == "copy" or settings.get("trains") == "all"
         if built.needs_model != "policy":

@@ -56,7 +56,7 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
             _, info = answers.reset(env, 0, first)
             if isinstance(config, TrainConfig):
                 _check_oracle(config, env)
-                if asks_a_judge(config) and config.judge.subgoals == "preset":
+                if "subgoals" in asks_a_judge(config) and config.judge.subgoals == "preset":
                     _check_subgoals(config, list(dict.fromkeys(one for task in splits["train"] for one in env.subgoals(task))))
         finally:
             answers.close(env)

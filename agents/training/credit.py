@@ -54,9 +54,9 @@ class Credit:
                     one.other = learner.add_reward_model(f"{name} other", one)
                 if one.distills:
                     learner.distill(one)
-            if one.needs_judge:
-                self.judge = self.judge or build_judge()
-                one.judge, one.discount = self.judge, self.method.discount
+            one.discount = self.method.discount
+            if one.asks:
+                one.judge = self.judge = self.judge or build_judge()
 
     async def assign(self, experience: Experience, done: float = 0.0) -> dict[str, float]:
         """Write shaped rewards, advantages and returns into the experience, and into its steps what one looks at afterwards.
@@ -105,7 +105,7 @@ class Credit:
         the sum over its tokens where these are what is rewarded."""
         one = self.shapings[name]
         shaping = one.shape(experience)
-        rewards = await (self._aside.finish(shaping) if one.learns and not one.needs_judge else shaping)  # [S] or [T]
+        rewards = await (self._aside.finish(shaping) if one.learns and not one.asks else shaping)  # [S] or [T]
         if one.rewards_tokens:
             by_token = np.nan_to_num(rewards)
             experience.shaped_tokens = {**experience.shaped_tokens, name: by_token}
@@ -129,6 +129,8 @@ class Credit:
     def state(self) -> dict[str, Any]:
         """What a resumed run must go on with."""
         state: dict[str, Any] = {} if self.judge is None else {"judge": self.judge.state()}
+        if shaped := {name: kept for name, one in self.shapings.items() if (kept := one.state())}:
+            state["shapings"] = shaped
         if remembered := {name: kept for name, one in self.method.changes.items() if (kept := one.state())}:
             state["transforms"] = remembered
         return state
@@ -136,6 +138,8 @@ class Credit:
     def load_state(self, state: dict[str, Any]) -> None:
         if self.judge is not None:
             self.judge.load_state(state["judge"])
+        for name, kept in state.get("shapings", {}).items():
+            self.shapings[name].load_state(kept)
         self.load_transforms(state)
 
     def load_transforms(self, state: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from agents.training.actor import Actor
 from agents.training.answers import answer_logprobs
 from agents.training.attention import attention
 from agents.training.critic import Critic
+from agents.training.decoder import Decoder
 from agents.training.divergence import divergence
 from agents.training.experience import Experience
 from agents.training.hindsight import Noted, by_step
@@ -59,17 +60,19 @@ class Learner:
             loss = replace(loss, correction=replace(loss.correction, kind="token"))
         self.actor = Actor(policy, config.optim, loss, config.iterations, config.seed, config.engine.temperature)
         self.critic: Critic | None = None
-        self.reward_models: dict[str, PolicyReader | StepModel] = {}
+        self.reward_models: dict[str, PolicyReader | StepModel | Decoder] = {}
 
     def add_critic(self, values: int = 1) -> None:
         """For methods that need values, how many of them before each token; before anything is learned."""
         self.critic = Critic(self.policy, self.config.critic, self.config.optim, self.config.seed, values)
 
-    def add_reward_model(self, name: str, settings: Any, noted: Noted | None = None) -> PolicyReader | StepModel:
-        """For a shaping that asks for a model of tokens, of steps, or the policy itself; before anything is learned."""
+    def add_reward_model(self, name: str, settings: Any, noted: Noted | None = None) -> PolicyReader | StepModel | Decoder:
+        """For a shaping that asks for a model of tokens, steps or factors, or the policy itself; before anything is learned."""
         optim, temperature, seed = self.config.optim, self.config.engine.temperature, self.config.seed
-        made: PolicyReader | StepModel
-        if settings.needs_model == "steps":
+        made: PolicyReader | StepModel | Decoder
+        if settings.needs_model == "factors":
+            made = Decoder(settings, name, self.policy.device, seed)
+        elif settings.needs_model == "steps":
             made = StepModel(self.policy, settings, name, optim.tokens_per_microbatch, seed)
         elif settings.needs_model == "policy":
             made = PolicyReader(self.policy, optim.tokens_per_microbatch, temperature, noted, settings.reads_reference)
@@ -89,7 +92,8 @@ class Learner:
 
     def shard(self, offload: bool) -> None:
         """Deal out the weights of all models to the ranks, once all of them are made and before anything is learned."""
-        trunks = [self.policy.trunk, *(model.trunk for model in self.reward_models.values())]
+        readers = [model for model in self.reward_models.values() if not isinstance(model, Decoder)]
+        trunks = [self.policy.trunk, *(model.trunk for model in readers)]
         trunks += [self.critic.head.trunk] if self.critic is not None else []
         if self.policy.has_frozen:
             trunks.append(self.policy.frozen().trunk)

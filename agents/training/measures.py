@@ -41,6 +41,9 @@ def of_rollout(played: Collected, signals: Signals, tokens: Mapping[str, int], s
     groups = [*played.groups, *played.dropped]
     if max(map(len, groups)) > 1:
         metrics["train/alike"] = mean(map(returns_alike, groups))
+    budgets = [float(t.turn_budget or t.token_budget or 0) for t in ended]
+    if any(budgets):
+        metrics["train/budget"] = mean(budgets)
     if played.greedy:
         metrics["train/greedy_faults"] = float(rate(played.greedy).faults)
     return metrics

@@ -19,13 +19,16 @@ from agents.training.head import Head
 from agents.training.packing import Row
 from agents.training.passes import joined
 from algorithms.base import Batch, Floats
+from algorithms.shaping.grounded_prm import GroundedPRM
 from algorithms.shaping.progress import Progress
 
 
 class StepModel:
     """Holds the head that says the numbers."""
 
-    def __init__(self, policy: Policy, settings: Progress, name: str, tokens_per_microbatch: int, seed: int) -> None:
+    def __init__(
+        self, policy: Policy, settings: Progress | GroundedPRM, name: str, tokens_per_microbatch: int, seed: int
+    ) -> None:
         """name: the shaping's."""
         self.settings = settings
         self.head = Head(policy, settings, settings.lr, 1, tokens_per_microbatch, name, seed)

@@ -18,6 +18,7 @@ from agents.models import ranks
 from agents.models.policy import Policy
 from agents.rollout.branching import continued
 from agents.rollout.collect import Collected, collect
+from agents.rollout.curriculum import Curriculum
 from agents.rollout.planner import Planner, evaluation_episodes
 from agents.rollout.sampler import OnEpisode, Sampler
 from agents.rollout.stream import Stream
@@ -61,7 +62,9 @@ class Trainer:
         self.trackers, self._began = trackers, began
         self.runner = asyncio.Runner()
         rollout = config.rollout
-        self.planner = Planner(env.tasks("train"), rollout.groups, rollout.group_size, config.seed)
+        longest = env.max_steps if rollout.curriculum.unit == "turns" else config.engine.max_tokens
+        curriculum = Curriculum.of(rollout.curriculum, longest, config.iterations)
+        self.planner = Planner(env.tasks("train"), rollout.groups, rollout.group_size, config.seed, curriculum)
         self.held_out = evaluation_episodes(config.evaluation, env, config.seed)
         with ranks.together("the beginning"):
             ranks.told(None)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import numpy as np
+
 from algorithms.base import Algorithm, Batch, Floats
 from envs.common.registry import Registry
 from envs.common.structured import check
@@ -17,7 +19,8 @@ from envs.trajectory import Trajectory
 if TYPE_CHECKING:
     from torch import Tensor
 
-NeedsModel = Literal["tokens", "steps", "policy"] | None
+NeedsModel = Literal["tokens", "steps", "factors", "policy"] | None
+NeedsJudge = Literal["subgoals", "critiques", "factors"] | None
 
 
 class PolicyReader(Protocol):
@@ -59,24 +62,53 @@ class StepModel(Protocol):
         Returns the numbers [S] before and after, and metrics."""
 
 
+class FactorModel(Protocol):
+    """A number for each step that a shaping learns from factors it has: the decoder of the factors."""
+
+    factors: list[str] | None
+    """What is decoded; None: `begin` has not been called, in this run or before it was resumed."""
+
+    def begin(self, factors: Sequence[str]) -> None:
+        """Decode these factors from now on."""
+
+    def fit(
+        self, table: Floats, gradient: Callable[[Floats, np.random.Generator], Floats], epochs: int
+    ) -> tuple[Floats, Floats, dict[str, float]]:
+        """As of a StepModel, from the factors `table` [S, F]. The generator is for what the loss draws."""
+
+
 class Judge(Protocol):
-    """Says which subgoals steps achieved; each transition by itself, whatever was achieved before."""
+    """Asked about episodes: the environment's rules, or a language model."""
 
     metrics: dict[str, float]
     """What the last call cost, and what became of its questions."""
 
     async def judge(self, trajectories: Sequence[Trajectory]) -> list[list[tuple[str, ...]]]:
-        """For each trajectory, for each of its steps: names of the subgoals that the step achieved."""
+        """For each trajectory, for each of its steps: names of the subgoals that the step achieved.
+
+        Each transition is judged by itself, whatever was achieved before."""
+
+    async def critiques(self, trajectories: Sequence[Trajectory], count: int) -> list[list[tuple[int, ...] | None]]:
+        """For each trajectory `count` critiques: numbers of the steps that each calls wrong; None: it said nothing readable."""
+
+    async def factors(
+        self, trajectories: Sequence[Trajectory], fault: Callable[[str], str | None], proposals: int, repairs: int
+    ) -> list[str]:
+        """Reward factors for the tasks of these trajectories, as `algorithms.shaping.expressions` reads them; [] if none came.
+
+        fault: what is wrong with an expression; None: nothing. proposals: how many lists are written, repairs: how often each
+        is mended."""
 
 
 @dataclass
 class Shaping:
     """A source of step rewards: subclasses add their settings as fields and implement `shape`. Raises ConfigError."""
 
-    needs_judge: ClassVar[bool] = False
-    """The trainer sets `judge` and `discount` before the first iteration."""
+    needs_judge: ClassVar[NeedsJudge] = None
+    """What the judge is asked for. The trainer sets `judge` before the first iteration, and `discount` of every shaping."""
     needs_model: ClassVar[NeedsModel] = None
-    """The trainer sets `model` before the first iteration: a TokenModel, a StepModel, or for `policy` a PolicyReader."""
+    """The trainer sets `model` before the first iteration: a TokenModel, a StepModel, a FactorModel, or for `policy` a
+    PolicyReader."""
     needs_other: ClassVar[bool] = False
     """It learns with two TokenModels: the trainer also sets `other`."""
     rewards_tokens: ClassVar[bool] = False
@@ -85,6 +117,8 @@ class Shaping:
     """The update also moves the policy towards what `distill` makes of both models."""
     min_group_size: ClassVar[int] = 1
     """Episodes of a task that the shaping needs."""
+    reads_branches: ClassVar[bool] = False
+    """Whether it learns from the values of states that a method's branches measure."""
     shapes_weights: ClassVar[tuple[str, ...]] = ()
     """Settings that a resumed run must keep: the model's saved weights have their shape."""
 
@@ -111,6 +145,11 @@ class Shaping:
         """Whether it asks its model for `reference_logprobs`."""
         return False
 
+    @property
+    def asks(self) -> bool:
+        """Whether it uses the judge that `needs_judge` asks for; a subclass may have settings with which it does not."""
+        return bool(self.needs_judge)
+
     def check(self, method: Algorithm) -> None:
         """Hook: raise ValueError for a method that would not feel the reward."""
 
@@ -126,14 +165,25 @@ class Shaping:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define distill(student, toward, away)")
 
+    def state(self) -> dict[str, Any]:
+        """Hook: what a resumed run must go on with, besides its model and judge."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Hook: go on from `state()`."""
+
 
 _registry: Registry[type[Shaping]] = Registry("shaping", "stepcredit.shaping", base=Shaping)
 register, names, get, build = _registry.register, _registry.names, _registry.get, _registry.build
 register("aligndistil", "algorithms.shaping.aligndistil:AlignDistil")
 register("calm", "algorithms.shaping.calm:Calm")
 register("cdpo", "algorithms.shaping.cdpo:CDPO")
+register("critique", "algorithms.shaping.critique:Critique")
+register("grounded_prm", "algorithms.shaping.grounded_prm:GroundedPRM")
 register("implicit_prm", "algorithms.shaping.implicit_prm:ImplicitPRM")
 register("invalid_action", "algorithms.shaping.invalid_action:InvalidAction")
+register("latent", "algorithms.shaping.latent:Latent")
+register("length", "algorithms.shaping.length:Length")
 register("progress", "algorithms.shaping.progress:Progress")
 register("t_reg", "algorithms.shaping.t_reg:TREG")
 register("tgdpo", "algorithms.shaping.tgdpo:TGDPO")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from algorithms.base import Algorithm, Batch, Bools, Floats
-from algorithms.shaping import Shaping
+from algorithms.shaping import NeedsJudge, Shaping
 from algorithms.shaping.subgoal_reward import additive, potential_based
 from envs.common.structured import Fraction, NonNegative
 
@@ -34,7 +34,7 @@ class Calm(Shaping):
     subgoals: list[str] | None = None
     """Names of the subgoals that pay; null: all that the judge knows."""
 
-    needs_judge: ClassVar[bool] = True
+    needs_judge: ClassVar[NeedsJudge] = "subgoals"
 
     def check(self, method: Algorithm) -> None:
         """Raises ValueError for a method that would not feel the reward."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from algorithms.base import Algorithm, Batch, Floats
 from algorithms.shaping import NeedsModel, Shaping, StepModel
+from algorithms.shaping.replacing import refuse_elsewhere
 from algorithms.stats import deviations, episode_returns
 from envs.common.structured import AboveZero, AtLeast, NonNegative, Positive
 
@@ -53,13 +54,8 @@ class Progress(Shaping):
         return self.source == "estimator"
 
     def check(self, method: Algorithm) -> None:
-        """Raises ValueError where the environment's reward would be taken off at another place than it enters."""
-        where = method.shaped_at.get(NAME, "reward")
-        if self.replaces and where != "reward":
-            raise ValueError(
-                f"replaces is true, which takes the environment's reward off where it enters, and algo.shaped_at.{NAME} is "
-                f"'{where}'; allowed with it: reward, or replaces=false"
-            )
+        """Raises ValueError for a method with which nothing can be replaced."""
+        refuse_elsewhere(NAME, self.replaces, method)
 
     async def shape(self, batch: Batch) -> Floats:
         """[S] the reward of each step, after the estimator was fitted to the returns. Faulted episodes take no part.

@@ -232,6 +232,7 @@ def test_every_method_is_measured_or_refused_in_words(tmp_path: Path) -> None:
         "hiper": "env.hierarchy=True",
         "twosome": "engine.constrained=scored",
         "shaped": "which credits nothing but what a shaping adds",
+        "grounded_prm": "has shaping.grounded_prm, and episodes played on from inside",
     }
     assert {name: word for name, word in asks_for.items() if word in refused[name]} == asks_for
     assert set(refused) == set(asks_for)

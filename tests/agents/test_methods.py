@@ -23,6 +23,7 @@ FEW_BRANCHES = {
     "spo_chain": ["algo.continuations=2"],
     "spo_tree": ["algo.branching=[2,2]", "algo.segment=8", "rollout.group_size=2"],
     "tree_grpo": ["rollout.group_size=2"],
+    "grounded_prm": ["algo.continuations=2", "rollout.group_size=2"],
 }
 """Settings with which methods on branches play few of them."""
 WEBSHOP = ["env=webshop", "env.max_steps=6", "warmstart.steps=20", "warmstart.demonstrations=24"]

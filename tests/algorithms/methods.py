@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from algorithms.base import Algorithm
+from algorithms.brpo import BRPO
 from algorithms.empg import EMPG
 from algorithms.g2po import G2PO
 from algorithms.gdpo import GDPO
 from algorithms.gigpo import GiGPO
 from algorithms.gpg import GPG
 from algorithms.graphgpo import GraphGPO
+from algorithms.grounded import GroundedPRM
 from algorithms.grpo import GRPO
 from algorithms.hapo import HAPO
 from algorithms.hcapo import HCAPO
@@ -19,6 +21,7 @@ from algorithms.oprl import OPRL
 from algorithms.otb import OTB
 from algorithms.passk import PassKGRPO
 from algorithms.proxmo import ProxMO
+from algorithms.pure import PURE
 from algorithms.reinforce import ReinforceBaseline, ReinforcePP
 from algorithms.remax import ReMax
 from algorithms.rloo import RLOO
@@ -86,6 +89,13 @@ METHODS: dict[str, Algorithm] = {
     "tempo mean": TEMPO(normalize="mean", singleton_group="raw"),
     "empg": EMPG(),
     "empg without bonus": EMPG(zeta=0.0, k=2.0),
+    "grounded_prm": GroundedPRM(),
+    "grounded_prm normalized": GroundedPRM(omega=0.5, normalize=True),
+    "brpo": BRPO(budgets=[1, 2]),
+    "brpo linear": BRPO(budgets=[1, 3], prior="linear"),
+    "brpo at the end": BRPO(budgets=[2], prior="last"),
+    "pure": PURE(),
+    "pure by mean": PURE(temperature=None, outcome=0.5),
     "hcapo": HCAPO(),
     "hcapo smoothed": HCAPO(alpha=0.5, normalize="mean"),
     "vineppo": VinePPO(),

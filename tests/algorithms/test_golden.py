@@ -34,6 +34,7 @@ from tests.algorithms.golden_macro import marlhf_macro_actions
 from tests.algorithms.golden_pairs import aligndistil, cdpo, rto_token_rewards, t_reg, tgdpo
 from tests.algorithms.golden_poad import poad_gae
 from tests.algorithms.golden_poad_losses import poad_losses
+from tests.algorithms.golden_rewards import brpo_budget_relative, capo_critique, lare, pure_min_form
 from tests.algorithms.golden_rows import FOLDER, NORMS, Case, Check, Padded, Rows, canonical, close, per_token
 from tests.algorithms.golden_signals import empg, hcapo, maxrl, tempo
 from tests.algorithms.golden_spa import spa_rl
@@ -218,6 +219,10 @@ CHECKS: dict[str, Check] = {
     "steppo": steppo,
     "tempo": tempo,
     "vineppo": vineppo,
+    "brpo_budget_relative": brpo_budget_relative,
+    "capo_critique": capo_critique,
+    "lare": lare,
+    "pure_min_form": pure_min_form,
 }
 
 

@@ -36,7 +36,7 @@ from tests.algorithms.methods import METHODS
 
 BATCH_WIDE = {
     name for name, method in METHODS.items() if isinstance(method, ReinforcePP | ReinforceBaseline | GPG | GDPO | EMPG | ProxMO)
-} | {"oprl normalized", "vineppo normalized", "spo_chain, every token"}
+} | {"oprl normalized", "grounded_prm normalized", "vineppo normalized", "spo_chain, every token"}
 """A scale, or the weights of words, are those of the whole batch."""
 MASKING = SPOChain, SPOTree
 """Some tokens are not trained on."""
@@ -56,6 +56,11 @@ UNEQUAL = {
     "igpo": "turns differ by what they found out",
     "igpo apart, discounted": "the same",
     "empg": "a bonus is paid whatever an episode returns",
+    "grounded_prm": "step rewards differ",
+    "grounded_prm normalized": "the same",
+    "brpo": "what earlier budgets brought is part of the baseline",
+    "brpo linear": "the same",
+    "brpo at the end": "the same",
     "hcapo": "the steps of a success differ in hindsight",
     "hcapo smoothed": "the same",
     "vineppo": "values differ; test_branching.py has equal ones, as for the others",

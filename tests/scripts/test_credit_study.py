@@ -89,7 +89,8 @@ def test_every_method_with_a_credit_of_its_own_is_audited() -> None:
     refused = {"igpo", "hiper", "twosome", "shaped"}
     later = {"hapo", "ma_ppo"}
     by_preference = {"rto", "r_to_q", "tgdpo", "cdpo", "t_reg", "aligndistil"}  # by models, from pairs of each iteration
-    assert known == {*METHODS} | in_the_loss | refused | later | by_preference
+    by_critique = {"capo", "pure", "lare", "brpo", "train_long_think_short", "grounded_prm"}
+    assert known == {*METHODS} | in_the_loss | refused | later | by_preference | by_critique
     assert len(METHODS) == len({*METHODS})
 
 

@@ -15,7 +15,7 @@ from envs import registry
 from envs.base import TextEnv
 from envs.common.seeding import generator
 from envs.common.structured import ConfigError
-from envs.trajectory import CONTEXT, NO_ACTIONS, Step, Trajectory
+from envs.trajectory import BY_ROLLOUT, Step, Trajectory
 
 Choose = Callable[[list[str] | None], str | None]
 """The next action, given the admissible ones; None: the episode is left as it is."""
@@ -77,7 +77,7 @@ def told_by(env: TextEnv, trajectory: Trajectory) -> Trajectory:
     told = _play(env, again, lambda _: next(actions, None))
     if list(_happened(told)) != list(_happened(trajectory)):
         raise NotRepeatable(f"task {t.task_id} with seed {t.seed} went another way when it was played again with equal actions")
-    if told.steps and t.cut_off in (CONTEXT, NO_ACTIONS):
+    if told.steps and t.cut_off in BY_ROLLOUT:
         told.steps[-1].truncated, told.reason = True, t.cut_off
     return told
 
@@ -88,7 +88,7 @@ def _executed(trajectory: Trajectory) -> list[Step]:
 
 
 def _happened(trajectory: Trajectory) -> Iterator[tuple[object, ...]]:
-    by_environment = trajectory.cut_off not in (CONTEXT, NO_ACTIONS)
+    by_environment = trajectory.cut_off not in BY_ROLLOUT
     for step in _executed(trajectory):
         truncated = step.truncated and by_environment
         yield step.action, step.reward, step.terminated, truncated, step.subgoals, step.changed

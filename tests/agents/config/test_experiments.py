@@ -11,6 +11,8 @@ from envs.common.structured import ConfigError
 
 NEEDS = {
     "model=hub": ["model.name=some/model"],
+    "shaping=grounded_prm": ["algo=grounded_prm"],
+    "shaping=length": ["rollout.curriculum.unit=turns", "rollout.curriculum.last=9"],
     **{f"algo={name}": ["env=webshop"] for name in ("igpo", "igpo_official", "igpo_first_release")},
 }
 OPTIONS = [f"{group}={option}" for group, options in groups([ROOT]).items() for option in options]

@@ -266,4 +266,6 @@ def test_every_name_that_can_be_chosen_is_an_option() -> None:
     for group in ("env", "algo", "shaping"):
         for option in compose.options(group, available[group]):
             knowing = ["env=webshop"] if option.startswith("igpo") else []
+            knowing += ["rollout.curriculum.unit=turns", "rollout.curriculum.last=9"] if option == "length" else []
+            knowing += ["algo=grounded_prm"] if group == "shaping" and option == "grounded_prm" else []
             loading.load([f"{group}={option}", *knowing])
