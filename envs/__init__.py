@@ -43,3 +43,10 @@ register(
     config="envs.minihack.config:MiniHackConfig",
     prompt="envs.minihack.prompt:MiniHackPrompt",
 )
+register(
+    name="sokoban",
+    id="stepcredit/Sokoban-v0",
+    env="envs.sokoban.env:SokobanEnv",
+    config="envs.sokoban.config:SokobanConfig",
+    prompt="envs.sokoban.prompt:SokobanPrompt",
+)
