@@ -38,6 +38,7 @@ INVARIANTS = {
     "6 same seed, same split, same behavior": [
         "envs/test_pool.py::test_same_seed_same_behavior_with_any_number_of_workers",
         "envs/alfworld/test_tasks.py::test_splits_mean_the_games_they_always_meant",
+        "envs/sokoban/test_tasks.py::test_splits_mean_the_levels_they_always_meant",
         "envs/minihack/test_env.py::test_splits_mean_the_levels_they_always_meant",
         "envs/minihack/test_env.py::test_equal_seeds_give_equal_episodes_in_one_process_in_16_threads_and_in_4_processes",
         "agents/test_training.py::test_the_same_command_gives_the_same_run",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-SIZES = range(4, 21)
+SIZES = range(5, 21)
 """Cells a side that a level may have, walls included."""
 MOST_TASKS = 10**6
 """Of a split: their numbers have six digits."""

@@ -68,23 +68,18 @@ class SokobanEnv(TextEnv):
         room, before = self._task.level.room, self._position
         way = action.strip().lower()
         after = room.moved(before, way) if way in ACTIONS else None
-        reward = self.config.step_reward
         if after is None:
             turn = self._turn(f"{way}, which moved nothing" if way in ACTIONS else f"none of {', '.join(ACTIONS)}")
             turn.valid, turn.changed = self.config.all_actions and way in ACTIONS, False
-        else:
-            self._position = after
-            pushed = after[1] != before[1]
-            if pushed:
-                placed = room.placed(after[1])
-                gained = placed - room.placed(before[1])
-                reward += (self.config.on_target_reward, self.config.off_target_reward)[gained < 0] if gained else 0.0
-                reward += self.config.solved_reward if placed == self.config.boxes else 0.0
-                self._most = max(self._most, placed)
-                self._solvable = self._task.solvable(after)
-            turn = self._turn(way)
-            turn.changed = pushed
-        turn.reward = reward
+            turn.reward = self.config.step_reward
+            return turn
+        self._position = after
+        pushed = after[1] != before[1]
+        if pushed:
+            self._most = max(self._most, room.placed(after[1]))
+            self._solvable = self._task.solvable(after)
+        turn = self._turn(way)
+        turn.reward, turn.changed = self._pay(room.placed(before[1]), room.placed(after[1])), pushed
         return turn
 
     def demonstration(self, task_id: str, rng: np.random.Generator) -> list[str]:
@@ -113,6 +108,12 @@ class SokobanEnv(TextEnv):
             subgoals=self._names[: self._most],
             frame=observation.frame(room, self._position, self._standing()),
         )
+
+    def _pay(self, before: int, after: int) -> float:
+        """What a step earns by which as many boxes are on targets as `after` says."""
+        c = self.config
+        change = 0.0 if after == before else c.on_target_reward if after > before else c.off_target_reward
+        return c.step_reward + change + (c.solved_reward if after == c.boxes else 0.0)
 
     def _standing(self) -> str:
         """How the level stands, for people; "" where it is not known."""

@@ -1,4 +1,4 @@
-"""Levels from random numbers: a room is dug out by a random walk, and boxes are pulled off their targets until it is hard enough.
+"""Levels from random numbers: a room is dug out by a random walk, and boxes are pulled off their targets.
 
 A small room is played backwards as a whole (`distances`): a length is drawn first, then one of the positions that need as many
 moves, so that short and long levels are about equally frequent. In a larger one boxes are pulled at random, and A* counts the

@@ -37,13 +37,19 @@ class SokobanPrompt(Prompt):
         return f"\nPossible actions: {', '.join(admissible)}" if admissible else ""
 
     def plain(self, observation: str) -> str:
-        """The same in few words, seen from the player: boxes, targets, and walls within the border, by their distance."""
+        """Each box as seen from the player, the nearest free target as seen from the box, and in which ways a wall or a box is
+        beside them. Walls further away are left out; an observation without a level stays as it is."""
         level = o.read(observation)
         if level is None:
             return observation
         room, (player, boxes) = level.room, level.start
-        parts = [f"box {_way(room, player, cell)}" for cell in cells(boxes)]
-        parts += [f"target {_way(room, player, cell)}" for cell in cells(room.targets)]
+        parts = [f"you {_barred(room, boxes, player)}"]
+        for box in cells(boxes):
+            on_target = room.targets >> box & 1
+            target = (
+                box if on_target else min(cells(room.targets & ~boxes), key=lambda cell: sum(map(abs, _apart(room, box, cell))))
+            )
+            parts.append(f"box {_way(room, player, box)} {_barred(room, boxes, box)} target {_way(room, box, target)}")
         return "\n".join(parts)
 
     def legend(self, observation: str) -> str:
@@ -53,11 +59,22 @@ class SokobanPrompt(Prompt):
     def lexicon(self) -> tuple[Sequence[str], Sequence[str]]:
         """(stock phrases, further words): ways with distances are most of the language."""
         ways = [f"{way} {distance}" for way in WAYS for distance in range(1, SIZES[-1])]
-        return (), [*ACTIONS, *ways, "box", "target", "wall", "here"]
+        return (), [*ACTIONS, *ways, "you", "box", "target", "beside", "nothing", "here"]
 
 
-def _way(room: Room, player: int, cell: int) -> str:
-    down, right = (a - b for a, b in zip(room.place(cell), room.place(player)))
+def _barred(room: Room, boxes: int, cell: int) -> str:
+    """In which ways a wall or a box stands next to a cell."""
+    ways = [way for way, ahead in room.ahead.items() if ahead[cell] < 0 or boxes >> ahead[cell] & 1]
+    return f"beside {' '.join(ways) or 'nothing'}"
+
+
+def _apart(room: Room, one: int, other: int) -> tuple[int, int]:
+    (row, column), (to_row, to_column) = room.place(one), room.place(other)
+    return to_row - row, to_column - column
+
+
+def _way(room: Room, one: int, other: int) -> str:
+    down, right = _apart(room, one, other)
     words = [f"{'down' if down > 0 else 'up'} {abs(down)}"] if down else []
     words += [f"{'right' if right > 0 else 'left'} {abs(right)}"] if right else []
     return " ".join(words) or "here"

@@ -1,8 +1,8 @@
 """The shortest solution of a position: by the distances of a small room, else by A*.
 
-A move is a step or a push; among solutions of equally many moves one with the fewest pushes is found by A*. A node of the search
-is a position after a push, so that walks do not count as nodes. Its estimate, the pushes that each box needs to the target
-nearest to it, never exceeds the moves needed.
+A move is a step or a push; among solutions of equally many moves A* finds one with the fewest pushes. A node of the search is a
+position after a push, so that walks do not count as nodes. Its estimate, the pushes that each box needs to the target nearest
+to it, never exceeds the moves needed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
-from envs.sokoban.board import Position, Room, cells
+from envs.sokoban.board import ACTIONS, Position, Room, cells
 from envs.sokoban.deadends import dead_squares, is_dead_end, pushes
 
 MOST_NODES = 5_000
@@ -25,15 +25,11 @@ def descended(room: Room, distances: Mapping[Position, int], position: Position)
     """A shortest solution by the room's distances; None if there is none."""
     if position not in distances:
         return None
-    actions = []
-    while distances[position]:
-        for action in room.moves(position):
-            after = room.moved(position, action)
-            assert after is not None
-            if distances.get(after) == distances[position] - 1:
-                break
+    actions: list[str] = []
+    while moves := distances[position]:
+        steps = ((action, room.moved(position, action)) for action in ACTIONS)
+        action, position = next((a, after) for a, after in steps if after and distances.get(after) == moves - 1)
         actions.append(action)
-        position = after
     return actions
 
 

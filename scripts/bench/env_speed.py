@@ -2,6 +2,7 @@
 
     python scripts/bench/env_speed.py webshop [--data DIR ...]
     python scripts/bench/env_speed.py minihack [--levels Zap ...]
+    python scripts/bench/env_speed.py sokoban [--sizes 8x8-2 ...]
 
 Random play over several tasks with the possible actions read at every step. Figures are medians of repeats: processor time, and
 wall clock for the pool's rows, where two workers and this process share the machine. `--json FILE` keeps them.
@@ -17,13 +18,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from environments import alfworld, minihack, webshop
+from environments import alfworld, minihack, sokoban, webshop
 from rich.console import Console
 from rich.table import Table
 
 from envs.base import TaskError
 
-ENVIRONMENTS = {"alfworld": alfworld, "webshop": webshop, "minihack": minihack}
+ENVIRONMENTS = {"alfworld": alfworld, "webshop": webshop, "minihack": minihack, "sokoban": sokoban}
 """The first one is measured where none is named."""
 
 

@@ -64,3 +64,9 @@ def test_minihack_is_measured_beside_the_bare_game(tmp_path):
     rows = figures(tmp_path / "figures.json", "minihack", "--levels", "KeyRoom-S5")["MiniHack"]
     assert [row["what"] for row in rows][:2] == ["MiniHack itself", "gymnasium.make, cropped map"]
     assert all(row["steps_per_second"] > 0 for row in rows)
+
+
+def test_sokoban_is_measured_beside_its_rules_alone(tmp_path):
+    rows = figures(tmp_path / "figures.json", "sokoban", "--sizes", "6x6-1")["Sokoban"]
+    assert [row["what"] for row in rows][:2] == ["rules", "gymnasium.make, grid"]
+    assert all(row["steps_per_second"] > 0 for row in rows)

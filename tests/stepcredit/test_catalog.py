@@ -55,7 +55,7 @@ def test_a_mistyped_setting_or_name_is_answered_with_the_nearest() -> None:
 
 
 def test_names_are_those_that_the_command_line_knows() -> None:
-    assert {"alfworld", "webshop", "minihack", "minihack/river"} <= set(stepcredit.environments())
+    assert {"alfworld", "webshop", "minihack", "minihack/river", "sokoban"} <= set(stepcredit.environments())
     assert {"gigpo", "ppo", "dapo"} <= set(stepcredit.methods())
     asked = {"igpo": "env=webshop", "igpo_official": "env=webshop", "igpo_first_release": "env=webshop"}
     asked["shaped"] = "shaping=aligndistil"

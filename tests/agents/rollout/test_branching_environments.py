@@ -26,6 +26,7 @@ from tests.agents.parts import Parts, opened
 SETTINGS = {
     "alfworld": ["env=alfworld", "env.train_games=4", "env.max_steps=6"],
     "webshop": ["env=webshop", "env.max_steps=5"],
+    "sokoban": ["env=sokoban", "env.max_steps=6", "env.longest=6"],
     "minihack": ["env=minihack", "env.levels=[Room-Monster-5x5]", "env.max_steps=6"],
 }
 WAYS = ["none", "admissible", "scored"]
