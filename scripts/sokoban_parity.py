@@ -1,6 +1,6 @@
 """Compares the rules of Sokoban here with those of gym-sokoban, over random play on levels of both generators.
 
-    python scripts/sokoban_parity.py [--episodes 200] [--steps 100]
+    python scripts/sokoban_parity.py [--episodes 40] [--steps 40]
 
 Needs the packages `gym-sokoban`, `imageio` and `requests`, best in an environment of their own, since gym-sokoban needs the old
 `gym`. After every move the whole board, the reward and whether the level is solved must be equal. Prints how many moves, pushes
@@ -37,8 +37,8 @@ CODES = "".join((board.WALL, board.FLOOR, board.TARGET, board.PLACED, board.BOX,
 def main(arguments: Sequence[str]) -> int:
     """Play, compare and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=200, help="of each size, half of them on levels made by gym-sokoban")
-    parser.add_argument("--steps", type=int, default=100, help="moves of an episode at most")
+    parser.add_argument("--episodes", type=int, default=40, help="of each size, half of them on levels made by gym-sokoban")
+    parser.add_argument("--steps", type=int, default=40, help="moves of an episode at most")
     options = parser.parse_args(arguments)
     try:
         from gym_sokoban.envs.sokoban_env import SokobanEnv as Theirs
