@@ -10,6 +10,7 @@ from agents.config.compose import ROOT, groups
 from envs.common.structured import ConfigError
 
 NEEDS = {
+    **{f"shaping={name}": [f"algo.shaped_at.{name}=advantage"] for name in ("cdpo", "t_reg", "tgdpo")},
     "model=hub": ["model.name=some/model"],
     "shaping=grounded_prm": ["algo=grounded_prm"],
     "shaping=length": ["rollout.curriculum.unit=turns", "rollout.curriculum.last=9"],

@@ -261,6 +261,9 @@ def test_what_is_registered_without_a_file_is_chosen_like_the_others(plugins: st
     assert "shaping.curious.bonus = 2.0    from the command line, default 0.25\n" in shown
 
 
+ON_PAIRS = ("cdpo", "t_reg", "tgdpo")
+
+
 def test_every_name_that_can_be_chosen_is_an_option() -> None:
     available = compose.groups()
     for group in ("env", "algo", "shaping"):
@@ -268,4 +271,6 @@ def test_every_name_that_can_be_chosen_is_an_option() -> None:
             knowing = ["env=webshop"] if option.startswith("igpo") else []
             knowing += ["rollout.curriculum.unit=turns", "rollout.curriculum.last=9"] if option == "length" else []
             knowing += ["algo=grounded_prm"] if group == "shaping" and option == "grounded_prm" else []
+            knowing += [f"algo.shaped_at.{option}=advantage"] if group == "shaping" and option in ON_PAIRS else []
+            knowing += ["shaping=aligndistil"] if option == "shaped" else []
             loading.load([f"{group}={option}", *knowing])
