@@ -132,7 +132,7 @@ def test_with_adapters_the_base_is_shared_and_seen_without_them() -> None:
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
     critic = Critic(adapted, HEAD, OptimConfig(), 0)
     assert "base" not in critic.state()
-    assert critic.head.base is adapted.causal
+    assert critic.head.trunk is adapted.trunk
 
 
 @both
