@@ -11,19 +11,19 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import evaluate
+from agents.config import compose
 from agents.config.loading import load, load_evaluate
 from agents.models import zoo
 from agents.models.sources import load_pretrained
 from agents.runs.preflight import preflight
 from envs.common.structured import ConfigError
-from tests.agents.examples import CONF
 
 NAMES = zoo.names()
 
 
 def test_there_is_a_setting_and_a_card_for_each() -> None:
     assert NAMES
-    assert {f"zoo/{file.stem}" for file in (CONF / "model" / "zoo").glob("*.yaml")} == set(NAMES)
+    assert {f"zoo/{file.stem}" for file in (compose.ROOT / "model" / "zoo").glob("*.yaml")} == set(NAMES)
     for name in NAMES:
         card = (Path(zoo.place(name)) / "README.md").read_text()
         assert f"model={name}" in card
