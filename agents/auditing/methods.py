@@ -86,7 +86,7 @@ async def credit(
         build_judge = partial(judges.build, config.judge, config, env, sampler, policy)
         made = Credit(learner, config, build_judge, sampler.player.dialogue.noted)
     for one in made.shapings.values():
-        if one.learns and one.needs_model != "steps":
+        if one.learns and one.needs_model in ("tokens", "policy"):
             one.model = AsSampled(one.model)
     models = [one for one in (learner.critic, *learner.reward_models.values()) if one is not None]
     fitted, computed, sampled = 0, 0, 0

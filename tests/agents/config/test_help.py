@@ -119,7 +119,7 @@ def test_no_line_of_a_help_is_wider_than_80_columns(job: Job, monkeypatch: pytes
 
 def test_help_marks_the_options_in_force() -> None:
     marked = [line.split()[1] for line in usage.text("train", ["algo=ppo", "tracker=wandb"]).splitlines() if line[:4] == "  * "]
-    assert marked == ["ppo", "hf", "alfworld", "rules", "tiny", "none", "wandb"]
+    assert marked == ["ppo", "hf", "alfworld", "rules", "here", "tiny", "none", "wandb"]
 
 
 def test_help_of_a_command_that_cannot_run_says_why() -> None:

@@ -74,10 +74,10 @@ def test_episodes_are_on_disk_before_anything_is_learnt_from_them(
             raise ZeroDivisionError("an update")
         return done
 
-    async def mistaken(self: Credit, experience: Experience) -> dict[str, float]:
+    async def mistaken(self: Credit, experience: Experience, done: float = 0.0) -> dict[str, float]:
         if where == "credit" and experience.weights_version[0] == 1:
             raise ZeroDivisionError("a user's method")
-        return await assign(self, experience)
+        return await assign(self, experience, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "update", failing)
