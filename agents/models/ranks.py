@@ -7,7 +7,6 @@ all come to the same numbers. Without torch.distributed there is one rank, and n
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,8 +62,8 @@ def join(device: torch.device, timeout_s: float) -> None:
 
 def release() -> None:
     """Rank 0 tells those who `follow` that nothing comes any more."""
-    if size() > 1 and rank() == 0:
-        _tell(None)
+    if rank() == 0:
+        told(None)
 
 
 def leave() -> None:
@@ -104,6 +103,11 @@ def largest(value: float) -> float:
     return float(found)
 
 
+def added_up_number(value: float) -> float:
+    """The sum over all ranks."""
+    return float(added_up(torch.tensor(value, dtype=torch.float64)))
+
+
 def added_up_numbers(numbers: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
     """Sums over all ranks of the numbers of these names; 0 where one is missing."""
     return dict(zip(names, added_up(torch.tensor([numbers.get(name, 0.0) for name in names], dtype=torch.float64)).tolist()))
@@ -127,13 +131,15 @@ def told(value: T) -> T:
     """Rank 0's value, which all others get from it."""
     if size() == 1:
         return value
-    _tell(value) if rank() == 0 else None
-    return value if rank() == 0 else _hear()
+    held = [value]
+    dist.broadcast_object_list(held, 0, group=_orders)
+    return value if rank() == 0 else held[0]
 
 
 def alike(module: nn.Module) -> None:
-    """Give all ranks the weights and buffers that rank 0 has."""
+    """Give all ranks the weights and buffers that rank 0 has, which may take long to get them: a warm start."""
     if size() > 1:
+        told(None)
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.detach(), 0)
 
@@ -214,7 +220,7 @@ class Led:
         # A function of rank 0 stays there: who takes one asks rank 0 for what it says (`told`).
         sent = [None if callable(one) else one for one in arguments]
         with together(f"{'.'.join(self._path)}.{name}"):
-            _tell((self._path, name, sent, {key: None if callable(one) else one for key, one in named.items()}))
+            told((self._path, name, sent, {key: None if callable(one) else one for key, one in named.items()}))
             return getattr(self._target, name)(*arguments, **named)
 
 
@@ -225,23 +231,10 @@ def led(path: Sequence[str], target: T) -> T:
 
 def follow(known: Mapping[str, Any]) -> None:
     """Carry out what rank 0 does by objects that are `led`, until it lets go."""
-    while (order := _hear()) is not None:
+    order: Any
+    while (order := told(None)) is not None:
         path, name, arguments, named = order
         target = known[path[0]]
         for step in path[1:]:
             target = target[step] if isinstance(target, dict) else getattr(target, step)
         getattr(target, name)(*arguments, **named)
-
-
-def _tell(value: Any) -> None:
-    content = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
-    dist.broadcast(torch.tensor(len(content)), 0, group=_orders)
-    dist.broadcast(content, 0, group=_orders)
-
-
-def _hear() -> Any:
-    length = torch.tensor(0)
-    dist.broadcast(length, 0, group=_orders)
-    content = torch.empty(int(length), dtype=torch.uint8)
-    dist.broadcast(content, 0, group=_orders)
-    return pickle.loads(content.numpy().tobytes())

@@ -74,7 +74,7 @@ class Critic:
                 (self.config.coefficient * loss).backward()
                 self.head.optimizer.collect()
                 total += float(loss.detach())
-        total = ranks.added_up_numbers({"loss": total}, ["loss"])["loss"]
+        total = ranks.added_up_number(total)
         if self.head.optimizer.step(self.config.grad_clip) is None:
             return 0.0, False
         return total, True

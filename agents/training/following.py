@@ -33,6 +33,5 @@ def follow(config: TrainConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # rank 0 hears it, saves, and lets go of the others
     policy = fresh_policy(config)
-    ranks.told(None)  # rank 0 may take long to its weights: a warm start
     ranks.alike(policy.model)
     ranks.follow({"learner": Learner(policy, config), "policy": policy})

@@ -155,8 +155,7 @@ class Learner:
             self._stop_at_mismatch(found["mismatch_mean"], found["mismatch_max"])
             metrics |= {f"update/{key}": value for key, value in found.items()}
         beside = float(sum(one.take_tokens() for one in (self.critic, *self.reward_models.values()) if one is not None))
-        beside = ranks.added_up_numbers({"tokens": beside}, ["tokens"])["tokens"]
-        metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + beside
+        metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + ranks.added_up_number(beside)
         metrics["tokens/rebuild_update"] = float(rebuild_tokens(experience.trajectories) * self.config.optim.epochs)
         return metrics
 

@@ -67,7 +67,6 @@ class Trainer:
         self.planner = Planner(env.tasks("train"), rollout.groups, rollout.group_size, config.seed, curriculum)
         self.held_out = evaluation_episodes(config.evaluation, env, config.seed)
         with ranks.together("the beginning"):
-            ranks.told(None)
             ranks.alike(policy.model)
         self.learner = ranks.led(["learner"], Learner(policy, config))
         self._led_policy = ranks.led(["policy"], policy)

@@ -52,7 +52,6 @@ USUAL = (
 def updated(words: tuple[str, ...]) -> dict[str, Any]:
     """What some updates on the same episodes come to: their metrics, the weights, and all else that the next one depends on."""
     with opened(load([*USUAL, *words])) as parts:
-        ranks.told(None)
         ranks.alike(parts.policy.model)
         policy, learner = ranks.led(["policy"], parts.policy), ranks.led(["learner"], Learner(parts.policy, parts.config))
         dialogue = parts.sampler.player.dialogue
@@ -74,7 +73,6 @@ def updated(words: tuple[str, ...]) -> dict[str, Any]:
 def follow(words: tuple[str, ...]) -> None:
     """What the other ranks do meanwhile."""
     with opened(load([*USUAL, *words])) as parts:
-        ranks.told(None)
         ranks.alike(parts.policy.model)
         ranks.follow({"policy": parts.policy, "learner": Learner(parts.policy, parts.config)})
 
