@@ -117,6 +117,8 @@ class Shaping:
     """The update also moves the policy towards what `distill` makes of both models."""
     min_group_size: ClassVar[int] = 1
     """Episodes of a task that the shaping needs."""
+    needs_budget: ClassVar[bool] = False
+    """Whether it rewards by the budget that episodes were planned with (rollout.curriculum)."""
     reads_branches: ClassVar[bool] = False
     """Whether it learns from the values of states that a method's branches measure."""
     shapes_weights: ClassVar[tuple[str, ...]] = ()

@@ -7,37 +7,24 @@ every step's reward. The model itself is left to the trainer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from algorithms.base import Algorithm, Batch, Floats
-from algorithms.shaping import NeedsModel, Shaping, StepModel
+from algorithms.shaping import StepModel
 from algorithms.shaping.critique import wrong_by_rules
-from envs.common.structured import AboveZero, AtLeast, NonNegative, Positive
+from algorithms.shaping.step_estimator import StepEstimator
+from envs.common.structured import NonNegative
 
 
 @dataclass
-class GroundedPRM(Shaping):
+class GroundedPRM(StepEstimator):
     """What a step changed, as a model learns it from the steps that branches measured."""
 
     penalty: NonNegative = 1.0
     """Taken off the label of a step whose action was refused, or that led back; in units of the environment's reward."""
-    epochs: Positive = 20
-    """Optimizer steps of the model an iteration, each on all measured steps."""
-    lr: AboveZero = 1e-3
-    """Learning rate of the model."""
-    grad_clip: AboveZero = 1.0
-    """Largest norm of its gradient."""
-    trains: Literal["head", "all"] = "head"
-    """head: an MLP on hidden states of the policy as it was before RL, which stays frozen; all: a copy of that model, trained
-    with it."""
-    hidden: Annotated[list[int], AtLeast(1)] = field(default_factory=lambda: [256])
-    """Widths of the MLP's inner layers; []: a linear one."""
-
-    needs_model: ClassVar[NeedsModel] = "steps"
-    shapes_weights: ClassVar[tuple[str, ...]] = ("trains", "hidden")
     reads_branches: ClassVar[bool] = True
 
     def check(self, method: Algorithm) -> None:

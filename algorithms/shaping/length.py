@@ -7,7 +7,7 @@ The others are the environment's own and a penalty for invalid actions. The budg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Length(Shaping):
     form: Literal["triangle", "band"] = "triangle"
     """triangle: rises from 0 to 1 at the budget, and falls to 0 at twice the budget. band: 1 within the budget, then falls
     likewise."""
+
+    needs_budget: ClassVar[bool] = True
 
     async def shape(self, batch: Batch) -> Floats:
         """[S] the reward at the last step of each episode that has a budget; nan elsewhere.

@@ -6,22 +6,23 @@ As a shaping it goes with any method; the paper's is PPO (conf/algo/spa.yaml). T
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from algorithms.base import Algorithm, Batch, Floats
-from algorithms.shaping import NeedsModel, Shaping, StepModel
+from algorithms.shaping import StepModel
 from algorithms.shaping.replacing import refuse_elsewhere
+from algorithms.shaping.step_estimator import StepEstimator
 from algorithms.stats import deviations, episode_returns
-from envs.common.structured import AboveZero, AtLeast, NonNegative, Positive
+from envs.common.structured import NonNegative
 
 NAME = "progress"
 
 
 @dataclass
-class Progress(Shaping):
+class Progress(StepEstimator):
     """The estimated contribution of a step to the return, and something for an action that could be executed."""
 
     grounding: NonNegative = 0.5
@@ -34,20 +35,6 @@ class Progress(Shaping):
     alike; nothing is learned (what the official scripts put in the estimator's place)."""
     weight: Literal["none", "steps_left"] = "none"
     """steps_left: a step's reward is multiplied by the number of steps that follow it (official); the last one gets none."""
-    epochs: Positive = 20
-    """Optimizer steps of the estimator an iteration, each on all of its episodes."""
-    lr: AboveZero = 1e-3
-    """Learning rate of the estimator."""
-    grad_clip: AboveZero = 1.0
-    """Largest norm of its gradient."""
-    trains: Literal["head", "all"] = "head"
-    """head: an MLP on hidden states of the policy as it was before RL, which stays frozen; all: a copy of that model, trained
-    with it."""
-    hidden: Annotated[list[int], AtLeast(1)] = field(default_factory=lambda: [256])
-    """Widths of the MLP's inner layers; []: a linear one."""
-
-    needs_model: ClassVar[NeedsModel] = "steps"
-    shapes_weights: ClassVar[tuple[str, ...]] = ("trains", "hidden")
 
     @property
     def learns(self) -> bool:
