@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agents.config.commands import EvaluateConfig, TrainConfig
 from agents.config.judge import check_judge, server_key
 from agents.config.sections import JudgeConfig, ModelConfig
+from agents.config.training_checks import asks_a_judge
 from algorithms import shaping
 from envs.base import SPLITS, TextEnv
 from envs.common.cache import cache_folder
@@ -73,9 +74,7 @@ def build(config: JudgeConfig, run: TrainConfig | EvaluateConfig, env: TextEnv, 
 
 def _asked(run: TrainConfig | EvaluateConfig) -> set[str | None]:
     """What a run asks its judge for; one that is only measured is asked for subgoals."""
-    shapings = run.shaping if isinstance(run, TrainConfig) else {}
-    asking = [shaping.build(name, settings) for name, settings in shapings.items()]
-    return {one.needs_judge for one in asking if one.asks} or {"subgoals"}
+    return (asks_a_judge(run) if isinstance(run, TrainConfig) else set()) or {"subgoals"}
 
 
 def proposals_file(config: JudgeConfig, env: str, policy: str) -> Path:

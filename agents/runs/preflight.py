@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.config import engines
-from agents.config.checks import asks_a_judge
 from agents.config.commands import EvaluateConfig, TrainConfig
+from agents.config.training_checks import asks_a_judge
 from agents.models import zoo
 from envs import answers, registry
 from envs.answers import WrongAnswer
