@@ -1,6 +1,6 @@
 """Makes the small trained models of the package (model=zoo/<name>), and their cards.
 
-    python scripts/zoo.py                   # all that are missing; some ten minutes each on one core
+    python scripts/zoo.py                   # all that are missing; 17 minutes of one core
     python scripts/zoo.py alfworld-tiny     # this one, anew if it is there
     python scripts/zoo.py --cards           # only measure them again and write their cards
 
@@ -48,19 +48,6 @@ RECIPES: Mapping[str, Recipe] = {
         "household tasks in generated text games of the sort of ALFWorld, with one room of some ten places",
         "It knows the words and the small rooms of this package's generated games. ALFWorld's own have larger rooms, which it "
         "plays badly, and it reads no English beside the game's.",
-    ),
-    "webshop-tiny": Recipe(
-        ("env=webshop",),
-        ("algo=gigpo",),
-        "shopping by an instruction in a generated shop of the sort of WebShop",
-        "It knows the words of this package's generated catalogue. WebShop's products and goals have other ones.",
-    ),
-    "minihack-tiny": Recipe(
-        ("env=minihack",),
-        ("algo=gigpo",),
-        "MiniHack's KeyRoom-S5: find a key, open a locked door, reach the stairs",
-        "It knows this level only. Held-out tasks are other seeds, and so often starts that training has seen "
-        "(docs/minihack.md).",
     ),
 }
 
