@@ -180,7 +180,7 @@ def advantages(
         given["tree"] = _of_one("tree", tree, episode, episode_labels)
     if segment is not None:
         given["segment"] = _numbered("segment", segment, len(spread), "tokens")[0][spread]
-    extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in (shaped or {}).items()}
+    extra = {key: _numbers(f"shaped['{key}']", each, size, "steps")[order] for key, each in sorted((shaped or {}).items())}
     _refuse_what_is_missing(name, chosen, given, extra, success)
     length = np.bincount(episode)  # [N]
     state, final = _states(states, _by_episode("final_states", final_states, episode_labels), task, episode, size)

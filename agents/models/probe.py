@@ -25,7 +25,8 @@ BOUNDS = {torch.float32: 5e-3}
 COARSE = 0.1
 """The bound of coarser formats."""
 EXACT = 1e-4
-"""Difference that the lean pass may have besides four times that of the modules, which is what the format rounds."""
+"""Difference that the lean pass may have besides four times that of the modules, which is what the format rounds; in a coarser
+format at least what one number of it is rounded by, since modules may happen to round alike in chunks and in one pass."""
 
 log = logging.getLogger("stepcredit.models")
 
@@ -103,7 +104,7 @@ def memory_of(policy: Policy, capacity: int, lean: bool = True) -> Slots | LeanS
     except Exception as error:  # a model of another shape
         log.debug("no lean pass for this model: %s: %s", type(error).__name__, error)
         return usual
-    if gap > EXACT + 4 * noise:
+    if gap > max(EXACT, torch.finfo(policy.dtype).eps) + 4 * noise:
         log.debug("no lean pass for this model: logits differ by %.2g of their spread", gap)
         return usual
     found.clear()

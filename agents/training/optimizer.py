@@ -1,6 +1,6 @@
 """AdamW on float32 copies of weights in a coarser format: its small steps would be rounded away in bfloat16.
 
-A weight that is float32 already is its own master. Everything that learns here takes its steps by this one way.
+A weight that is no coarser than float32 is its own master. Everything that learns here takes its steps by this one way.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Optimizer:
 
     @cached_property
     def masters(self) -> list[nn.Parameter]:
-        """Float32, of each weight."""
-        return [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for _, p in self.parameters]
+        """Float32 or finer, of each weight."""
+        return [nn.Parameter(p.detach().float()) if p.dtype.itemsize < 4 else p for _, p in self.parameters]
 
     @cached_property
     def _adamw(self) -> torch.optim.AdamW:

@@ -42,7 +42,7 @@ def arrays(played: list[Trajectory], rng: np.random.Generator, several: bool = F
         "valid": [step.valid for _, _, step in steps],
         "success": {number: one.success for number, one in enumerate(played)},
         "faulted": [one.error is not None for _, one, _ in steps],
-        "shaped": {"bonus": rng.normal(size=len(steps)), "implicit_prm": rng.normal(size=len(steps))},
+        "shaped": {name: rng.normal(size=len(steps)) for name in ("bonus", "implicit_prm", "grounded_prm")},
         "greedy": rng.normal(size=len(steps)),
         "answers": -rng.random(len(steps)),
         "values": rng.normal(size=(tokens, 3)) if several else rng.normal(size=tokens),
@@ -111,8 +111,8 @@ def test_it_equals_what_training_gets_from_the_same_episodes_in_any_order(
         for one in played:
             for step in one.steps:
                 step.reward = abs(step.reward)
-        given["rewards"], given["shaped"]["bonus"] = np.abs(given["rewards"]), np.abs(given["shaped"]["bonus"])
-        given["shaped"]["implicit_prm"] = np.abs(given["shaped"]["implicit_prm"])
+        given["rewards"] = np.abs(given["rewards"])
+        given["shaped"] = {name: np.abs(values) for name, values in given["shaped"].items()}
     batch = batch_of(played, given)
     expected = base.get(method)().advantages(batch)
     plain = stepcredit.advantages(method, **given)
