@@ -8,9 +8,10 @@ from typing import Any
 
 from agents.config import compose
 from agents.config.commands import AuditConfig, TrainConfig
-from agents.config.loading import finish, load
+from agents.config.loading import composed, finish
 from agents.config.overrides import parse
-from algorithms import base, shaping
+from agents.config.training_checks import BAND
+from algorithms import base, shaping, surrogates, transforms
 from algorithms.branching import BRANCHED
 from envs.common.structured import ConfigError, keys, not_among
 
@@ -23,21 +24,26 @@ PLAYS = ("env", "model", "engine", "seed", "device", "threads")
 
 
 def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainConfig]:
-    """For each of `config.methods` the training whose credit is measured; overrides: of the audit. Raises ConfigError."""
+    """For each of `config.methods` the training whose credit is measured; overrides: of the audit. Raises ConfigError.
+
+    `grpo+hicra` is grpo with that transform after its own ones.
+    """
     words = [one.input_line or "" for one in parse(overrides) if one.key_or_group.partition(".")[0] not in OF_AUDIT]
     known = compose.options("algo", compose.groups()["algo"])
     found: dict[str, TrainConfig] = {}
     for name in config.methods:
-        if name == OWN and config.run is None:
+        method, *added = name.split("+")
+        if method == OWN and config.run is None:
             raise ConfigError(
                 f"methods has '{OWN}', the method of a run, and no run is given: set run=runs/<name>, or name a method"
             )
-        if name != OWN and name not in known:
-            raise not_among("methods", name, [OWN, *known] if config.run else known)
+        if method != OWN and method not in known:
+            raise not_among("methods", method, [OWN, *known] if config.run else known)
+        if unknown := [one for one in added if one not in transforms.names()]:
+            raise not_among(f"methods, of {name} the transform", unknown[0], transforms.names())
         try:
-            made = (
-                load([*words, f"algo={name}"]) if config.run is None else finish(TrainConfig, _of_run(config.run, name, words))
-            )
+            values = composed("train", [*words, f"algo={method}"]) if config.run is None else _of_run(config.run, method, words)
+            made = finish(TrainConfig, _transformed(values, added))
         except ConfigError as error:
             raise ConfigError(f"method {name}: {error}") from error
         needs = base.get(made.algo["name"]).needs
@@ -66,6 +72,18 @@ def _of_run(run: str, name: str, words: Sequence[str]) -> dict[str, Any]:
     loss = {key: one for key, one in (values.get("loss") or {}).items() if key not in ("surrogate", "entropy_band")}
     others = {key: value for key, value in values.items() if key != "algo"} | {"shaping": shaping, "loss": loss}
     return compose.joined(others, compose.method(name), words)
+
+
+def _transformed(values: dict[str, Any], added: Sequence[str]) -> dict[str, Any]:
+    """The configuration with further transforms, and a loss that reads what they give: nothing is learned here."""
+    algo, loss = dict(values["algo"]), dict(values.get("loss") or {})
+    if added:
+        algo["transforms"] = [*(algo.get("transforms") or []), *added]
+    for columns in (transforms.get(one).gives for one in added):
+        reading = [one for one in surrogates.names() if columns & surrogates.get(one).reads]
+        loss |= {"surrogate": reading[0]} if reading else {}
+        loss |= {"entropy_band": 1.0} if columns & BAND else {}
+    return values | {"algo": algo, "loss": loss}
 
 
 def _refuse_other(name: str, path: str, wanted: Any, made: Any) -> None:

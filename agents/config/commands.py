@@ -136,8 +136,9 @@ class AuditConfig:
     env: EnvConfig
     model: ModelConfig
     methods: list[str] = field(default_factory=lambda: ["grpo", "rloo", "gigpo", "hgpo"])
-    """Methods whose credit is measured, as algo= names them; run: the run's own, with its settings. Methods and settings that
-    change no episode (critic, shaping, ...) may be changed later: episodes and true values are measured once."""
+    """Methods whose credit is measured, as algo= names them; grpo+hicra: with a transform; run: the run's own, with its
+    settings. Methods and settings that change no episode (critic, shaping, ...) may be changed later: episodes and true values
+    are measured once."""
     episodes: Positive = 64
     """Episodes that are credited, in groups of rollout.group_size."""
     split: Literal["train", "eval", "test"] = "train"

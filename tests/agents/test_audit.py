@@ -335,6 +335,8 @@ def test_the_results_of_a_run_are_in_its_folder(run: Path) -> None:
     ("words", "said"),
     [
         (["methods=[gigo]"], "Did you mean 'gigpo'?"),
+        (["methods=[grpo+hicr]"], "of grpo+hicr the transform is 'hicr'"),
+        (["methods=[hapo+hapo]"], "transforms names hapo twice"),
         (["methods=[]"], "methods is an empty list"),
         (["methods=[grpo,grpo]"], "names grpo twice"),
         (["methods=[run]"], "no run is given"),

@@ -105,7 +105,8 @@ def test_an_audit_and_a_replay_show_what_transforms_added(tmp_path: Path, capsys
     assert "hicra" in shown
     assert "attention" in shown
     few = ["episodes=8", "continuations=4", "futures=4", "resamples=5", "gradients=false"]
-    methods = by_name(audited(tmp_path / "audits", *few, f"run={tmp_path / 'it'}", "methods=[run,gigpo]"))
+    methods = by_name(audited(tmp_path / "audits", *few, f"run={tmp_path / 'it'}", "methods=[run,gigpo,gigpo+attention+spine]"))
     assert {"hicra", "attention"} <= set(methods["run"]["parts"])
     assert set(methods["gigpo"]["parts"]) == {"episode", "step"}
+    assert set(methods["gigpo+attention+spine"]["parts"]) == {"episode", "step", "attention"}, "spine adds nothing to any token"
     assert methods["run"]["again"] is not None
