@@ -29,21 +29,16 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
     `grpo+hicra` is grpo with that transform after its own ones.
     """
     words = [one.input_line or "" for one in parse(overrides) if one.key_or_group.partition(".")[0] not in OF_AUDIT]
-    known = compose.options("algo", compose.groups()["algo"])
     found: dict[str, TrainConfig] = {}
     for name in config.methods:
-        method, *added = name.split("+")
-        if method == OWN and config.run is None:
+        if name.partition("+")[0] == OWN and config.run is None:
             raise ConfigError(
                 f"methods has '{OWN}', the method of a run, and no run is given: set run=runs/<name>, or name a method"
             )
-        if method != OWN and method not in known:
-            raise not_among("methods", method, [OWN, *known] if config.run else known)
-        if unknown := [one for one in added if one not in transforms.names()]:
-            raise not_among(f"methods, of {name} the transform", unknown[0], transforms.names())
+        method, added = named(name, [OWN] if config.run else [])
         try:
             values = composed("train", [*words, f"algo={method}"]) if config.run is None else _of_run(config.run, method, words)
-            made = finish(TrainConfig, _transformed(values, added))
+            made = finish(TrainConfig, transformed(values, added))
         except ConfigError as error:
             raise ConfigError(f"method {name}: {error}") from error
         needs = base.get(made.algo["name"]).needs
@@ -60,6 +55,17 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
     return found
 
 
+def named(name: str, besides: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """The method and the transforms of a name like `grpo+hicra`. besides: what else counts as a method. Raises ConfigError."""
+    method, *added = name.split("+")
+    known = [*besides, *compose.options("algo", compose.groups()["algo"])]
+    if method not in known:
+        raise not_among("methods", method, known)
+    if unknown := [one for one in added if one not in transforms.names()]:
+        raise not_among(f"methods, of {name} the transform", unknown[0], transforms.names())
+    return method, added
+
+
 def _of_run(run: str, name: str, words: Sequence[str]) -> dict[str, Any]:
     """The run's configuration with another method; single values that are given count before those that the method sets."""
     values = compose.of_run(run, parse(words))
@@ -74,8 +80,8 @@ def _of_run(run: str, name: str, words: Sequence[str]) -> dict[str, Any]:
     return compose.joined(others, compose.method(name), words)
 
 
-def _transformed(values: dict[str, Any], added: Sequence[str]) -> dict[str, Any]:
-    """The configuration with further transforms, and a loss that reads what they give: nothing is learned here."""
+def transformed(values: dict[str, Any], added: Sequence[str]) -> dict[str, Any]:
+    """A configuration with further transforms, and a loss that reads what they give, since one is refused without the other."""
     algo, loss = dict(values["algo"]), dict(values.get("loss") or {})
     if added:
         algo["transforms"] = [*(algo.get("transforms") or []), *added]

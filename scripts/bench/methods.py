@@ -2,8 +2,9 @@
 
     python scripts/bench/methods.py [METHOD ...] [--repeats N] [--json FILE] [--with KEY=VALUE ...]
 
-Without arguments, as `make bench` calls it, all methods of conf/algo are measured, on few episodes and without repetition: some
-minutes. Figures to rely on want --repeats 3 and the sizes of a real training: --with rollout.groups=16.
+Without arguments, as `make bench` calls it, all methods of conf/algo are measured, and GRPO with each transform (grpo+hicra),
+on few episodes and without repetition: some minutes. Figures to rely on want --repeats 3 and the sizes of a real training:
+--with rollout.groups=16.
 
 One set of episodes is played with the warm-started model. Each method then makes its iteration of them in a fresh process, some
 times over, each time from the same weights; medians count, and the first time does not. A method whose episodes are others (it
@@ -36,13 +37,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents.config import compose, loading
+from agents.config import audited, compose, loading
 from agents.config.commands import TrainConfig
 from agents.config.overrides import assignment
 from algorithms import base as algorithms
+from algorithms import transforms
 from algorithms.branching import BRANCHED as BRANCHED_COLUMNS
 from envs import trajectory_file
-from envs.common.structured import ConfigError, suggestion
+from envs.common.structured import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +64,7 @@ SAMPLED, GREEDY, BRANCHED = "sampled.jsonl.gz", "greedy.jsonl.gz", "branched.npz
 def main() -> None:
     """Measure, print a table, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="*", help="default: all of conf/algo")
+    parser.add_argument("methods", nargs="*", help="default: all of conf/algo, and transforms (grpo+hicra)")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="iterations that count (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
@@ -77,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.process:
         what, method, start, episodes = options.process
-        config = loading.load([*options.overrides, f"algo={method}"])
+        config = training(method, options.overrides)
         given = config, Path(start), Path(episodes)
         answer = play(*given) if what == "play" else measure(*given, options.repeats)
         print(json.dumps(answer))
@@ -101,13 +103,20 @@ def main() -> None:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The reference, then the methods of these names, all of conf/algo if there are none. Raises ConfigError."""
-    files = compose.groups()["algo"]
-    known = sorted({*files, *algorithms.names()})
+    """The reference, then the methods of these names; of none: all of conf/algo, and the reference with each transform.
+
+    Raises ConfigError.
+    """
     for name in names:
-        if name not in known:
-            raise ConfigError(f"no method is named '{name}'.{suggestion(name, known)} Methods: {', '.join(known)}")
-    return list(dict.fromkeys([REFERENCE, *(names or files)]))
+        audited.named(name)
+    everything = [*compose.groups()["algo"], *(f"{REFERENCE}+{one}" for one in transforms.names())]
+    return list(dict.fromkeys([REFERENCE, *(names or everything)]))
+
+
+def training(method: str, overrides: Sequence[str]) -> TrainConfig:
+    """The training by a method. Raises ConfigError."""
+    name, added = audited.named(method)
+    return loading.finish(TrainConfig, audited.transformed(loading.composed("train", [*overrides, f"algo={name}"]), added))
 
 
 def compare(
@@ -133,11 +142,11 @@ def compare(
 
     figures: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    reference = loading.load([*options.overrides, f"algo={REFERENCE}"])
+    reference = training(REFERENCE, options.overrides)
     common = ask("play", REFERENCE, REFERENCE)
     for method in methods:
         try:
-            own = plays_its_own(loading.load([*options.overrides, f"algo={method}"]), reference)
+            own = plays_its_own(training(method, options.overrides), reference)
             played = ask("play", method, method) if own else common
             figures[method] = {"own_rollouts": own, **played, **ask("measure", method, method if own else REFERENCE)}
         except (ValueError, RuntimeError) as exc:
