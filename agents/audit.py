@@ -29,12 +29,13 @@ from envs.common import disk
 from envs.common.text import printable
 
 if TYPE_CHECKING:
+    from agents.auditing.branching import Continuing
     from agents.auditing.opening import Opened
     from agents.auditing.playing import Store
     from agents.auditing.valuing import Valued
+    from agents.rollout.collect import Collected
     from agents.runs.checkpoint import Checkpoint
     from envs.base import TextEnv
-    from envs.trajectory import Trajectory
 
 OF_TRUTH = (
     *("env", "model", "engine", "run", "seed", "episodes", "split", "gamma"),
@@ -131,24 +132,27 @@ async def _compared(
     from agents.auditing import opening, playing, shown
     from agents.auditing.branching import branched
     from agents.auditing.comparing import as_plain, compare, of_gradients, under_other_futures
-    from agents.auditing.methods import collected, credit
+    from agents.auditing.methods import collected, credit, to_learn_from
 
     config, sampler = asked.config, opened.sampler
     compares = any("greedy" in base.get(training.algo["name"]).needs for training in asked.trainings.values())
     greedy = await playing.greedy(sampler, found.trajectories, store) if compares else []
 
-    def past() -> AsyncIterator[list[Trajectory]]:
-        if config.run:
-            return opening.of_run(config.run, opened.iteration, config.fit)
-        return opening.played(config, env, sampler, store, console)
+    async def continued(training: TrainConfig, played: Collected, label: str) -> tuple[Collected, Continuing]:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            return await branched(config, training, played, sampler, store, partial(playing.watch, progress, label))
+
+    async def earlier(training: TrainConfig, label: str) -> AsyncIterator[Collected]:
+        of_run = config.run and opening.of_run(config.run, opened.iteration, config.fit)
+        async for iteration in of_run or opening.played(config, env, sampler, store, console):
+            yield (await continued(training, collected(*to_learn_from(iteration)), label))[0]
 
     credits, compared = {}, {}
     for name, training in asked.trainings.items():
         learned = opened.learned if name == OWN else None
         console.print(f"credit: {name}")
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            watch = partial(playing.watch, progress, f"branches: {name}")
-            played, took = await branched(config, training, collected(found.trajectories, greedy), sampler, store, watch)
+        played, took = await continued(training, collected(found.trajectories, greedy), f"branches: {name}")
+        past = earlier(training, f"branches to learn from: {name}")
         made = await credit(training, opened.policy, sampler, env, played, took, past, opened.before, learned)
         compared[name] = compare(config, found, made.credited)
         compared[name].again = await under_other_futures(config, training, found, made, greedy, sampler, env)

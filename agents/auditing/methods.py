@@ -7,7 +7,7 @@ as it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,15 +71,15 @@ async def credit(
     env: TextEnv,
     played: Collected,
     took: Continuing,
-    past: Callable[[], AsyncIterator[list[Trajectory]]],
+    past: AsyncIterator[Collected],
     before: Mapping[str, Tensor] | None = None,
     learned: Mapping[str, Any] | None = None,
 ) -> Made:
     """The credit of the episodes `played` by the method of a training, written into their steps.
 
-    took: what their branches took. past: iterations of episodes that models learn from first; learned: what a run's checkpoint
-    says they have learned, which is taken instead. before: weights of the policy before RL, from which such models start; None:
-    as it is.
+    took: what their branches took. past: iterations of episodes that models learn from first, with branches; learned: what a
+    run's checkpoint says they have learned, which is taken instead. before: weights of the policy before RL, from which such
+    models start; None: as it is.
     """
     with _weights(policy, before):
         learner = Learner(policy, config)
@@ -95,8 +95,9 @@ async def credit(
             _load(learner, learned)
             made.load_transforms(learned)
         elif models:
-            async for iteration in past():
-                experience = gathered(copies(iteration), config, sampler, env, made.method.reads)
+            async for iteration in past:
+                learned_from, columns = iteration.learned, iteration.columns
+                experience = experience_of(learned_from, iteration.greedy, config, sampler, env, made.method.reads, columns)
                 if learner.critic is None:  # what the method itself would say of these episodes teaches nobody
                     for name in made.shapings:
                         await made.shape(name, experience)
@@ -119,11 +120,17 @@ async def credit(
 
 
 def collected(trajectories: Sequence[Trajectory], greedy: Sequence[Trajectory]) -> Collected:
-    """Copies of the audited episodes, as an iteration has them."""
+    """Copies of episodes, as an iteration has them."""
     groups: dict[str, list[Trajectory]] = {}
     for one in copies(trajectories):
         groups.setdefault(one.group_id, []).append(one)
     return Collected([*groups.values()], [], list(greedy))
+
+
+def to_learn_from(trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], list[Trajectory]]:
+    """The episodes that no fault cut off, and the greedy ones among them: compared with, and not learned from."""
+    sampled = [t for t in trajectories if t.error is None and t.steps and not t.group_id.endswith(GREEDY)]
+    return sampled, [t for t in trajectories if t.group_id.endswith(GREEDY)]
 
 
 def _beside(method: Algorithm, experience: Experience, greedy: Sequence[Trajectory]) -> int:
@@ -158,10 +165,8 @@ def _load(learner: Learner, learned: Mapping[str, Any]) -> None:
 def gathered(
     trajectories: Sequence[Trajectory], config: TrainConfig, sampler: Sampler, env: TextEnv, needs: Collection[Need] = ()
 ) -> Experience:
-    """What an iteration learns from; greedy episodes among them are compared with, and not learned from."""
-    learned = [t for t in trajectories if t.error is None and t.steps and not t.group_id.endswith(GREEDY)]
-    greedy = [t for t in trajectories if t.group_id.endswith(GREEDY)]
-    return experience_of(learned, greedy, config, sampler, env, needs)
+    """What an iteration of these would learn from."""
+    return experience_of(*to_learn_from(trajectories), config, sampler, env, needs)
 
 
 @dataclass

@@ -11,8 +11,7 @@ from agents.config.commands import AuditConfig, TrainConfig
 from agents.config.loading import composed, finish
 from agents.config.overrides import parse
 from agents.config.training_checks import BAND
-from algorithms import base, shaping, surrogates, transforms
-from algorithms.branching import BRANCHED
+from algorithms import base, surrogates, transforms
 from envs.common.structured import ConfigError, keys, not_among
 
 OWN = "run"
@@ -41,14 +40,6 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
             made = finish(TrainConfig, transformed(values, added))
         except ConfigError as error:
             raise ConfigError(f"method {name}: {error}") from error
-        needs = base.get(made.algo["name"]).needs
-        learns = "a critic" if "values" in needs else None
-        learns = next((f"shaping.{one}" for one in made.shaping if shaping.get(one).reads_branches), learns)
-        if learns and (branched := sorted(needs & BRANCHED)):
-            raise ConfigError(
-                f"method {name} has {learns}, and episodes played on from inside ({', '.join(branched)}); of the episodes that "
-                "such a model learns from first an audit plays on none: leave it out"
-            )
         for section in PLAYS:
             _refuse_other(name, section, getattr(config, section), getattr(made, section))
         found[name] = made

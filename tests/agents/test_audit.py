@@ -7,9 +7,8 @@ import json
 import os
 import re
 import signal
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +17,8 @@ from rich.console import Console
 from agents import audit, train
 from agents.auditing.measures import NUMBERS
 from agents.config import compose
-from agents.config.loading import load, to_yaml
 from agents.replay import __main__ as replay
 from agents.rollout.engines.base import Completion, Request
-from algorithms import base
-from algorithms.base import Need
-from algorithms.vineppo import VinePPO
 from envs import registry, trajectory_file
 from envs.common.structured import ConfigError
 from tests.agents.auditing import tabular
@@ -227,32 +222,15 @@ def test_every_method_is_measured_or_refused_in_words(tmp_path: Path) -> None:
     for name in known:
         numbers = methods[name]["steps"]["numbers"]
         assert numbers["correlation"]["value"] is not None or numbers["silent"]["value"] == 1, name
+    assert methods["grounded_prm"]["cost"]["fitted"] == 1, "its model learned from an iteration whose episodes were branched"
     asks_for = {
         **dict.fromkeys(("igpo", "igpo_first_release"), "true answer"),
         "hiper": "env.hierarchy=True",
         "twosome": "engine.constrained=scored",
         "shaped": "which credits nothing but what a shaping adds",
-        "grounded_prm": "has shaping.grounded_prm, and episodes played on from inside",
     }
     assert {name: word for name, word in asks_for.items() if word in refused[name]} == asks_for
     assert set(refused) == set(asks_for)
-
-
-@dataclass
-class Both(VinePPO):
-    """With a critic, and with branches."""
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"values", "state_values"})
-
-
-def test_a_method_with_a_critic_and_branches_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base._registry, "_known", dict(base._registry._known))
-    base.register("both", f"{__name__}:Both")
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.yaml").write_text(to_yaml(load([*ENV, "algo=vineppo"])).replace("name: vineppo", "name: both"))
-    with pytest.raises(ConfigError, match=r"method run has a critic, and episodes played on from inside \(state_values\)"):
-        audit.Asked.of([f"run={run}", "methods=[run]"])
 
 
 @pytest.mark.parametrize(
