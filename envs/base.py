@@ -87,6 +87,8 @@ class TextEnv(gymnasium.Env[str, str]):
     """
 
     name: ClassVar[str]
+    max_steps: int
+    """Steps after which an episode is cut off."""
     stochastic: ClassVar[bool] = False
     """True if chance decides what an action does, so that equal states and actions may go on differently."""
 

@@ -34,10 +34,10 @@ class Window:
 
 
 class Prompt:
-    """Texts of an environment. `thinking` asks for <think>..</think> before <action>..</action>."""
+    """Texts of an environment. `thinking` asks for `<think>..</think>` before `<action>..</action>`."""
 
     hierarchy: bool = False
-    """Set by env.hierarchy: ask for <switch>..</switch> and <subgoal>..</subgoal> before <action>..</action>."""
+    """Set by env.hierarchy: ask for `<switch>..</switch>` and `<subgoal>..</subgoal>` before `<action>..</action>`."""
 
     stop: tuple[str, ...] = ("</action>",)
     """Strings that end an answer; the string itself is kept."""
@@ -142,7 +142,7 @@ class Prompt:
     def parse(self, text: str) -> str | None:
         """The action in a free-text answer, or None if the answer has no well-formed one (invalid, never an error).
 
-        Thoughts stand in <think> </think>, whichever tags the model itself thinks in; an action that is only considered in
+        Thoughts stand in `<think> </think>`, whichever tags the model itself thinks in; an action that is only considered in
         them is none.
         """
         if self.thinking and not _THINK.search(text):

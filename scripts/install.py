@@ -1,5 +1,7 @@
 """Install this project and the named extras into the interpreter that runs this file: python scripts/install.py [extra ...]
 
+With --only, what the named extras list and nothing else: neither this project nor torch.
+
 Without an NVIDIA GPU the CPU build of torch is taken (200 MB instead of several GB); everything else at the versions of
 constraints-cpu.txt. Nothing but the standard library is used, so it runs in an empty virtual environment.
 """
@@ -11,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,6 +38,12 @@ def main(extras: list[str]) -> int:
         except BrokenPipeError:  # a reader who leaves before the end is no mistake
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    if extras[:1] == ["--only"]:
+        listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        if unknown := sorted({*extras[1:]} - {*listed}):
+            print(f"error: there is no extra {', '.join(unknown)}; there are {', '.join(listed)}")
+            return 2
+        return pip(*(package for extra in extras[1:] for package in listed[extra]), "-c", str(CONSTRAINTS))
     if not _installed(TORCH) and not _install_torch():
         print(f"error: torch {TORCH} could not be installed; see pip's messages above. Is there a network connection?")
         return 1

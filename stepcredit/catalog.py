@@ -59,7 +59,7 @@ def register_environment(
 
     env: the class, which takes an instance of `config` and nothing else; config: the dataclass of its settings; prompt: the
     class of its texts for a model. Each may be "module:attribute", which is imported when it is needed. id: its gymnasium id,
-    by default local/<name>-v0. Commands in other processes find environments by an entry point (docs/add-an-environment.md).
+    by default `local/<name>-v0`. Commands in other processes find environments by an entry point (docs/add-an-environment.md).
     Raises ValueError where another environment has the name; the same class once more (a cell that runs again) replaces it.
     """
     registry.register(name, id or f"local/{name}-v0", env, config, prompt)

@@ -110,41 +110,41 @@ def advantages(
     Arrays have an entry for each of the S steps. Steps of different episodes may stand in any order; those of one episode stand
     in the order of time.
 
-    method: a name, with its own `settings`, or an `Algorithm` with its settings in it.
-    rewards: the environment's reward for each step.
-    episodes: a label for the episode of each step (anything hashable), as for the next two.
-    states: the state in which the step was taken; equal labels within a group mean the same state. For methods that compare
-        steps (gigpo, hgpo, graphgpo, ...) or what led to them (tempo); None is a state that is not known.
-    groups: the task of each step: episodes of equal labels are compared with each other. Default: all are of one task.
-    actions: what was done at each step, for salt; equal labels mean the same action.
-    tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
-    values, logprobs, sum_pi_squared, token_ids, entropy: a number for each of the T tokens, step by step in the order given.
-        With a critic (ppo, poad, ...): the value of what stands before the token; hiper: three of them, of acting, of choosing
-        a subgoal and of deciding whether to; otb: the log-probability of the token, and the sum of the squared probabilities
-        of all tokens there; tempo, and hiper with consistency_penalty: which token it is; empg: the entropy, in nats, of the
-        distribution that it was sampled from.
-    token_text, divergence, influence, waad, fai: for transforms, a text or a number for each token: what it adds to its
-        response (hicra); how far the task's next-token distributions differ at its place (tw_grpo); how much learning it raises
-        the likelihood of the task's successes (thr); how far back it attends, and how much it is attended to (attention).
-    greedy: for remax, the return of the task's greedy episode.
-    hindsight: for hcapo, the mean log-probability of each step's tokens where the prompt also says how the episode ended; only
-        that of successes is looked at.
-    answers: for igpo, the mean log-probability of the tokens of the task's true answer, if it was given before the step; nan
-        where none is known.
-    parts, switches: for hiper, the part of each token (none, switch, subgoal, action), and whether each step switches to
-        another subgoal.
-    state_values, prefix_values: for vineppo a number for each step, for spo_chain one for each token: the mean return from the
-        step on of episodes that were played on from before it; nan where none was.
-    tree: for tree_grpo, a label for the tree that the step's episode is a leaf of; segment: for spo_tree, a label for each
-        token: that of the part of its tree it was sampled in, from one branching to the next.
-    shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
-    valid: whether the environment accepted the action. Default: yes.
-    success, faulted, cut_off: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off get
-        no advantage and enter no statistics; those cut_off ran into a limit. Default: none of it; methods that ask for success
-        (graphgpo, g2po, proxmo) have no default for it.
-    observations: what was seen at each step, for proxmo, and for gigpo and graphgpo by similarity.
-    final_states, final_observations: what episodes ended in, {label: state}, for graphgpo and salt. An episode that is not
-        named ended in a state of its own.
+    - method: a name, with its own `settings`, or an `Algorithm` with its settings in it.
+    - rewards: the environment's reward for each step.
+    - episodes: a label for the episode of each step (anything hashable), as for the next two.
+    - states: the state in which the step was taken; equal labels within a group mean the same state. For methods that compare
+      steps (gigpo, hgpo, graphgpo, ...) or what led to them (tempo); None is a state that is not known.
+    - groups: the task of each step: episodes of equal labels are compared with each other. Default: all are of one task.
+    - actions: what was done at each step, for salt; equal labels mean the same action.
+    - tokens: how many tokens the agent wrote at each step. Default: 1, an action is one decision.
+    - values, logprobs, sum_pi_squared, token_ids, entropy: a number for each of the T tokens, step by step in the order given.
+      With a critic (ppo, poad, ...): the value of what stands before the token; hiper: three of them, of acting, of choosing
+      a subgoal and of deciding whether to; otb: the log-probability of the token, and the sum of the squared probabilities
+      of all tokens there; tempo, and hiper with consistency_penalty: which token it is; empg: the entropy, in nats, of the
+      distribution that it was sampled from.
+    - token_text, divergence, influence, waad, fai: for transforms, a text or a number for each token: what it adds to its
+      response (hicra); how far the task's next-token distributions differ at its place (tw_grpo); how much learning it raises
+      the likelihood of the task's successes (thr); how far back it attends, and how much it is attended to (attention).
+    - greedy: for remax, the return of the task's greedy episode.
+    - hindsight: for hcapo, the mean log-probability of each step's tokens where the prompt also says how the episode ended;
+      only that of successes is looked at.
+    - answers: for igpo, the mean log-probability of the tokens of the task's true answer, if it was given before the step; nan
+      where none is known.
+    - parts, switches: for hiper, the part of each token (none, switch, subgoal, action), and whether each step switches to
+      another subgoal.
+    - state_values, prefix_values: for vineppo a number for each step, for spo_chain one for each token: the mean return from
+      the step on of episodes that were played on from before it; nan where none was.
+    - tree: for tree_grpo, a label for the tree that the step's episode is a leaf of; segment: for spo_tree, a label for each
+      token: that of the part of its tree it was sampled in, from one branching to the next.
+    - shaped: further rewards for each step by name; shaped_at: where each enters (reward by default, return, advantage, none).
+    - valid: whether the environment accepted the action. Default: yes.
+    - success, faulted, cut_off: of episodes: {label: True}, or one entry a step. Those that a fault (crash, timeout) cut off
+      get no advantage and enter no statistics; those cut_off ran into a limit. Default: none of it; methods that ask for
+      success (graphgpo, g2po, proxmo) have no default for it.
+    - observations: what was seen at each step, for proxmo, and for gigpo and graphgpo by similarity.
+    - final_states, final_observations: what episodes ended in, {label: state}, for graphgpo and salt. An episode that is not
+      named ended in a state of its own.
 
     Raises ValueError for arrays that do not fit, and for what the method needs and was not given; UnknownName for a method that
     does not exist.
