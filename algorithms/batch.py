@@ -110,7 +110,7 @@ class Batch:
     prefix_values: Floats | None = None
     """[T] mean return from the step on, over continuations sampled from before the token; nan where none was."""
     entropy: Floats | None = None
-    """[T] entropy in nats of the distribution that each token was sampled from."""
+    """[T] entropy in nats of the distribution that each token was sampled from, before its temperature followed that."""
     sum_pi_squared: Floats | None = None
     """[T] sum of the squared probabilities of all tokens at each sampled token's place."""
     greedy: Floats | None = None

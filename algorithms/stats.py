@@ -145,6 +145,12 @@ def following(values: Floats) -> Floats:
     return np.append(values[1:], 0.0)[: len(values)]
 
 
+def around(values: Floats, quantile: float) -> tuple[float, float, float]:
+    """The value [P] nearest to a quantile of at least one, and the largest distances from it, above and below."""
+    centre = float(np.quantile(values, quantile, method="nearest"))
+    return centre, float(values.max()) - centre, centre - float(values.min())
+
+
 def compared_steps(batch: Batch, over: Over) -> Bools:
     """[S] the steps whose scores enter an episode statistic: one of each trajectory, or all; never those of failed ones."""
     return batch.included & (batch.position == 0) if over == "trajectories" else batch.included

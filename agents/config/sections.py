@@ -147,7 +147,7 @@ class EngineConfig:
     """hf: transformers with a KV cache kept through the episode; vllm: vLLM, for large models and many episodes; scripted:
     fixed answers, for tests; or a plug-in's."""
     temperature: AboveZero = 1.0
-    """Sampling temperature while training."""
+    """Sampling temperature while training; rollout.temperature_tau lets it follow the entropy."""
     top_p: Annotated[float, MoreThan(0), AtMost(1)] = 1.0
     """Nucleus sampling; below 1 the log-probabilities of sampling and training differ."""
     max_tokens: Positive = 64
@@ -218,6 +218,10 @@ class RolloutConfig:
     are ended, counted (train/too_old) and replaced by others, which is faster, and learns less from long episodes."""
     dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    temperature_tau: Annotated[float, AtLeast(0), AtMost(0.9)] = 0.0
+    """How far the sampling temperature of training follows the entropy of each token's distribution (HAPO). A token is drawn at
+    engine.temperature (1 + tau h), h from -1 to 1: as sure, or as uncertain, as the policy was anywhere in the last iteration.
+    0: one temperature for all tokens; HAPO's authors: 0.05. Evaluations and audits keep to one temperature."""
     out_of_context: Literal["lose", "drop"] = "lose"
     """Episodes that outgrow model.max_length. lose: they count as lost, and are learned from; drop: they are not learned from.
     Either way they are counted (train/cut_off/context)."""

@@ -28,6 +28,7 @@ def check_training(config: TrainConfig) -> None:
     _check_groups(config)
     _check_resampling(config)
     _check_branches(config)
+    _check_temperature(config)
     _check_curriculum(config)
     _check_composition(config)
 
@@ -78,6 +79,30 @@ def _check_branches(config: TrainConfig) -> None:
         raise ConfigError(
             f"rollout.dynamic_sampling.rounds is {rollout.dynamic_sampling.rounds}, but algo.name={name} compares leaves of "
             "trees, which do not stand yet when groups are replaced; allowed with it: 0"
+        )
+
+
+def _check_temperature(config: TrainConfig) -> None:
+    """A temperature that follows the entropy of tokens: the sampler must draw them by it, and the learner know it."""
+    tau, engine = config.rollout.temperature_tau, config.engine
+    if not tau:
+        return
+    why = ""
+    if engine.name != "hf":
+        why = f"engine.name={engine.name} samples at one temperature: set engine.name=hf"
+    elif engine.constrained == "scored":
+        why = "with engine.constrained=scored no token is drawn: set engine.constrained=admissible or none"
+    elif config.rollout.overlap:
+        why = (
+            f"with rollout.overlap={config.rollout.overlap} an iteration learns from episodes of several temperatures: set "
+            "rollout.overlap=0"
+        )
+    elif config.loss.entropy_band:
+        why = f"loss.entropy_band={config.loss.entropy_band:g} compares entropies at one temperature: set loss.entropy_band=0"
+    if why:
+        raise ConfigError(
+            f"rollout.temperature_tau is {tau:g}, so that the temperature follows the entropy of tokens, but {why}, or "
+            "rollout.temperature_tau=0"
         )
 
 

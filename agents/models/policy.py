@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from agents.models import architecture, ranks
 from agents.models.blocks import Blocks
+from agents.models.temperature import Temperature, entropy, tempered
 
 REFERENCE = "reference"
 """Name of the frozen adapter that holds what a continued one was at first."""
@@ -306,20 +307,15 @@ def _unwrapped(model: Any) -> Any:
 
 
 def token_logprobs(
-    logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: float = 1.0, which: Tensor | None = None
+    logits: Tensor, targets: Tensor, allowed: Tensor | None, temperature: Temperature = 1.0, which: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Log-probability [M] of `targets` [M] and entropy [M] under softmax(`logits` [D, V] / temperature).
 
     `which` [M]: the line of `logits` for each target; None: the first for the first, and so on. `allowed` [D, V] (bool)
     restricts and renormalizes the distribution as constrained sampling does.
     """
-    if temperature != 1.0:
-        logits = logits / temperature
-    if allowed is not None:
-        logits = logits.masked_fill(~allowed, -torch.inf)
-    logp = torch.log_softmax(logits, dim=-1)
-    plogp = torch.where(logp > -torch.inf, logp.exp() * logp.clamp_min(-1e9), 0.0)
-    entropy = -plogp.sum(-1)
+    logp = torch.log_softmax(tempered(logits, temperature, allowed), dim=-1)
+    uncertain = entropy(logp)
     if which is None:
-        return logp.gather(-1, targets[:, None])[:, 0], entropy
-    return logp[which, targets], entropy[which]
+        return logp.gather(-1, targets[:, None])[:, 0], uncertain
+    return logp[which, targets], uncertain[which]

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from agents.models.temperature import Temperature
 from agents.rollout.engines.base import EngineError, new_session
 from agents.rollout.episode import Player
 from agents.rollout.planner import Branch, Episode
@@ -38,7 +39,7 @@ class _Begins:
 
 
 async def continued(
-    sampler: Sampler, branches: Sequence[Branch], temperature: float, on_episode: OnEpisode | None = None
+    sampler: Sampler, branches: Sequence[Branch], temperature: Temperature, on_episode: OnEpisode | None = None
 ) -> list[Trajectory]:
     """Play each branch to its end; the result has the order of `branches`, whichever ended first.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from agents.models.temperature import Temperature
 from agents.rollout.planner import Episode, Planner
 from agents.rollout.sampler import OnEpisode, Sampler
 from envs.trajectory import Trajectory
@@ -63,7 +64,7 @@ class Collected(NamedTuple):
 
 
 async def collect(
-    planner: Planner, sampler: Sampler, iteration: int, temperature: float, rounds: int, greedy: bool, watch: Watch
+    planner: Planner, sampler: Sampler, iteration: int, temperature: Temperature, rounds: int, greedy: bool, watch: Watch
 ) -> Collected:
     """Play iteration 1, 2, ...
 
@@ -94,7 +95,7 @@ async def collect(
     return Collected(groups, dropped, compared)
 
 
-async def _play(sampler: Sampler, episodes: Sequence[Episode], temperature: float, watch: Watch) -> list[Group]:
+async def _play(sampler: Sampler, episodes: Sequence[Episode], temperature: Temperature, watch: Watch) -> list[Group]:
     """The groups in the order of `episodes`, whichever ended first."""
     place = {group_id: number for number, group_id in enumerate(dict.fromkeys(one.group_id for one in episodes))}
     ended = [group async for group in sampler.groups(episodes, temperature, watch(len(episodes)))]

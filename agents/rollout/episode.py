@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
 
+from agents.models.temperature import constant
 from agents.rollout.choice import Scoring
 from agents.rollout.dialogue import Dialogue
 from agents.rollout.engines.base import Completion, Engine, EngineError, EngineStats, Request, Sampling
@@ -150,7 +151,7 @@ class Player:
         scores = await self.engine.score(session, ids, responses)
         if not scores:
             return Completion([], [], "context", [])
-        chosen, logprob = self.scoring.choose(scores, lengths, self.sampling.temperature, seed)
+        chosen, logprob = self.scoring.choose(scores, lengths, constant(self.sampling.temperature), seed)
         response = list(responses[chosen])
         (self.counts or self.engine.stats).sampled_tokens += len(response)
         # The whole decision falls on the first token, the others are forced: their sum is the action's log-probability.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agents.config.secrets import masked
+from agents.models.temperature import Temperature
 from agents.rollout.engines.base import EngineError, EngineStats, new_session
 from agents.rollout.episode import Player
 from agents.rollout.faults import Faults
@@ -79,7 +80,7 @@ class Sampler:
     faults: Faults = field(default_factory=lambda: Faults(limit=0))
 
     async def groups(
-        self, episodes: Sequence[Episode], temperature: float, on_episode: OnEpisode | None = None
+        self, episodes: Sequence[Episode], temperature: Temperature, on_episode: OnEpisode | None = None
     ) -> AsyncIterator[list[Trajectory]]:
         """The groups of `episodes` (those with the same group_id) as they end; members in the order of the plan."""
         missing: dict[str, int] = {}
@@ -106,7 +107,7 @@ class Sampler:
             playing.cancel()
 
     async def play(
-        self, episodes: Sequence[Episode], temperature: float, on_episode: OnEpisode | None = None
+        self, episodes: Sequence[Episode], temperature: Temperature, on_episode: OnEpisode | None = None
     ) -> list[Trajectory]:
         """Play all episodes; the result has their order, whichever ended first."""
         told = None if on_episode is None else lambda place, one: on_episode(one)
@@ -117,7 +118,7 @@ class Sampler:
         self.player.engine.close()
         self.pool.close()
 
-    def at(self, temperature: float) -> Player:
+    def at(self, temperature: Temperature) -> Player:
         """How the policy plays at a temperature."""
         return replace(self.player, sampling=replace(self.player.sampling, temperature=temperature))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from agents.config.sections import LossConfig, OptimConfig
 from agents.models import ranks
 from agents.models.policy import Policy, token_logprobs
+from agents.models.temperature import Temperature
 from agents.training.experience import Experience
 from agents.training.optimizer import Optimizer
 from agents.training.passes import MicroBatch, distributions, logprobs, passes, per_token
@@ -40,7 +41,7 @@ class Actor:
     """Holds the policy's optimizer, the schedule and, if a KL penalty asks for one, the reference policy."""
 
     def __init__(
-        self, policy: Policy, optim: OptimConfig, loss: LossConfig, iterations: int, seed: int, temperature: float = 1.0
+        self, policy: Policy, optim: OptimConfig, loss: LossConfig, iterations: int, seed: int, temperature: Temperature = 1.0
     ) -> None:
         self.policy, self.optim, self.loss = policy, optim, loss
         self.iterations, self.seed, self.temperature = iterations, seed, temperature

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from agents.models.policy import Policy
+from agents.models.temperature import Temperature
 from agents.training.experience import Experience
 from agents.training.packing import Row, answering
 from agents.training.passes import logprobs, passes
@@ -16,7 +17,7 @@ from algorithms.base import Floats
 
 
 @torch.no_grad()
-def answer_logprobs(experience: Experience, model: Policy, tokens_per_microbatch: int, temperature: float) -> Floats:
+def answer_logprobs(experience: Experience, model: Policy, tokens_per_microbatch: int, temperature: Temperature) -> Floats:
     """[S] mean log-probability of the answer's tokens before each step; nan where no answer is known.
 
     Among all tokens, also where sampling was constrained. Raises ValueError if nobody said what the answers are.

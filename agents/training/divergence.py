@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.models.policy import Policy
+from agents.models.temperature import Temperature, tempered
 from agents.training.experience import Experience
 from agents.training.passes import passes
 from algorithms.base import Floats, Ints
@@ -22,7 +23,7 @@ CLAMP = 11.0
 
 
 @torch.no_grad()
-def divergence(experience: Experience, model: Policy, tokens_per_microbatch: int, temperature: float) -> Floats:
+def divergence(experience: Experience, model: Policy, tokens_per_microbatch: int, temperature: Temperature) -> Floats:
     """[T] divergence at the place of each token; that of a task's places is the same in all of its episodes.
 
     Over the whole vocabulary, also where sampling was constrained.
@@ -36,7 +37,7 @@ def divergence(experience: Experience, model: Policy, tokens_per_microbatch: int
         at[numbers] = torch.arange(len(numbers))
         logp = torch.zeros(len(numbers), model.vocabulary)
         for batch in passes(experience, experience.plain_rows(members), model, tokens_per_microbatch, forced=True):
-            logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
+            logits = tempered(model.forward(batch.ids, batch.positions, batch.mask, batch.before), temperature)
             logp[at[batch.tokens]] = logits.log_softmax(-1)[batch.which].cpu()
         length = np.array([experience.first_token[m + 1] - experience.first_token[m] for m in members], dtype=np.int64)
         place = np.concatenate([np.arange(n) for n in length])

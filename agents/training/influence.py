@@ -15,22 +15,22 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from agents.models.policy import Policy, hidden_states
+from agents.models.temperature import Temperature, tempered
 from agents.training.experience import Experience
 from agents.training.passes import MicroBatch, passes
 from algorithms.base import Floats
 
 
 @torch.no_grad()
-def influence(experience: Experience, model: Policy, tokens_per_microbatch: int, temperature: float) -> Floats:
+def influence(experience: Experience, model: Policy, tokens_per_microbatch: int, temperature: Temperature) -> Floats:
     """[T] of each sampled token; nan in tasks without a success. A token that had no alternative influences nothing: 0."""
 
     def read(members: Sequence[int]) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
         """Micro-batches of some episodes, with hidden states [M, H] and prediction errors [M, V]."""
         for batch in passes(experience, experience.plain_rows(members), model, tokens_per_microbatch):
             hidden = hidden_states(model.causal, batch.ids, batch.positions, batch.mask).float()
-            logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
-            if batch.allowed is not None:
-                logits = logits.masked_fill(~batch.allowed, -torch.inf)
+            logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before)
+            logits = tempered(logits, temperature, batch.allowed)
             error = one_hot(batch.targets, logits.shape[-1]) - logits.softmax(-1)[batch.which]
             yield batch, hidden.reshape(-1, hidden.shape[-1])[batch.before][batch.which], error
 

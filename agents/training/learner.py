@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from agents.config.commands import TrainConfig
 from agents.models import ranks
 from agents.models.policy import Policy
+from agents.models.temperature import ByEntropy, Temperature
 from agents.training.actor import Actor
 from agents.training.answers import answer_logprobs
 from agents.training.attention import attention
@@ -58,7 +60,9 @@ class Learner:
         loss = config.loss
         if loss.correction.kind == "auto" and config.rollout.overlap:
             loss = replace(loss, correction=replace(loss.correction, kind="token"))
-        self.actor = Actor(policy, config.optim, loss, config.iterations, config.seed, config.engine.temperature)
+        self.temperature: Temperature = config.engine.temperature
+        """Of what is sampled to be learned from, until the end of the next update."""
+        self.actor = Actor(policy, config.optim, loss, config.iterations, config.seed, self.temperature)
         self.critic: Critic | None = None
         self.reward_models: dict[str, PolicyReader | StepModel | Decoder] = {}
 
@@ -68,7 +72,7 @@ class Learner:
 
     def add_reward_model(self, name: str, settings: Any, noted: Noted | None = None) -> PolicyReader | StepModel | Decoder:
         """For a shaping that asks for a model of tokens, steps or factors, or the policy itself; before anything is learned."""
-        optim, temperature, seed = self.config.optim, self.config.engine.temperature, self.config.seed
+        optim, temperature, seed = self.config.optim, self.temperature, self.config.seed
         made: PolicyReader | StepModel | Decoder
         if settings.needs_model == "factors":
             made = Decoder(settings, name, self.policy.device, seed)
@@ -105,7 +109,7 @@ class Learner:
 
         noted: rows whose prompts also say how the episode ended, for `hindsight`.
         """
-        temperature, budget = self.config.engine.temperature, self.config.optim.tokens_per_microbatch
+        temperature, budget = self.temperature, self.config.optim.tokens_per_microbatch
         if self.critic is not None and "values" in needs:
             experience.values = self.critic.values(experience)
         if "sum_pi_squared" in needs:
@@ -113,9 +117,7 @@ class Learner:
                 experience, experience.plain_rows(), lambda one: sum_pi_squared(self.policy, one, temperature), forced=1.0
             )
         if "entropy" in needs:
-            experience.entropy = self._ask(
-                experience, experience.plain_rows(), lambda one: logprobs(self.policy, one, temperature)[1], forced=0.0
-            )
+            experience.entropy = self._entropy(experience)
         if "hindsight" in needs:
             known = self._ask(experience, noted, lambda one: logprobs(self.policy, one, temperature)[0], forced=0.0)
             experience.hindsight = by_step(experience, known)
@@ -129,6 +131,11 @@ class Learner:
             experience.influence = influence(experience, self.policy, budget, temperature)
         if "waad" in needs:
             experience.waad, experience.fai = attention(experience, self.policy)
+
+    def _entropy(self, experience: Experience) -> Floats:
+        """[T] of the distributions that tokens were sampled from, before their temperature followed it."""
+        base, rows = self.config.engine.temperature, experience.plain_rows()
+        return self._ask(experience, rows, lambda one: logprobs(self.policy, one, base)[1], forced=0.0)
 
     def _ask(self, experience: Experience, rows: Sequence[Row], of: Callable[[MicroBatch], Tensor], forced: float) -> Floats:
         """[T] what the policy says of the sampled tokens in some rows; `forced` of tokens that had no alternative, nan where a
@@ -145,6 +152,8 @@ class Learner:
         spent: share of the run's budget of environment steps that was used up before this iteration.
         """
         metrics = staleness(experience.weights_version, iteration - 1)
+        if self.config.rollout.temperature_tau and experience.entropy is None:  # now, by the policy that sampled
+            experience.entropy = self._entropy(experience)
         started = time.perf_counter()
         if self.critic is not None:
             found = self.critic.update(experience, iteration - 1)
@@ -154,10 +163,30 @@ class Learner:
             found = self.actor.update(experience, iteration - 1, spent)
             self._stop_at_mismatch(found["mismatch_mean"], found["mismatch_max"])
             metrics |= {f"update/{key}": value for key, value in found.items()}
+        if self.config.rollout.temperature_tau:
+            metrics["update/temperature"] = self._follow(experience)
         beside = float(sum(one.take_tokens() for one in (self.critic, *self.reward_models.values()) if one is not None))
         metrics["tokens/update"] = metrics.get("update/computed_tokens", 0.0) + ranks.added_up_number(beside)
         metrics["tokens/rebuild_update"] = float(rebuild_tokens(experience.trajectories) * self.config.optim.epochs)
         return metrics
+
+    def _follow(self, experience: Experience) -> float:
+        """Let the temperature of the next iteration follow the entropies of this one, where there was a choice; returns the
+        mean that it had in this one."""
+        assert experience.entropy is not None
+        entropy = experience.entropy[experience.chosen.numpy()]
+        if not len(entropy):
+            return math.nan
+        now, base, tau = self.temperature, self.config.engine.temperature, self.config.rollout.temperature_tau
+        self._heat(ByEntropy.fitted(base, tau, entropy))
+        return float(now.at(torch.from_numpy(entropy)).mean()) if isinstance(now, ByEntropy) else now
+
+    def _heat(self, temperature: Temperature) -> None:
+        """The temperature of what is sampled from now on, for all who compute its probabilities."""
+        self.temperature = self.actor.temperature = temperature
+        for model in self.reward_models.values():
+            if isinstance(model, PolicyReader):
+                model.temperature = temperature
 
     def _stop_at_mismatch(self, mean: float, most: float) -> None:
         """Raises MismatchError if what was sampled is not what is trained; nothing of this iteration is then saved."""
@@ -179,6 +208,8 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Everything the next update depends on besides the policy's weights."""
         state: dict[str, Any] = {"learner": {"optimizer": self.actor.optimizer.state()}}
+        if isinstance(self.temperature, ByEntropy):
+            state["learner"]["temperature"] = asdict(self.temperature)
         if self.policy.has_frozen:
             state["frozen"] = self.policy.frozen().weights()
         if self.critic is not None:
@@ -191,6 +222,8 @@ class Learner:
         if self.policy.has_frozen:
             ranks.put(state["frozen"], self.policy.frozen().model.state_dict())
         self.actor.optimizer.load_state(state["learner"]["optimizer"])
+        if (tau := self.config.rollout.temperature_tau) and (followed := state["learner"].get("temperature")):
+            self._heat(ByEntropy(**{**followed, "base": self.config.engine.temperature, "tau": tau}))
         if self.critic is not None:
             self.critic.load_state(state["critic"])
         for name, model in self.reward_models.items():

@@ -17,6 +17,7 @@ from torch import Tensor
 from agents.models import ranks
 from agents.models.blocks import Blocks, sees
 from agents.models.policy import Policy, token_logprobs
+from agents.models.temperature import Temperature, constant, tempered
 from agents.rollout.choice import ActionChoices
 from agents.training.experience import Experience
 from agents.training.packing import Row
@@ -70,28 +71,24 @@ def passes(
             yield batch
 
 
-def logprobs(model: Policy, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+def logprobs(model: Policy, batch: MicroBatch, temperature: Temperature) -> tuple[Tensor, Tensor]:
     """Log-probability [M] of what was sampled, and the entropy [M] of the choice."""
     logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before)
     if batch.choices is None:
         return token_logprobs(logits, batch.targets, batch.allowed, temperature, batch.which)
     candidates = logits[batch.which, batch.targets] - logits.logsumexp(-1)[batch.which]
-    return batch.choices.decide(candidates, temperature)
+    return batch.choices.decide(candidates, constant(temperature))
 
 
-def distributions(model: Policy, batch: MicroBatch, temperature: float) -> Tensor:
+def distributions(model: Policy, batch: MicroBatch, temperature: Temperature) -> Tensor:
     """[D, V] log-probabilities of all tokens at the batch's distinct places; -inf of those that could not be sampled."""
-    logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
-    if batch.allowed is not None:
-        logits = logits.masked_fill(~batch.allowed, -torch.inf)
+    logits = tempered(model.forward(batch.ids, batch.positions, batch.mask, batch.before), temperature, batch.allowed)
     return torch.log_softmax(logits, -1)
 
 
-def sum_pi_squared(model: Policy, batch: MicroBatch, temperature: float) -> Tensor:
+def sum_pi_squared(model: Policy, batch: MicroBatch, temperature: Temperature) -> Tensor:
     """[M] sum of the squared probabilities of all tokens: the probability that two draws at this place are equal."""
-    logits = model.forward(batch.ids, batch.positions, batch.mask, batch.before) / temperature
-    if batch.allowed is not None:
-        logits = logits.masked_fill(~batch.allowed, -torch.inf)
+    logits = tempered(model.forward(batch.ids, batch.positions, batch.mask, batch.before), temperature, batch.allowed)
     return torch.softmax(logits, -1).square().sum(-1)[batch.which]
 
 

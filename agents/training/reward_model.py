@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from agents.models import ranks
 from agents.models.adapter import Adapter
 from agents.models.policy import Policy, PolicyError, Trunk
+from agents.models.temperature import Temperature
 from agents.training.experience import Experience, experienced
 from agents.training.hindsight import Noted, rows_with_notes
 from agents.training.optimizer import Optimizer
@@ -44,12 +45,12 @@ class PolicyReader:
         self,
         policy: Policy,
         tokens_per_microbatch: int,
-        temperature: float,
+        temperature: Temperature,
         noted: Noted | None = None,
         reads_reference: bool = False,
     ) -> None:
         self._policy, self._noted = policy, noted
-        self._tokens_per_microbatch, self._temperature = tokens_per_microbatch, temperature
+        self._tokens_per_microbatch, self.temperature = tokens_per_microbatch, temperature
         self._tokens = 0
         if reads_reference and policy.model is policy.causal:
             policy.frozen()  # now, before it learns
@@ -90,7 +91,7 @@ class PolicyReader:
     def _logprobs(self, model: Policy, batch: Batch, rows: Sequence[Row] | None = None) -> Floats:
         experience = experienced(batch)
         asked = self._passes(model, experience, experience.plain_rows() if rows is None else rows)
-        return per_token(experience, asked, lambda part: logprobs(model, part, self._temperature)[0], otherwise=0.0).numpy()
+        return per_token(experience, asked, lambda part: logprobs(model, part, self.temperature)[0], otherwise=0.0).numpy()
 
     def _passes(self, model: Policy, experience: Experience, rows: Sequence[Row]) -> Iterator[MicroBatch]:
         for part in passes(experience, rows, model, self._tokens_per_microbatch):
@@ -114,7 +115,7 @@ class RewardModel(PolicyReader):
     """
 
     def __init__(
-        self, policy: Policy, settings: OutcomeModel, lr: float, tokens_per_microbatch: int, temperature: float, seed: int
+        self, policy: Policy, settings: OutcomeModel, lr: float, tokens_per_microbatch: int, temperature: Temperature, seed: int
     ) -> None:
         super().__init__(policy, tokens_per_microbatch, temperature, reads_reference=settings.reads_reference)
         self.settings = settings
@@ -167,7 +168,7 @@ class RewardModel(PolicyReader):
         """[D, V] log-probabilities of all tokens at the distinct places of a micro-batch."""
         self._tokens += part.real_tokens
         with self._adapted():
-            return distributions(self._own, part, self._temperature)
+            return distributions(self._own, part, self.temperature)
 
     def descend(self, batch: Batch, gradient: Floats) -> dict[str, float]:
         """One step along `gradient` [T], the derivative of a loss with respect to `logprobs`. Returns the gradient's norm."""
@@ -179,7 +180,7 @@ class RewardModel(PolicyReader):
             experience = experienced(batch)
             rows = [row for row in experience.plain_rows() if bool((slope[row.tokens] != 0).any())]
             for part in self._passes(self._own, experience, rows):
-                logp = logprobs(self._own, part, self._temperature)[0]
+                logp = logprobs(self._own, part, self.temperature)[0]
                 (slope[part.tokens].to(logp.device) * logp).sum().backward(inputs=trained)
                 self.optimizer.collect()
         norm = self.optimizer.step(self.settings.grad_clip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
@@ -16,7 +17,7 @@ from agents import judges
 from agents.config.commands import TrainConfig
 from agents.models import ranks
 from agents.models.policy import Policy
-from agents.rollout.branching import continued
+from agents.rollout.branching import Branch, continued
 from agents.rollout.collect import Collected, collect
 from agents.rollout.curriculum import Curriculum
 from agents.rollout.planner import Planner, evaluation_episodes
@@ -79,8 +80,7 @@ class Trainer:
         sampler.faults.say = self._set_aside
         method = self.credit.method
         self._greedy, self._compares = "greedy" in method.needs, method.min_group_size > 1
-        plays_on = partial(continued, sampler, temperature=config.engine.temperature)
-        self.branches = Branches.of(method, plays_on, config.seed, partial(learnable, config=config))
+        self.branches = Branches.of(method, self._play_on, config.seed, partial(learnable, config=config))
         """If the method has episodes played on from inside."""
         self._needs = method.reads
         self.stream: Stream | None = None
@@ -216,8 +216,12 @@ class Trainer:
         """The episodes that an iteration learns from."""
         if self.stream is not None:
             return await self.stream.take(iteration, self._watch)
-        rounds, temperature = self.config.rollout.dynamic_sampling.rounds, self.config.engine.temperature
+        rounds, temperature = self.config.rollout.dynamic_sampling.rounds, self.learner.temperature
         return await collect(self.planner, self.sampler, iteration, temperature, rounds, self._greedy, self._watch)
+
+    async def _play_on(self, branches: Sequence[Branch], *, on_episode: OnEpisode) -> list[Trajectory]:
+        """Branches of this iteration's episodes, at their temperature."""
+        return await continued(self.sampler, branches, self.learner.temperature, on_episode)
 
     async def _branched(self, branches: Branches, played: Collected, iteration: int) -> Collected:
         """The episodes with what was branched from them; all are on disk."""

@@ -2,7 +2,7 @@
 
 The score is above 0 where the policy was uncertain and below where it was sure. What follows depends on the ratio, so it is a
 part of the loss (`loss.surrogate=hapo`). HAPO's advantages are algorithms/hapo.py; its temperature, which follows the entropy
-while tokens are sampled, is not here: an engine's temperature is one number.
+while tokens are sampled, is agents/models/temperature.py (`rollout.temperature_tau`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from algorithms.batch import Batch, Bools, Floats, Need
+from algorithms.stats import around
 from algorithms.transforms import Changed, Transform, column
 from envs.common.structured import Fraction
 
@@ -42,8 +43,8 @@ class HAPO(Transform):
         if not len(entropy):
             return np.zeros(0)
         logs = np.log(np.maximum(entropy, SURE))
-        from_pivot = logs - np.quantile(logs, self.pivot, method="nearest")
-        above, below = from_pivot.max(), -from_pivot.min()
+        pivot, above, below = around(logs, self.pivot)
+        from_pivot = logs - pivot
         sign = -1.0 if self.below == "negative" else 1.0
         high = np.divide(from_pivot, above, out=np.zeros(len(logs)), where=from_pivot > 0)
         return high + sign * np.divide(-from_pivot, below, out=np.zeros(len(logs)), where=from_pivot < 0)

@@ -18,6 +18,7 @@ from torch import Tensor
 from agents.config.sections import EngineConfig
 from agents.models.answers import Stop
 from agents.models.policy import Policy
+from agents.models.temperature import Temperature
 from agents.rollout.constraint import Trie
 
 
@@ -25,7 +26,7 @@ from agents.rollout.constraint import Trie
 class Sampling:
     """How tokens are drawn. temperature 0 is greedy; log-probabilities are those of the tempered (and constrained) softmax."""
 
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
     """Longest free response; one of a request's `trie` is never cut off."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from agents.models.temperature import ByEntropy, Temperature
 from agents.rollout.constraint import Node
 from agents.rollout.engines.base import Sampling, uniforms
 
@@ -55,13 +56,9 @@ def _among(
 
 def _drawn(logits: Tensor, sampling: Sequence[Sampling], draws: np.ndarray) -> tuple[list[int], list[float]]:
     """Of each row of `logits` [R, K] a place and its log-probability; `draws` [R] uniforms."""
-    temperatures = {s.temperature for s in sampling}
-    greedy = torch.tensor([s.temperature == 0 for s in sampling], device=logits.device) if 0 in temperatures else None
-    if temperatures == {1.0}:
-        logp = torch.log_softmax(logits, dim=-1)
-    else:
-        divisor = torch.tensor([s.temperature or 1.0 for s in sampling], device=logits.device)
-        logp = torch.log_softmax(logits / divisor[:, None], dim=-1)
+    temperatures = [s.temperature for s in sampling]
+    greedy = torch.tensor([t == 0 for t in temperatures], device=logits.device) if 0 in temperatures else None
+    logp = torch.log_softmax(_divided(logits, temperatures), dim=-1)
     if any(s.top_p < 1 for s in sampling):
         logp = _nucleus(logp, torch.tensor([s.top_p for s in sampling], device=logits.device))
     places = _first_beyond(logp.exp(), torch.from_numpy(draws).to(logits.device)[:, None])
@@ -74,6 +71,17 @@ def _drawn(logits: Tensor, sampling: Sequence[Sampling], draws: np.ndarray) -> t
         places = torch.where(torch.isinf(chosen), logp.argmax(-1), places)
         found = logp.gather(-1, places[:, None])[:, 0].tolist()
     return places.tolist(), found
+
+
+def _divided(logits: Tensor, temperatures: Sequence[Temperature]) -> Tensor:
+    """Each row of `logits` [R, K] by its temperature; those that are drawn greedily as they are."""
+    if set(temperatures) == {1.0}:
+        return logits
+    divisor = torch.tensor([1.0 if isinstance(t, ByEntropy) else t or 1.0 for t in temperatures], device=logits.device)
+    for following in {t for t in temperatures if isinstance(t, ByEntropy)}:
+        theirs = torch.tensor([t == following for t in temperatures], device=logits.device)
+        divisor = torch.where(theirs, following.of(logits), divisor)
+    return logits / divisor[:, None]
 
 
 def _first_beyond(p: Tensor, draws: Tensor) -> Tensor:

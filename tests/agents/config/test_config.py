@@ -163,6 +163,21 @@ def test_a_mistake_is_named_with_what_is_allowed(override: str, parts: list[str]
         ),
         (["env=alfworld", "algo=igpo"], ["algo.name=igpo", "env.name=alfworld have none", "webshop"]),
         (["algo=hiper", "engine.constrained=admissible"], ["engine.constrained is 'admissible'", "env.hierarchy=true", "none"]),
+        (["rollout.temperature_tau=1"], ["rollout.temperature_tau is 1", "at most 0.9"]),
+        (["rollout.temperature_tau=0.1", "engine.temperature=0"], ["engine.temperature is 0", "more than 0"]),
+        (
+            ["algo=hapo", "engine=vllm"],
+            ["rollout.temperature_tau is 0.05", "engine.name=vllm", "set engine.name=hf, or rollout.temperature_tau=0"],
+        ),
+        (
+            ["algo=grpo", "rollout.temperature_tau=0.1", "engine.constrained=scored"],
+            ["rollout.temperature_tau is 0.1", "engine.constrained=scored no token is drawn", "admissible or none"],
+        ),
+        (["algo=hapo", "rollout.overlap=1"], ["rollout.temperature_tau is 0.05", "rollout.overlap=1", "set rollout.overlap=0"]),
+        (
+            ["algo.transforms=[spine]", "loss.entropy_band=0.1", "rollout.temperature_tau=0.1"],
+            ["rollout.temperature_tau is 0.1", "loss.entropy_band=0.1", "set loss.entropy_band=0"],
+        ),
         (["algo=hiper", "env.hierarchy=false"], ["env.hierarchy is false", "algo.name=hiper", "true"]),
         (["algo=tgdpo", "rollout.group_size=1"], ["rollout.group_size is 1", "shaping.tgdpo compares", "at least 2"]),
         (["algo=rto", "rollout.group_size=1"], ["rollout.group_size is 1", "shaping.token_reward", "at least 2"]),

@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "oprl, copy": ("algo=oprl", "shaping.implicit_prm.kind=copy"),
     "poad": ("algo=poad",),
     "spa": ("algo=spa", "shaping.progress.epochs=2"),
+    "hapo": ("algo=hapo", "rollout.temperature_tau=0.3"),
     "gspo": ("algo=gspo", "loss.correction.kind=token"),
 }
 USUAL = (
