@@ -31,7 +31,9 @@ from envs.trajectory import CONTEXT
 
 if TYPE_CHECKING:
     from agents.models.policy import Policy
+    from agents.rollout.engines.beam import BeamEngine
     from agents.rollout.sampler import Sampler
+    from agents.runs.checkpoint import Checkpoint
     from agents.runs.evaluation import Rate
     from agents.runs.paired import Earlier
 
@@ -55,19 +57,25 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict[str, Any]:
     from agents.rollout.build import fresh_policy, open_sampler
     from agents.runs.failures import Interrupted
 
-    config = replace(config, evaluation=replace(config.evaluation, repeats=config.evaluation.repeats or REPEATS))
+    e = config.evaluation
+    e = replace(e, repeats=e.repeats or REPEATS) if e.beams is None else replace(e, repeats=1, temperature=e.temperature[:1])
+    config = replace(config, evaluation=e)  # a search finds the same answers each time, at any temperature
     place = Path(config.out or config.run or config_out(config)).absolute()  # wherever an environment changes to
     preflight(config)
     against = _earlier(config)  # refused before a model is loaded
-    policy, saved = policy_of_run(config) if config.run else (fresh_policy(config), None)
-    sampler = open_sampler(config, policy)
+    policy, restored = restore(config) if config.run else (fresh_policy(config), None)
+    saved = restored and which(restored)
+    engine, searched = _searching(config, policy, restored)
+    sampler = open_sampler(config, policy, engine)
     if saved:
         console.print(printable(f"checkpoint: {config.run}, iteration {saved['iteration']}"), soft_wrap=True, markup=False)
     console.print(f"weights: {in_words(policy, config.model)}", soft_wrap=True)
     if sampler.player.dialogue.summary:
         console.print(f"dialogue: {sampler.player.dialogue.summary}", soft_wrap=True, markup=False)
+    if searched:
+        console.print(f"answers: {searched}", soft_wrap=True, markup=False)
     try:
-        return asyncio.run(_evaluate(config, place, against, sampler, policy.tokenizer, saved, console))
+        return asyncio.run(_evaluate(config, place, against, sampler, policy.tokenizer, saved, searched, console))
     except KeyboardInterrupt as raised:
         raise Interrupted("stopped; the episodes that have ended are kept, and the same command goes on with them") from raised
     finally:
@@ -81,6 +89,7 @@ async def _evaluate(
     sampler: Sampler,
     tokenizer: Any,
     saved: dict[str, Any] | None,
+    searched: str | None,
     console: Console,
 ) -> dict[str, Any]:
     from rich.progress import Progress
@@ -116,6 +125,7 @@ async def _evaluate(
         "checkpoint": saved,
         "model": shown(config.model.name),
         "environment": env.name,
+        "searched": searched,
         "temperatures": {},
         "random": {},
         "warnings": [],
@@ -185,7 +195,8 @@ def _numbers(of: Rate) -> dict[str, Any]:
 def show(results: dict[str, Any], console: Console) -> None:
     """The results as a table a temperature."""
     for temperature, found in results["temperatures"].items():
-        title = f"{results['environment']}, split {results['split']}, temperature {temperature}"
+        how = f"answers {results['searched']}" if results.get("searched") else f"temperature {temperature}"
+        title = f"{results['environment']}, split {results['split']}, {how}"
         outgrown = any(r.get("cut_off", {}).get(CONTEXT) for r in found["types"].values())
         # Without a frame the longest task types of the environments here stand on one line of 80 columns.
         table = Table(title=Text(title), box=box.SIMPLE, show_edge=False, padding=0)
@@ -254,8 +265,32 @@ def _spread(of: dict[str, Any]) -> str:
     return f"by sampling seed: {rates}" + (f"; one of these moves by {known} (standard deviation)" if known else "")
 
 
+def _searching(
+    config: EvaluateConfig, policy: Policy, restored: Checkpoint | None
+) -> tuple[BeamEngine, str] | tuple[None, None]:
+    """The engine that searches answers, and in words how, if they are to be searched. Raises CheckpointError."""
+    if config.evaluation.beams is None or restored is None:
+        return None, None
+    from agents.training.searching import searching
+
+    engine, name = searching(config, policy, restored)
+    number, score = config.evaluation.beams, config.evaluation.beam_score
+    return engine, f"searched with {number} beam{'s' * (number > 1)} by the {score} of shaping {name}"
+
+
 def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:
-    """The policy of a run's checkpoint, and which one that is: its iteration, and the SHA-256 of its manifest.
+    """The policy of a run's checkpoint, and which one that is. Raises CheckpointError, with the checkpoints that exist."""
+    policy, saved = restore(config)
+    return policy, which(saved)
+
+
+def which(saved: Checkpoint) -> dict[str, Any]:
+    """Which checkpoint it is: its iteration, and the SHA-256 of its manifest."""
+    return {"iteration": saved.iteration, "sha256": saved.digest}
+
+
+def restore(config: EvaluateConfig) -> tuple[Policy, Checkpoint]:
+    """The policy of a run's checkpoint, and the checkpoint.
 
     Its vocabulary is that of the environment it was trained on. Raises CheckpointError, with the checkpoints that exist.
     """
@@ -271,7 +306,7 @@ def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:
     again = [assignment(name, str(OmegaConf.select(given, name))) for name in hidden]
     policy = fresh_policy(load_evaluate([assignment("run", run), f"device={config.device}", *again]))
     policy.model.load_state_dict(saved.tensors)
-    return policy, {"iteration": saved.iteration, "sha256": saved.digest}
+    return policy, saved
 
 
 def config_out(config: EvaluateConfig) -> Path:

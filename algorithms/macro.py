@@ -2,11 +2,12 @@
 
 A macro action has one value, one reward and one advantage, which all its tokens get. Macro actions never cross steps, and a
 step is the natural one: with macro=step, value=first this is PPO over actions. conf/algo/ma_ppo_official.yaml sets what the
-authors' trainer computes. Macro actions by a parse tree of natural language are not here: they need a parser.
+authors' trainer computes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from algorithms.base import Floats, Ints, Need, Scored
 from algorithms.critics import CriticMethod, at_last_token
+from algorithms.parse import constituents, levels
 from algorithms.stats import gae
 from envs.common.structured import Fraction, Positive
 
@@ -26,11 +28,13 @@ class MacroPPO(CriticMethod):
     """Discount from one macro action to the next."""
     lam: Fraction = 0.95
     """GAE's lambda: 0 trusts the value of the next macro action, 1 the rewards of the whole rest."""
-    macro: Literal["ngram", "perplexity", "step"] = "ngram"
-    """What a macro action is. ngram: so many tokens; perplexity: tokens of which each was at least as likely as the one before;
-    step: a whole response."""
+    macro: Literal["ngram", "parse", "perplexity", "step"] = "ngram"
+    """What a macro action is. ngram: so many tokens; parse: a part of the response, which tags, lines, marks and spaces divide;
+    perplexity: tokens of which each was at least as likely as the one before; step: a whole response."""
     n: Positive = 5
     """macro=ngram: tokens of a macro action (paper)."""
+    most: Positive = 5
+    """macro=parse: tokens of the largest macro action (the paper's C)."""
     value: Literal["equal", "position", "first"] = "equal"
     """Which value a macro action has: the mean of those before its tokens; a mean with weights 1, 1/2, 1/3, ...; or that before
     its first token, which is then the only one to be fitted."""
@@ -46,6 +50,10 @@ class MacroPPO(CriticMethod):
         super().__post_init__()
         if self.reward == "mean" and self.value == "first":
             raise ValueError("reward is 'mean', weighted as the values are, and value is 'first'; allowed with it: sum")
+
+    @property
+    def reads(self) -> frozenset[Need]:
+        return super().reads | ({"token_text"} if self.macro == "parse" else frozenset())
 
     @property
     def credits_tokens(self) -> bool:
@@ -66,10 +74,13 @@ class MacroPPO(CriticMethod):
         return at_last_token(batch, batch.reward)
 
     def macros(self, batch: Scored) -> tuple[Ints, Ints]:
-        """[M] tokens of each macro action, and its step. Raises ValueError for perplexities without batch.logprobs."""
+        """[M] tokens of each macro action, and its step. Raises ValueError without the batch's logprobs (macro=perplexity) or
+        token_text (macro=parse)."""
         tokens = batch.tokens
         if self.macro == "perplexity" and batch.logprobs is None:
             raise ValueError("macro=perplexity needs batch.logprobs, the log-probability of each sampled token")
+        if self.macro == "parse" and batch.token_text is None:
+            raise ValueError("macro=parse needs batch.token_text, what each sampled token adds to the text of its response")
         place = np.arange(int(tokens.sum())) - np.repeat(np.cumsum(tokens) - tokens, tokens)  # [T] within the step
         alone = np.zeros(len(place), dtype=bool)
         if self.boundaries == "official":
@@ -77,6 +88,9 @@ class MacroPPO(CriticMethod):
         begins = place == 0
         if self.macro == "ngram":
             begins |= place % self.n == 0
+        elif self.macro == "parse":
+            assert batch.token_text is not None
+            begins |= constituents(parsed(batch.token_text, tokens), self.most)
         elif self.macro == "perplexity":
             assert batch.logprobs is not None
             rises = np.append(False, np.diff(batch.logprobs) < 0)[: len(place)] & (place > 0)  # less likely than the one before
@@ -85,6 +99,16 @@ class MacroPPO(CriticMethod):
         # Where one would begin anyway at the token that is alone, an empty one does.
         first = np.sort(np.concatenate([np.flatnonzero(begins | alone), np.flatnonzero(begins & alone)]))
         return np.diff(first, append=len(place)), step[first]
+
+
+def parsed(pieces: Sequence[str], tokens: Ints) -> Ints:
+    """[T] `levels` of responses of `tokens` [S] tokens, whose pieces [T] stand one after another."""
+    known: dict[tuple[str, ...], Ints] = {}
+    said = [tuple(pieces[end - n : end]) for end, n in zip(np.cumsum(tokens).tolist(), tokens.tolist(), strict=True)]
+    for one in said:
+        if one not in known:
+            known[one] = levels(one)
+    return np.concatenate([known[one] for one in said]) if said else np.zeros(0, dtype=np.int64)
 
 
 def weights(size: Ints, value: Literal["equal", "position", "first"]) -> Floats:

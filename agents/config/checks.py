@@ -105,10 +105,45 @@ def check(config: Config) -> None:
     _check_vllm(config)
     if isinstance(config, TrainConfig | EvaluateConfig) and not config.evaluation.temperature:
         raise ConfigError("evaluation.temperature is an empty list: name at least one, for example evaluation.temperature=[1]")
+    if isinstance(config, TrainConfig | EvaluateConfig) and config.evaluation.beams is not None:
+        _check_beams(config)
     if isinstance(config, AuditConfig):
         _check_audit(config)
     if isinstance(config, TrainConfig):
         check_training(config)
+
+
+def _check_beams(config: TrainConfig | EvaluateConfig) -> None:
+    """Answers can be searched by what a run has learned of single tokens."""
+    e, engine = config.evaluation, config.engine
+    run = config.run if isinstance(config, EvaluateConfig) else None
+    if run is None or not searched_by(run):
+        able = [name for name in shaping.names() if shaping.get(name).values_tokens]
+        why = f"evaluation.beams is {e.beams}: answers are searched by what a run with shaping={' or '.join(able)} has learned"
+        if isinstance(config, TrainConfig):
+            raise ConfigError(f"{why}, which only agents.evaluate does; allowed here: null")
+        if run is None:
+            raise ConfigError(f"{why}; name that run by run=, or leave evaluation.beams away")
+        raise ConfigError(f"{why}, and {run} has neither. Name another run, or leave evaluation.beams away")
+    if engine.name != "hf":
+        raise ConfigError(f"engine.name is '{engine.name}', which cannot search; allowed with evaluation.beams: hf")
+    if engine.constrained == "scored":
+        raise ConfigError(
+            "engine.constrained is 'scored', where an action is chosen as a whole, and a search chooses token by token; "
+            "allowed with evaluation.beams: none, admissible"
+        )
+    if (e.repeats or 1) > 1:
+        raise ConfigError(
+            f"evaluation.repeats is {e.repeats}, but a search finds the same answers each time; allowed with "
+            "evaluation.beams: 1, null"
+        )
+
+
+def searched_by(run: str) -> list[str]:
+    """Shapings of a run whose model says what each token of an answer is worth."""
+    from agents.config.compose import read_saved
+
+    return [name for name in read_saved(Path(run) / "config.yaml").get("shaping") or {} if shaping.get(name).values_tokens]
 
 
 def _check_audit(config: AuditConfig) -> None:

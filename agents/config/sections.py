@@ -383,6 +383,12 @@ class EvalConfig:
     """Episodes per task, with different sampling; null: 1 in a training, 3 in an evaluation on its own."""
     temperature: Annotated[list[float], MoreThan(0)] = field(default_factory=lambda: [1.0])
     """Sampling temperatures, one evaluation each."""
+    beams: Positive | None = None
+    """Answers are not sampled but searched, with so many beams, by the model of token rewards that the run has learned
+    (shaping=token_reward or implicit_prm); only in an evaluation on its own. null: sampled."""
+    beam_score: Literal["likelihood", "q"] = "likelihood"
+    """What beams are kept by. likelihood: the log-probability under that model (paper); q: by how much that is higher than
+    under what the model is measured against, however unlikely the answer is."""
     before: bool = True
     """Evaluate before the first iteration."""
     after: bool = True

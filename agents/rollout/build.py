@@ -15,7 +15,7 @@ from agents.models.sources import check_scoring, load_policy
 from agents.rollout.choice import Scoring
 from agents.rollout.corpus import corpus
 from agents.rollout.dialogue import Chat, Dialogue, Plain
-from agents.rollout.engines.base import Sampling
+from agents.rollout.engines.base import Engine, Sampling
 from agents.rollout.episode import Player
 from agents.rollout.faults import Faults
 from agents.rollout.gate import Gate
@@ -42,12 +42,12 @@ def fresh_policy(config: Config) -> Policy:
     return load_policy(config.model, prompt, corpus(make_env(config), prompt), config.device, config.seed)
 
 
-def open_sampler(config: Config, policy: Policy) -> Sampler:
-    """A sampler whose engine begins with the weights of `policy`. To be closed."""
+def open_sampler(config: Config, policy: Policy, engine: Engine | None = None) -> Sampler:
+    """A sampler whose engine begins with the weights of `policy`. To be closed. engine: by default what is configured."""
     spec, c, prompt = registry.spec(config.env.name), config, _prompt(config)
     dialogue = _dialogue(config, policy, prompt)
     waits = isinstance(c, TrainConfig) and c.rollout.overlap > 0 and c.rollout.weights == "between"
-    engine = (Gate if waits else engines.get(c.engine.name)).open(policy, c.engine)
+    engine = engine or (Gate if waits else engines.get(c.engine.name)).open(policy, c.engine)
     try:
         pool = Pool(
             partial(spec.env, c.env.settings),

@@ -24,6 +24,7 @@ from agents.models import ranks
 from agents.models.adapter import Adapter
 from agents.models.policy import Policy, PolicyError, Trunk
 from agents.models.temperature import Temperature
+from agents.rollout.engines.beam import Voice
 from agents.training.experience import Experience, experienced
 from agents.training.hindsight import Noted, rows_with_notes
 from agents.training.optimizer import Optimizer
@@ -67,10 +68,9 @@ class PolicyReader:
 
     def reference_logprobs(self, batch: Batch) -> Floats:
         """[T] the same under the policy as it was before RL."""
-        if self._policy.model is self._policy.causal:
-            return self._logprobs(self._policy.frozen(), batch)
-        with self._policy.reference():
-            return self._logprobs(self._policy, batch)
+        before = self.before()
+        with before.within():
+            return self._logprobs(before.policy, batch)
 
     def told_logprobs(self, batch: Batch, note: str) -> Floats:
         """[T] the same as `rollout_logprobs` with `note` in the prompts; nan in a row that gets too long by it."""
@@ -82,6 +82,12 @@ class PolicyReader:
         found = np.full(experience.sampled, np.nan)
         found[asked] = self._logprobs(self._policy, batch, rows)[asked]
         return found
+
+    def before(self) -> Voice:
+        """The policy as it was before RL."""
+        if self._policy.model is self._policy.causal:
+            return Voice(self._policy.frozen())
+        return Voice(self._policy, self._policy.reference)
 
     def take_tokens(self) -> int:
         """Tokens that went through a model since the last call."""
@@ -185,6 +191,10 @@ class RewardModel(PolicyReader):
                 self.optimizer.collect()
         norm = self.optimizer.step(self.settings.grad_clip)
         return {"skipped_steps": 1.0} if norm is None else {"grad_norm": norm}
+
+    def voice(self) -> Voice:
+        """This model."""
+        return Voice(self._own, self._adapted)
 
     @contextmanager
     def _adapted(self) -> Iterator[None]:

@@ -121,6 +121,8 @@ class Shaping:
     """Whether it rewards by the budget that episodes were planned with (rollout.curriculum)."""
     reads_branches: ClassVar[bool] = False
     """Whether it learns from the values of states that a method's branches measure."""
+    values_tokens: ClassVar[bool] = False
+    """Whether its model's log-ratio is what each token is worth, so that answers can be searched by it (evaluation.beams)."""
     shapes_weights: ClassVar[tuple[str, ...]] = ()
     """Settings that a resumed run must keep: the model's saved weights have their shape."""
 

@@ -12,7 +12,7 @@ beta log(1 / eps).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class ImplicitPRM(OutcomeModel):
     """Of a trajectory in dpo: the sum of its steps' scores (Eq. 2), or their mean (official)."""
     best_of: BestOf = "none"
     """Weights of detached_dpo: alike, or as the best of a group would be drawn by reward or by outcome."""
+
+    values_tokens: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

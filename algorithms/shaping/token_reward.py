@@ -35,6 +35,7 @@ class TokenReward(OutcomeModel):
     """Rewards come from the model after its update of this iteration, or before it."""
 
     rewards_tokens: ClassVar[bool] = True
+    values_tokens: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 import agents.train
 from agents.config import loading
 from agents.config.compose import groups
 from agents.runs.metrics import read_metrics
+from agents.training.spelling import spelled
 from algorithms import base
+from algorithms.parse import constituents, levels
 from envs.trajectory import Trajectory
 from envs.trajectory_file import read
 from tests.agents.test_training import SMALL
@@ -73,6 +76,21 @@ def test_it_trains(method: str, tmp_path: Path) -> None:
     silent = method in ("passk_grpo", "aligndistil") or rows[-1]["train/reward"] in (0.0, 10.0)
     assert any(value not in (None, 0.0) for value in flat) or silent
     assert method not in OF_PAIRS or sum(value for row in rows[1:] for key, value in row.items() if key.endswith("/pairs")) > 0
+
+
+def test_macro_actions_follow_the_text_of_each_response(tmp_path: Path) -> None:
+    chosen = [*settings("ma_ppo"), "algo.macro=parse", "algo.most=3", "algo.lam=0.5", "iterations=1", "evaluation.after=false"]
+    train(tmp_path, "run", *chosen)
+    spelling = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    steps = [step for t in episodes(tmp_path / "run", 1) for step in t.steps if step.credit is not None]
+    assert len(steps) > 0
+    for step in steps:
+        begins = constituents(levels(spelled([step], spelling)), 3)
+        advantage = step.credit["advantage"] if step.credit else []
+        changes = [i for i in range(1, len(advantage)) if advantage[i] != advantage[i - 1]]
+        assert len(advantage) == len(begins)
+        assert all(begins[changes])
+    assert any(len({*step.credit["advantage"]}) > 1 for step in steps if step.credit)
 
 
 @pytest.mark.parametrize("method", ["vineppo", "spo_chain", "spo_tree", "tree_grpo"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from agents.models.answers import Decoder, Listener
@@ -29,6 +30,12 @@ class Answer:
                 raise ValueError("what is written of a response is not the beginning of an allowed one")
             if reason := made.take(token):
                 raise ValueError(f"there is nothing to go on with: what is written of a response ends it ({reason})")
+        return made
+
+    def fork(self) -> Answer:
+        """The same answer, to go on in another way."""
+        made = copy.copy(self)
+        made.ids, made._listener = [*self.ids], copy.copy(self._listener)
         return made
 
     def take(self, token: int) -> str:
