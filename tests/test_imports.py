@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("envs", "algorithms", "agents", "stepcredit")
 ROOMS = (
     *("agents.namesakes", "envs", "algorithms", "agents.config", "agents.models", "agents.rollout", "agents.judges"),
-    *("agents.runs", "agents.training", "agents.replay", "agents.auditing", "agents", "stepcredit"),
+    *("agents.runs", "agents.training", "agents.replay", "agents.auditing", "agents.reporting", "agents", "stepcredit"),
 )
 """From low to high; the modules right in `agents` are the entry points."""
 COMMON = ("envs.common", "envs.trajectory")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
 from agents.auditing import again, measures
 from agents.auditing.report import about, number
 from agents.auditing.shown import PAGE
+from agents.replay import html
 from agents.replay.html import Markup, join, tag
 from agents.replay.style import STYLE
 from envs.common.text import printable
@@ -57,26 +56,15 @@ dd{margin:0;color:var(--soft)}
 
 def document(results: Mapping[str, Any]) -> str:
     """The page of some results, as the JSON file has them."""
-    style = STYLE + OWN
-    policy = f"default-src 'none'; style-src 'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'; base-uri 'none'"
     title = f"{printable(results['policy'])} on {printable(results['environment'])} · audit of credit"
-    head = join(
-        Markup('<meta charset="utf-8">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}; form-action \'none\'">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup('<meta name="color-scheme" content="light dark">'),
-        tag("title", title),
-        Markup(f"<style>{style}</style>"),
-    )
     lines = [tag("p", printable(line), class_="about") for line in about(results)]
     sections = [_table("Credit of steps", results["methods"], "steps")]
     if any(method["tokens"] for method in results["methods"]):
         sections.append(_table("Credit of choices within steps", results["methods"], "tokens"))
-    body = join(
-        tag("header", tag("p", tag("b", "audit of credit"), tag("span", title)), class_="top"),
-        tag("main", tag("h1", "Credit against the truth"), *lines, *sections, _rest(results), _charts(results), _meanings()),
-    )
-    return f'<!DOCTYPE html>\n<html lang="en">{tag("head", head)}{tag("body", body)}</html>\n'
+    top = tag("header", tag("p", tag("b", "audit of credit"), tag("span", title)), class_="top")
+    heading = tag("h1", "Credit against the truth")
+    main = tag("main", heading, *lines, *sections, _rest(results), _charts(results), _meanings())
+    return html.document(title, STYLE + OWN, top, main)
 
 
 def _table(title: str, methods: list[dict[str, Any]], level: str) -> Markup:

@@ -44,7 +44,9 @@ FIXED = {
     **dict.fromkeys(("critic.hidden", "critic.trains"), SHAPE),
 }
 """Keys that cannot be given with resume=, and why."""
-PLUGIN_GROUPS = tuple(f"stepcredit.{kind}" for kind in ("envs", "algorithms", "shaping", "transforms", "losses", "engines"))
+PLUGIN_GROUPS = tuple(
+    f"stepcredit.{kind}" for kind in ("envs", "algorithms", "shaping", "transforms", "losses", "engines", "trackers")
+)
 
 
 def compose(job: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

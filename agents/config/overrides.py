@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -49,6 +50,22 @@ def assignment(key: str, value: str | Path) -> str:
         if plain.value() == text:
             return f"{key}={text}"
     return f"{key}={quoted(text)}"
+
+
+def override(key: str, value: Any) -> str:
+    """The override that gives `key` this plain value."""
+    return assignment(key, value) if isinstance(value, str) else f"{key}={_typed(value)}"
+
+
+def _typed(value: Any) -> str:
+    """A plain value in the grammar."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{_typed(str(name))}:{_typed(one)}' for name, one in value.items())}}}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def command_line(module: str, *words: str) -> str:

@@ -439,6 +439,24 @@ class TensorboardConfig:
 
 
 @dataclass
+class TrackioConfig:
+    """Trackio: a database of this machine (TRACKIO_DIR), or a Space of the Hugging Face hub."""
+
+    project: str = "stepcredit"
+    space: str | None = None
+    """Space that gets the numbers, user/name; null: as TRACKIO_SPACE_ID or TRACKIO_SERVER_URL say, else this machine alone."""
+
+
+@dataclass
+class MlflowConfig:
+    """MLflow: a tracking server, or a database beside the run's folder."""
+
+    experiment: str = "stepcredit"
+    uri: str | None = None
+    """Server (http://...) or database (sqlite:///...); null: as MLFLOW_TRACKING_URI says, else mlflow.db in `out`."""
+
+
+@dataclass
 class LauncherConfig:
     """The processes that train together."""
 
@@ -460,6 +478,10 @@ class TrackerConfig:
     console: ConsoleConfig | None = None
     wandb: WandbConfig | None = None
     tensorboard: TensorboardConfig | None = None
+    trackio: TrackioConfig | None = None
+    mlflow: MlflowConfig | None = None
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Trackers of other packages (entry points stepcredit.trackers) by name, each with its settings."""
 
 
 @dataclass

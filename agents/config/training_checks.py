@@ -16,7 +16,7 @@ from envs.common.structured import ConfigError, unknown_key
 
 BAND = frozenset({"entropy_low", "entropy_high"})
 """What loss.entropy_band reads of each token."""
-EXTRAS = {"wandb": "wandb", "tensorboard": "tensorboard"}
+EXTRAS = ("wandb", "tensorboard", "trackio", "mlflow")
 
 
 def check_training(config: TrainConfig) -> None:
@@ -346,6 +346,6 @@ def _check_reference(config: TrainConfig) -> None:
 
 def _check_trackers(config: TrainConfig) -> None:
     for field in fields(config.tracker):
-        package = EXTRAS.get(field.name)
-        if getattr(config.tracker, field.name) is not None and package and importlib.util.find_spec(package) is None:
-            raise ConfigError(f"tracker '{field.name}' needs the package {package}: pip install 'stepcredit[{package}]'")
+        name, wanted = field.name, getattr(config.tracker, field.name) is not None
+        if wanted and name in EXTRAS and importlib.util.find_spec(name) is None:
+            raise ConfigError(f"tracker '{name}' needs the package {name}: pip install 'stepcredit[{name}]'")

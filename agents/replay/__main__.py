@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"error: {exc.argument_name}: {exc.message} (see --help)")
     except ConfigError as exc:
         return _refuse(f"error: {exc}")
+    from agents.replay.html import PageError
     from agents.replay.reading import ReplayError
     from agents.runs.failures import reported
     from envs.common.text import printable
@@ -82,46 +83,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with reported() as outcome:
         try:
             replay(run, choice, None if options.html is None else Path(options.html), options.all)
-        except (ConfigError, ReplayError, TrajectoryFileError) as exc:
+        except (ConfigError, PageError, ReplayError, TrajectoryFileError) as exc:
             raise type(exc)(printable(str(exc))) from exc  # names of folders are in it
     return outcome.code
 
 
 def replay(run: str, choice: Choice, html: Path | None, everything: bool) -> Path:
-    """Print the episode and write the page; returns the page's path. Raises ConfigError, ReplayError, TrajectoryFileError."""
+    """Print the episode and write the page; returns the page's path. Raises ConfigError, PageError, ReplayError,
+    TrajectoryFileError."""
     from rich.console import Console
 
     from agents.replay import page, reading, terminal
-    from envs.common import disk
+    from agents.replay.html import write
     from envs.common.text import printable
 
     iteration = reading.read(run, choice.iteration)
     episode, why = reading.choose(iteration, choice.episode)
-    name = f"iteration_{iteration.number:06d}" + ("" if everything else f"-episode_{episode.number}")
-    target = html or Path(run) / "replay" / f"{name}.html"
-    content = page.document(iteration, None if everything else episode).encode()
-    try:
-        _refuse_other_file(target)
-        disk.write(target, content)
-    except OSError as exc:
-        raise reading.ReplayError(
-            f"{target} cannot be written ({exc.strerror}): choose another place with --html FILE"
-        ) from exc
+    chosen = None if everything else episode
+    target = html or page.place(run, iteration, chosen)
+    write(target, page.document(iteration, chosen))
     # The page is there before anything is printed: whoever reads the beginning only (`| head`) has it too.
     console = Console(highlight=False)
     terminal.show(iteration, episode, why, console)
     console.print(f"\nwritten: {printable(str(target))}", soft_wrap=True, markup=False)
     return target
-
-
-def _refuse_other_file(target: Path) -> None:
-    """Raise ConfigError for what is there and is no page: a device, a link, a run's metrics."""
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder: name a file with --html FILE")
-    if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise ConfigError(f"{target} is no regular file and would be replaced: choose another place with --html FILE")
-    if target.exists() and target.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"{target} exists and is no .html file: choose another name with --html FILE")
 
 
 def _read(words: Sequence[str]) -> tuple[str, Choice]:

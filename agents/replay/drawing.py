@@ -51,8 +51,8 @@ def _ends(value: float | None, error: float) -> tuple[float, float]:
     return (value or 0.0) - error, (value or 0.0) + error
 
 
-def strip(steps: Sequence[Step], scale: Scale, true: bool = False) -> Markup:
-    """A cell a step, each leading to it, in the color of its credit or of its true advantage."""
+def strip(steps: Sequence[Step], scale: Scale, true: bool = False, page: str | None = "") -> Markup:
+    """A cell a step, in the color of its credit or of its true advantage, each leading to it on `page`; None: to nothing."""
     scale = scale.of_truth if true else scale
     width = max(4, min(16, 420 // max(1, len(steps))))
     cells = [
@@ -67,7 +67,7 @@ def strip(steps: Sequence[Step], scale: Scale, true: bool = False) -> Markup:
                 height=16,
                 class_=f"fill {shade(_shown(step, true), scale)}",
             ),
-            href=f"#{anchor(step)}",
+            href=None if page is None else f"{page}#{anchor(step)}",
         )
         for place, step in enumerate(steps)
     ]

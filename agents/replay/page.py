@@ -1,21 +1,26 @@
 """The HTML page: one file without network, outside images or frameworks, that shows one episode at a time by `:target`.
 
-Which one is shown is the browser's own doing, so the page works without scripts; its one script adds keys. A content security
-policy admits exactly the style and the script that are written here, by hash.
+Which one is shown is the browser's own doing, so the page works without scripts; its one script adds keys.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
+from pathlib import Path
 
+from agents.replay import html
 from agents.replay.card import PROSE, after, card
 from agents.replay.drawing import SIGNS, bar, shade, strip, timeline
-from agents.replay.html import Markup, join, tag
+from agents.replay.html import Markup, tag
 from agents.replay.scale import STEPS, stands_for
 from agents.replay.segments import of_episode, of_iteration
 from agents.replay.style import SCRIPT, STYLE
 from agents.replay.view import Episode, Group, Iteration, Scale, scale_of, signed
+
+
+def place(run: str | Path, iteration: Iteration, chosen: Episode | None) -> Path:
+    """Where the page of `document` goes if nothing else is said."""
+    name = f"iteration_{iteration.number:06d}" + (f"-episode_{chosen.number}" if chosen else "")
+    return Path(run) / "replay" / f"{name}.html"
 
 
 def document(iteration: Iteration, chosen: Episode | None) -> str:
@@ -26,27 +31,8 @@ def document(iteration: Iteration, chosen: Episode | None) -> str:
     title = f"{iteration.run} · iteration {iteration.number}"
     index = [] if chosen else [_index(iteration, scale)]
     blocks = [_group(iteration, group, chosen, scale, {e.number for e in episodes}) for group in groups]
-    policy = (
-        f"default-src 'none'; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; base-uri 'none'; form-action 'none'"
-    )
-    head = join(
-        Markup('<meta charset="utf-8">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup('<meta name="color-scheme" content="light dark">'),
-        tag("title", f"{title} · replay"),
-        Markup(f"<style>{STYLE}</style>"),
-    )
-    body = join(
-        _bar(iteration, scale, any(len(step.tokens) > PROSE for e in episodes for step in e.steps), chosen is None),
-        tag("main", *index, *blocks),
-        Markup(f"<script>{SCRIPT}</script>"),
-    )
-    return f'<!DOCTYPE html>\n<html lang="en">{tag("head", head)}{tag("body", body)}</html>\n'
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+    bar = _bar(iteration, scale, any(len(step.tokens) > PROSE for e in episodes for step in e.steps), chosen is None)
+    return html.document(f"{title} · replay", STYLE, bar, tag("main", *index, *blocks), script=SCRIPT)
 
 
 def _bar(iteration: Iteration, scale: Scale, prose: bool, whole: bool) -> Markup:

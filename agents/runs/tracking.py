@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl always; terminal, Weights & Biases and TensorBoard if configured.
+"""Where a run's numbers go: metrics.jsonl always; terminal, services and other packages' trackers if configured.
 
 A tracker that fails is left out with a warning, whatever it raises: training is worth more than its display.
 """
@@ -15,8 +15,10 @@ from agents.config.secrets import masked
 from agents.config.sections import TensorboardConfig, TrackerConfig
 from agents.runs.console import Console
 from agents.runs.metrics import MetricsFile, read_metrics
+from agents.runs.mlflow import Mlflow
 from agents.runs.stopping import Stopped
-from agents.runs.tracker import Tracker
+from agents.runs.tracker import Tracker, made
+from agents.runs.trackio import Trackio
 from agents.runs.wandb import Wandb
 from envs.common.text import first_line
 from envs.trajectory import Trajectory
@@ -95,6 +97,11 @@ def open_trackers(
         optional.append(partial(Wandb, config.wandb, folder, settings))
     if config.tensorboard is not None:
         optional.append(partial(Tensorboard, config.tensorboard, folder, resume_at))
+    if config.trackio is not None:
+        optional.append(partial(Trackio, config.trackio, folder, settings, resume_at is not None))
+    if config.mlflow is not None:
+        optional.append(partial(Mlflow, config.mlflow, folder, settings))
+    optional += [partial(_plugin, name, own, folder, settings, resume_at) for name, own in config.plugins.items()]
     for open_one in optional:
         try:
             trackers.append(open_one())
@@ -103,3 +110,10 @@ def open_trackers(
         except BaseException as exc:  # a service that is down must not cost a run
             log.warning("a tracker could not be opened and is left out: %s: %s", type(exc).__name__, masked(str(exc)))
     return Trackers(trackers)
+
+
+def _plugin(name: str, own: Mapping[str, Any], folder: Path, settings: Mapping[str, Any], resume_at: int | None) -> Tracker:
+    """A tracker of another package; own: its settings."""
+    opened = made(name, own)
+    opened.begin(folder, settings, resume_at)
+    return opened

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.config.differences import differences, settings
 from agents.runs.console import EVAL
 from agents.runs.metrics import read_metrics
 from envs.common.files import read_json
@@ -21,7 +22,6 @@ from envs.trajectory import CONTEXT
 
 from .intervals import Floats
 from .plan import Plan, Run
-from .settings import differences, settings
 
 Rows = Sequence[Mapping[str, Any]]
 NOT_TYPES = ("success", "faults")

@@ -18,12 +18,11 @@ from omegaconf import OmegaConf
 
 from agents.config import compose, loading
 from agents.config.commands import TrainConfig
+from agents.config.differences import differences, settings
 from agents.config.overrides import assignment
 from agents.config.overrides import read as read_override
 from agents.runs.folder import RunFolder
 from envs.common.structured import ConfigError, keys, paths, unknown_key
-
-from .settings import differences, settings
 
 OWN = ("algos", "seeds", "budget", "repeats", "jobs", "out")
 FIXED = {

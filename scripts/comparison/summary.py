@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.config.differences import differences, settings
 from envs import registry
 
 from . import evidence, intervals
@@ -17,7 +18,6 @@ from .figure import AXES
 from .intervals import Floats
 from .plan import Plan, Run
 from .runs import final_file, shown
-from .settings import differences, settings
 
 OFF = 0.05
 """Share of the budget by which a run may miss it before success at equal steps is shown too."""

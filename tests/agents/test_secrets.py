@@ -100,6 +100,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str],
     told = command("agents.train", *SETTINGS, f"out={folder}/runs", "run=it", **variables)
     told += command("agents.evaluate", f"run={folder}/runs/it", "evaluation.episodes=2", *SETTINGS[1:3], **variables)
     told += command("agents.replay.__main__", f"{folder}/runs/it", **variables)
+    told += command("agents.report", f"{folder}/runs/it", **variables)
     return folder, variables, told
 
 

@@ -147,6 +147,7 @@ COMMANDS = {
     "audit": (AUDIT, "*/audit.json"),
     "judge": (["agents.judge", *GAMES, "episodes=4", "out={out}"], "*/results.json"),
     "replay": (["agents.replay", "{run}", "--html", "{out}/page.html"], "page.html"),
+    "report": (["agents.report", "{run}", "--html", "{out}/page.html"], "page.html"),
     "export": (["agents.export", "model={run}/../model", "out={out}/whole"], "whole/config.json"),
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents import evaluate
+from agents import evaluate, report
 from agents.replay import __main__ as replay
 from agents.rollout.build import open_sampler
 from agents.rollout.sampler import Sampler
@@ -120,11 +120,15 @@ def test_the_last_lines_of_a_run_say_where_everything_is_and_what_to_type(
 ) -> None:
     assert main([*SMALL, f"out={tmp_path}", "run=it", "iterations=1", "evaluation.every=0"]) == 0
     said = capsys.readouterr().out.splitlines()
-    last = dict(line.split(maxsplit=1) if line[14:] == "" else (line[:14].rstrip(), line[14:]) for line in said[-6:])
+    last = dict(line.split(maxsplit=1) if line[14:] == "" else (line[:14].rstrip(), line[14:]) for line in said[-7:])
     run = tmp_path / "it"
     for name, place in {"model": "model", "plots": "plots", "table": "metrics.jsonl", "trajectories": "trajectories"}.items():
         assert last[name] == str(run / place)
         assert Path(last[name]).exists()
+    reporting = shlex.split(last["report on it"])
+    assert reporting[:3] == ["python", "-m", "agents.report"]
+    assert report.main(reporting[3:]) == 0
+    assert (run / "report.html").exists()
     evaluation = shlex.split(last["evaluate it"])
     assert evaluation[:3] == ["python", "-m", "agents.evaluate"]
     assert evaluate.main([*evaluation[3:], "evaluation.episodes=2"]) == 0

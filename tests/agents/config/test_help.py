@@ -147,6 +147,7 @@ def test_help_on_a_section_that_does_not_exist_names_the_nearest(section: str, m
         ("-m", "agents.evaluate", "--help"),
         ("-m", "agents.judge", "--help"),
         ("-m", "agents.replay", "--help"),
+        ("-m", "agents.report", "--help"),
         ("-m", "envs.checker", "--help"),
         ("-m", "envs.webshop", "--help"),
         ("scripts/compare.py", "--help"),

@@ -31,7 +31,7 @@ def write_run(
 ) -> RunFolder:
     """A run's folder with one iteration; an unfinished one has no tokenizer."""
     run = RunFolder(folder)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     run.config.write_text(config or "algo:\n  name: method\nenv:\n  name: room\n")
     run.write_trajectories(iteration, trajectories)
     if finished:

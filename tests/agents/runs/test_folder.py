@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from agents.config import loading
 from agents.config.commands import TrainConfig
 from agents.runs.folder import RunFolder, RunFolderError, _started
+from agents.runs.metrics import read_lines
 from envs.base import Split
 from envs.trajectory import Step, Trajectory
 from envs.trajectory_file import read
@@ -50,6 +52,18 @@ def test_a_new_run_has_its_configuration_and_says_that_it_is_running(tmp_path: P
     assert yaml.safe_load(folder.config.read_text())["seed"] == 3
     status = folder.get_status()
     assert (status["status"], status["pid"]) == ("running", os.getpid())
+
+
+def test_each_start_of_a_run_records_the_machine_and_the_versions(tmp_path: Path) -> None:
+    folder = begin(settings(tmp_path, "run=first"))
+    begin(loading.load([f"resume={folder.path}"]))
+    starts = read_lines(folder.starts)
+    assert len(starts) == 2
+    assert starts[0]["host"] == socket.gethostname()
+    assert starts[0]["cores"] > 0
+    assert starts[0]["versions"]["torch"] == torch.__version__
+    folder.discard()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_without_a_name_is_named_after_environment_and_method(tmp_path: Path) -> None:
@@ -218,6 +232,7 @@ def test_the_last_lines_name_what_there_is_and_nothing_else(tmp_path: Path) -> N
     folder.checkpoints.mkdir()
     assert folder.last_lines().splitlines() == [
         f"table         {folder.path}/metrics.jsonl",
+        f"report on it  python -m agents.report {folder.path}",
         f"evaluate it   python -m agents.evaluate run={folder.path}",
     ]
 
