@@ -10,9 +10,10 @@ import pytest
 import agents.train
 from agents.config import loading
 from envs.common.structured import ConfigError
-from tests.agents.test_methods import episodes, train
+from tests.agents.test_methods import CONSTANT, episodes, train
+from tests.agents.test_training import SMALL
 
-QUIET = ("shaping=calm", "evaluation.after=false")
+QUIET = (*SMALL, *CONSTANT, "shaping=calm", "evaluation.after=false")
 
 
 @pytest.fixture
