@@ -10,7 +10,6 @@ import importlib.util
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from agents.config.renamed import translated
 from agents.config.secrets import MASK, masks, unresolved
 from algorithms import base, shaping
 from envs import registry
+from envs.common.plugins import entry_points_of
 from envs.common.structured import ConfigError, Interpolated, keys, not_among, suggestion
 from envs.common.text import first_line, printable
 
@@ -236,7 +236,7 @@ def search_path() -> list[Path]:
     """Folders with config groups: this project's, then the `conf` folder of every installed plug-in package that has one."""
     folders = [ROOT]
     for group in PLUGIN_GROUPS:
-        for point in entry_points(group=group):
+        for point in entry_points_of(group):
             # The package is located, not imported: a plug-in may be slow to import.
             found = importlib.util.find_spec(point.module.split(".")[0])
             for place in (found.submodule_search_locations or []) if found else []:

@@ -9,9 +9,9 @@ import importlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
+from envs.common.plugins import entry_points_of
 from envs.common.structured import suggestion
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for point in sorted(entry_points(group=self.group), key=lambda point: (point.name, point.value)):
+        for point in sorted(entry_points_of(self.group), key=lambda point: (point.name, point.value)):
             try:
                 if self._lazy and point.attr:
                     self.register(point.name, f"{point.module}:{point.attr}")

@@ -74,7 +74,17 @@ def test_importing_envs_imports_no_environment_and_nothing_heavy() -> None:
         "import sys, envs; heavy = ('envs.', 'agents', 'torch', 'hydra', 'omegaconf', 'yaml');"
         "print(sorted(m for m in sys.modules if m.startswith(heavy)))"
     )
-    light = ["base", "common", "common.registry", "common.seeding", "common.structured", "prompt", "registry", "state_key"]
+    light = [
+        "base",
+        "common",
+        "common.plugins",
+        "common.registry",
+        "common.seeding",
+        "common.structured",
+        "prompt",
+        "registry",
+        "state_key",
+    ]
     assert ast.literal_eval(found) == [f"envs.{name}" for name in light]
 
 
