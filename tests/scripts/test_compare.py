@@ -19,9 +19,10 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 from scipy.stats import trim_mean
 
+from agents.config.differences import differences, settings
 from agents.runs.folder import RunFolder
 from envs.common.structured import ConfigError
-from scripts.comparison import evidence, intervals, plan, settings
+from scripts.comparison import evidence, intervals, plan
 from scripts.comparison.figure import draw
 from scripts.comparison.page import page
 from scripts.comparison.plan import Plan, Run
@@ -112,7 +113,7 @@ def test_an_arm_has_settings_of_its_own(tmp_path: Path) -> None:
     found = plan.read([*SMALL, "algos=[grpo]", "arm.slow=algo=grpo optim.lr=1e-5", "seeds=[4]", f"out={tmp_path}"])
     assert [(run.folder.name, run.config.seed, run.config.optim.lr) for run in found][1] == ("slow-seed4", 4, 1e-5)
     assert found.runs[0].config.optim.lr != 1e-5
-    rows = settings.differences({run.arm: settings.settings(run.config) for run in found})
+    rows = differences({run.arm: settings(run.config) for run in found})
     assert list(rows) == ["optim.lr"]
 
 
