@@ -37,6 +37,7 @@ def trainings(config: AuditConfig, overrides: Sequence[str]) -> dict[str, TrainC
         method, added = named(name, [OWN] if config.run else [])
         try:
             values = composed("train", [*words, f"algo={method}"]) if config.run is None else _of_run(config.run, method, words)
+            values["rollout"] = {**(values.get("rollout") or {}), "temperature_tau": 0.0}  # an audit plays at one temperature
             made = finish(TrainConfig, transformed(values, added))
         except ConfigError as error:
             raise ConfigError(f"method {name}: {error}") from error

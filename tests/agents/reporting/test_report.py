@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from agents import report
 from agents.config import loading
 from agents.reporting import chart, health, reading
 from agents.runs.evaluation import wilson
-from agents.runs.folder import RunFolder
+from agents.runs.folder import RunFolder, _started
 from tests.agents.reporting.reported import ROWS, write
 
 HOSTILE = "</pre><script>alert('&')</script><img src=x onerror=\"alert(1)\">\u202e"
@@ -77,7 +78,7 @@ def test_a_run_that_is_going_on_and_one_that_was_killed_are_told_apart(tmp_path:
     import socket
 
     here = {"host": socket.gethostname(), "status": "running"}
-    going = write(tmp_path / "going", **here)
+    going = write(tmp_path / "going", **here, started=_started(os.getpid()))
     killed = write(tmp_path / "killed", **here, pid=2**22 + 1)
     away = write(tmp_path / "away", status="running", host="another")
     assert reading.read(going.path).state == "running"
