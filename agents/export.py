@@ -59,6 +59,7 @@ def export(config: ExportConfig) -> None:
     trusted = config.trust_remote_code == "true"
     wanted = ModelConfig(config.model, dtype=config.dtype, max_length=16, trust_remote_code=trusted)
     policy = load_pretrained(wanted, "cpu")
+    disk.folder(Path(config.out).absolute().parent)
     with disk.aside(Path(config.out)) as folder:
         policy.save(folder)
     print(f"written: {config.out}")

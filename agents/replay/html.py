@@ -67,6 +67,7 @@ def write(target: Path, page: str) -> None:
     """Make or replace a page. Raises ConfigError for what is there and is no page, PageError."""
     try:
         _refuse_other_file(target)
+        disk.folder(target.parent)
         disk.write(target, page.encode())
     except OSError as exc:
         raise PageError(f"{target} cannot be written ({exc.strerror}): choose another place with --html FILE") from exc

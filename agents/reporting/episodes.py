@@ -71,6 +71,7 @@ def _write(run: Run, chosen: Chosen) -> None:
         if group not in by_group:
             target = page.place(run.folder.path, chosen.iteration, episode)
             try:
+                disk.folder(target.parent)
                 disk.write(target, page.document(chosen.iteration, episode).encode())
             except OSError as error:
                 chosen.note = printable(f"pages of the replay cannot be written there ({error.strerror})")

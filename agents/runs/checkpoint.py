@@ -125,6 +125,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Any, keep: int) -> 
         for pattern in (f".*{disk.PARTIAL}", ".deleting-*", ".writing-*"):  # a run has one writer: these are of dead ones
             for stale in parent.glob(pattern):
                 disk.remove(stale)
+        disk.folder(parent, above=False)  # not again a run's, which somebody may have renamed
         with disk.aside(folder) as temporary:
             temporary.mkdir()
             save_file(weights, temporary / FILES[0], metadata={"format": "pt"})

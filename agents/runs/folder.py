@@ -208,15 +208,15 @@ class RunFolder:
 
     def write_trajectories(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write an iteration's episodes, one JSON object a line, gzipped."""
-        self.refuse_if_gone()
-        path = self.trajectories(iteration)
-        trajectory_file.write(path, trajectories)
-        return path
+        return self._write_episodes(self.trajectories(iteration), trajectories)
 
     def write_branches(self, iteration: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write what was branched from an iteration's episodes, apart from these, so that nobody counts it among them."""
+        return self._write_episodes(self.branches(iteration), trajectories)
+
+    def _write_episodes(self, path: Path, trajectories: Iterable[Trajectory]) -> Path:
         self.refuse_if_gone()
-        path = self.branches(iteration)
+        disk.folder(path.parent, above=False)
         trajectory_file.write(path, trajectories)
         return path
 

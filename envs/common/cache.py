@@ -42,6 +42,7 @@ def keep(file: Path, content: bytes) -> None:
     """Write `content` for `kept`, in any number of processes at once. Where it cannot be written, says so and goes on."""
     _sweep(file.parent)
     try:
+        disk.folder(file.parent)
         disk.write(file, hashlib.sha256(content).digest() + content)
     except OSError as error:
         log.warning("%s cannot be kept (%s): the next run will make it again; %s", file, error.strerror, _ELSEWHERE)

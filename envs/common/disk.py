@@ -45,9 +45,9 @@ def write(path: Path, content: bytes) -> None:
 def aside(path: Path) -> Iterator[Path]:
     """A new name, beside `path`, of a file or folder to be made within; at the end it takes the place of `path`.
 
-    Raises OSError. If the block fails, nothing of it is left. A folder that is replaced is for a moment under REPLACED only.
+    Raises OSError, also if the folder that it shall be in is not there: whoever may make that one says so (`folder`). If the
+    block fails, nothing of it is left. A folder that is replaced is for a moment under REPLACED only.
     """
-    folder(path.parent)
     clear(path.parent)
     partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}{PARTIAL}")
     try:
@@ -64,10 +64,10 @@ def aside(path: Path) -> Iterator[Path]:
         remove(partial)
 
 
-def folder(path: Path) -> None:
-    """Make a folder, with those above it, that is there after a power cut, too. Raises OSError."""
+def folder(path: Path, above: bool = True) -> None:
+    """Make a folder that is there after a power cut, too, and those above it where they may be made. Raises OSError."""
     made = [one for one in (path, *path.parents) if not one.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=above, exist_ok=True)
     for one in made:
         _sync(one.parent)
 

@@ -172,6 +172,7 @@ def write(folder: Path, products: Iterable[Product], goals: Iterable[Goal], repl
             "is there and is no store: name another folder" if replace else "is there already: name another folder, or --force"
         )
         raise TaskError(f"{folder} {found}")
+    disk.folder(folder.absolute().parent)
     with disk.aside(folder) as unfinished:
         unfinished.mkdir()
         _write(unfinished, products, goals)

@@ -104,6 +104,7 @@ def test_a_file_system_that_refuses_to_sync_costs_one_warning(
 ) -> None:
     refuse(monkeypatch, code, only_folders)
     for content in (b"first", b"second"):
+        disk.folder(tmp_path / "deep")
         disk.write(tmp_path / "deep" / "it", content)
         with (tmp_path / "lines").open("ab") as file:
             file.write(content)

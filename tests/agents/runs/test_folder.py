@@ -14,6 +14,7 @@ import yaml
 
 from agents.config import loading
 from agents.config.commands import TrainConfig
+from agents.runs import checkpoint
 from agents.runs.folder import RunFolder, RunFolderError, _started
 from agents.runs.metrics import read_lines
 from envs.base import Split
@@ -235,6 +236,20 @@ def test_the_last_lines_name_what_there_is_and_nothing_else(tmp_path: Path) -> N
         f"report on it  python -m agents.report {folder.path}",
         f"evaluate it   python -m agents.evaluate run={folder.path}",
     ]
+
+
+@pytest.mark.fault("a run's folder is renamed between two writes of a checkpoint", lost="what came after the newest checkpoint")
+def test_no_write_begins_a_second_folder_where_a_run_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = begin(settings(tmp_path, "run=it"))
+    folder.path.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(RunFolder, "refuse_if_gone", lambda self: None)  # it has looked a moment before
+    with pytest.raises(OSError, match="No such file"):
+        folder.set_status("running")
+    with pytest.raises(OSError, match="No such file"):
+        folder.write_trajectories(1, [])
+    with pytest.raises(checkpoint.CheckpointError):
+        checkpoint.save(folder.path / "checkpoints" / "iteration_000001", {"w": torch.zeros(1)}, {}, keep=1)
+    assert not folder.path.exists()
 
 
 def test_an_iterations_episodes_read_back_equal(tmp_path: Path) -> None:
