@@ -24,7 +24,7 @@ from agents.models import ranks
 from agents.models.adapter import Adapter
 from agents.models.policy import Policy, PolicyError, Trunk
 from agents.models.temperature import Temperature
-from agents.rollout.engines.beam import Voice
+from agents.models.voice import Voice
 from agents.training.experience import Experience, experienced
 from agents.training.hindsight import Noted, rows_with_notes
 from agents.training.optimizer import Optimizer

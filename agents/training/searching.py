@@ -10,7 +10,8 @@ from agents.config.commands import EvaluateConfig
 from agents.config.compose import read_saved
 from agents.models import ranks
 from agents.models.policy import Policy
-from agents.rollout.engines.beam import BeamEngine, Ratio, Voice
+from agents.models.voice import Voice
+from agents.rollout.engines.beam import BeamEngine, Ratio
 from agents.runs.checkpoint import Checkpoint, CheckpointError
 from agents.training.reward_model import RewardModel
 from algorithms import shaping

@@ -12,8 +12,7 @@ Prompts are read once by each model and kept; the tokens of all beams are read a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,18 +23,11 @@ from agents.config.sections import EngineConfig
 from agents.models.memory import Slots
 from agents.models.policy import Policy, PolicyError
 from agents.models.temperature import tempered
+from agents.models.voice import Voice
 from agents.rollout.engines.answer import Answer
 from agents.rollout.engines.base import Completion, EngineStats, Request, Weights
 from agents.rollout.engines.branches import Branches, first_that_fit, fitting, lay_out
 from agents.rollout.engines.slots import shared
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """A language model, and within what it is read: an adapter may be on or off."""
-
-    policy: Policy
-    within: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)

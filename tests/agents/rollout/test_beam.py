@@ -13,9 +13,10 @@ import torch
 
 from agents.models.answers import Stop
 from agents.models.policy import PolicyError
+from agents.models.voice import Voice
 from agents.rollout.constraint import Trie
 from agents.rollout.engines.base import Completion, EngineStats, Request, Sampling
-from agents.rollout.engines.beam import BeamEngine, Ratio, Voice
+from agents.rollout.engines.beam import BeamEngine, Ratio
 from tests.agents.models.models_for_tests import small_policy
 from tests.agents.training.test_reward_model import KINDS, POLICIES, moved, reward_model
 
