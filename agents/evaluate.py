@@ -278,12 +278,6 @@ def _searching(
     return engine, f"searched with {number} beam{'s' * (number > 1)} by the {score} of shaping {name}"
 
 
-def policy_of_run(config: EvaluateConfig) -> tuple[Policy, dict[str, Any]]:
-    """The policy of a run's checkpoint, and which one that is. Raises CheckpointError, with the checkpoints that exist."""
-    policy, saved = restore(config)
-    return policy, which(saved)
-
-
 def which(saved: Checkpoint) -> dict[str, Any]:
     """Which checkpoint it is: its iteration, and the SHA-256 of its manifest."""
     return {"iteration": saved.iteration, "sha256": saved.digest}

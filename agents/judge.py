@@ -40,12 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(config: JudgeRunConfig, console: Console) -> dict[str, Any]:
     """Play, judge and compare, form by form; returns and writes the results. Raises ConfigError."""
-    from agents.evaluate import policy_of_run
+    from agents.evaluate import restore, which
     from agents.rollout.build import fresh_policy, open_sampler
     from agents.runs.failures import Interrupted
 
     playing = _playing(config)
-    policy, saved = policy_of_run(playing) if config.run else (fresh_policy(playing), None)
+    policy, restored = restore(playing) if config.run else (fresh_policy(playing), None)
+    saved = restored and which(restored)
     sampler = open_sampler(playing, policy)
     try:
         return asyncio.run(_measure(config, playing, policy, saved, sampler, console))

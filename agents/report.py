@@ -5,11 +5,11 @@ What is shown is read by agents.reporting; nothing is measured anew. Works while
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from agents.replay import options
 from envs.common import streams
 from envs.common.structured import ConfigError
 
@@ -38,24 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     from agents.runs.failures import reported, tell
 
-    parser = argparse.ArgumentParser(prog="python -m agents.report", add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("runs", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--html", metavar="FILE")
     with reported() as outcome:
-        try:
-            options, unknown = parser.parse_known_intermixed_args(arguments)
-        except argparse.ArgumentError as exc:
-            raise ConfigError(f"{exc.argument_name}: {exc.message} (see --help)") from exc
-        if options.help:
+        asked = options.read("agents.report", arguments)
+        if asked.help:
             return tell(USAGE)
-        if unknown:
-            raise ConfigError(f"unknown option {unknown[0]} (see --help)")
-        if options.html == "":
-            raise ConfigError("--html is empty: name the file of the page, for example --html page.html")
-        if not options.runs:
+        if not asked.words:
             raise ConfigError("name one run or several, for example python -m agents.report runs/<name>; none was given")
-        tell(f"written: {report(options.runs, None if options.html is None else Path(options.html))}")
+        tell(f"written: {report(asked.words, None if asked.html is None else Path(asked.html))}")
     return outcome.code
 
 

@@ -95,9 +95,10 @@ async def credit(
             _load(learner, learned)
             made.load_transforms(learned)
         elif models:
-            async for iteration in past:
-                learned_from, columns = iteration.learned, iteration.columns
-                experience = experience_of(learned_from, iteration.greedy, config, sampler, env, made.method.reads, columns)
+            async for earlier in past:
+                experience = experience_of(
+                    earlier.learned, earlier.greedy, config, sampler, env, made.method.reads, earlier.columns
+                )
                 if learner.critic is None:  # what the method itself would say of these episodes teaches nobody
                     for name in made.shapings:
                         await made.shape(name, experience)

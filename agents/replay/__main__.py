@@ -5,7 +5,6 @@ What is shown is in agents.replay; nothing is computed anew but returns. Works w
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from agents.replay import options
 from envs.common import streams
 from envs.common.structured import AtLeast, ConfigError, build
 
@@ -52,24 +52,13 @@ class Choice:
 @streams.guarded()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m agents.replay", add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--html", metavar="FILE")
-    parser.add_argument("--all", action="store_true")
     try:
-        options, unknown = parser.parse_known_intermixed_args(arguments)
-        if options.help:
+        asked = options.read("agents.replay", arguments, "--all")
+        if asked.help:
             from agents.runs.failures import tell
 
             return tell(USAGE)
-        if unknown:
-            raise ConfigError(f"unknown option {unknown[0]} (see --help)")
-        if options.html == "":
-            raise ConfigError("--html is empty: name the file of the page, for example --html page.html")
-        run, choice = _read(options.words)
-    except argparse.ArgumentError as exc:
-        return _refuse(f"error: {exc.argument_name}: {exc.message} (see --help)")
+        run, choice = _read(asked.words)
     except ConfigError as exc:
         return _refuse(f"error: {exc}")
     from agents.replay.html import PageError
@@ -82,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # an episode may hold what this terminal cannot write
     with reported() as outcome:
         try:
-            replay(run, choice, None if options.html is None else Path(options.html), options.all)
+            replay(run, choice, None if asked.html is None else Path(asked.html), asked.all)
         except (ConfigError, PageError, ReplayError, TrajectoryFileError) as exc:
             raise type(exc)(printable(str(exc))) from exc  # names of folders are in it
     return outcome.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from agents.config.overrides import assignment, command_line
@@ -13,7 +14,7 @@ from agents.replay.style import STYLE
 from agents.reporting import chart, health
 from agents.reporting.chart import Series
 from agents.reporting.episodes import Chosen
-from agents.reporting.reading import Evaluated, Run, median, spent, steps_per_second
+from agents.reporting.reading import Evaluated, Run, spent, steps_per_second
 from agents.reporting.sections import sections
 from agents.reporting.tables import Cell, duration, number, success, table
 from agents.runs.console import RANDOM
@@ -138,8 +139,9 @@ def _trained(run: Run) -> Markup | None:
 
 
 def _middle(values: Sequence[float]) -> Markup | None:
-    middle = median(values)
-    return None if middle is None else join(f"{middle:,.0f}", tag("small", f"median; {min(values):,.0f} to {max(values):,.0f}"))
+    if not values:
+        return None
+    return join(f"{median_high(values):,.0f}", tag("small", f"median; {min(values):,.0f} to {max(values):,.0f}"))
 
 
 def _size(run: Run) -> str | None:

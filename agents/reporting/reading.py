@@ -6,7 +6,7 @@ Little is asked of a folder: a file that is missing or damaged costs what it wou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -330,9 +330,3 @@ def steps_per_second(run: Run) -> list[tuple[float, float]]:
 
 def _played(row: Mapping[str, float]) -> float:
     return row.get("time/rollout", 0.0) + row.get("time/branches", 0.0)
-
-
-def median(values: Sequence[float]) -> float | None:
-    """The middle one; None of nothing."""
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2] if ordered else None

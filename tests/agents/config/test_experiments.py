@@ -7,6 +7,7 @@ import pytest
 from agents.config import loading
 from agents.config.commands import TrainConfig
 from agents.config.compose import ROOT, groups
+from agents.config.training_checks import EXTRAS
 from envs.common.structured import ConfigError
 
 NEEDS = {
@@ -21,8 +22,9 @@ OPTIONS = [f"{group}={option}" for group, options in groups([ROOT]).items() for 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option: str) -> None:
-    if option in ("tracker=mlflow", "tracker=trackio"):
-        pytest.importorskip(option.partition("=")[2])
+    group, _, name = option.partition("=")
+    if group == "tracker" and name in EXTRAS:
+        pytest.importorskip(name)
     prefix = "+" if option.startswith("experiment=") else ""
     loaded = loading.load([f"{prefix}{option}", *NEEDS.get(option, [])])
     assert loading.finish(TrainConfig, loading.to_dict(loaded)) == loaded
